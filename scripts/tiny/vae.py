@@ -1,0 +1,130 @@
+"""The autoencoder: 256 px pictures <-> 4 x 32 x 32 latents of mean 0 and deviation 1. Writes `vae/` and `vae.pt`."""
+
+import json
+import math
+import sys
+import time
+
+import numpy as np
+import recipe
+import torch
+from compose import place
+from diffusers import AutoencoderKL
+from norm import hasten
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class Crops:
+    """Random crops of recoloured sprites on random plain or graded backgrounds; a twentieth of the emoji held out."""
+
+    def __init__(self, seed: int):
+        self.sprites = np.load(recipe.WORK / "sprites.npy", mmap_mode="r")
+        pairs = json.loads((recipe.WORK / "sprites.json").read_text())
+        names = sorted({emoji for _, emoji in pairs})
+        held = set(np.random.default_rng(1).permutation(names)[: len(names) // 20].tolist())
+        self.train = [i for i, (_, emoji) in enumerate(pairs) if emoji not in held]
+        self.test = [i for i, (_, emoji) in enumerate(pairs) if emoji in held]
+        self.random = np.random.default_rng(seed)
+
+    def batch(self, count: int, crop: int) -> Tensor:  # (count, 3, crop, crop) in -1..1
+        random, out = self.random, np.empty((count, crop, crop, 3), np.float32)
+        pictures = []
+        for _ in range(count // 4):
+            ground = (255, 255, 255) if random.random() < 0.5 else tuple(int(v) for v in random.integers(0, 256, 3))
+            sprite = np.ascontiguousarray(self.sprites[random.choice(self.train)])
+            shift = (int(random.integers(-24, 25)), int(random.integers(-24, 25)))
+            picture = place(sprite, recipe.SIZE, random.uniform(0.5, 1.1), shift, random.random() < 0.5, ground)
+            picture = picture.astype(np.float32) / 127.5 - 1
+            if random.random() < 0.5:  # colour jitter: swap and scale channels, brighten, darken
+                picture = picture[..., random.permutation(3)] * random.uniform(0.6, 1.0) + random.uniform(-0.3, 0.3)
+                picture = picture.clip(-1, 1)
+            pictures.append(picture)
+        for i in range(count):
+            y, x = random.integers(16, recipe.SIZE - 16 - crop, 2) if random.random() < 0.8 else \
+                random.integers(0, recipe.SIZE - crop + 1, 2)
+            out[i] = pictures[i % len(pictures)][y : y + crop, x : x + crop]
+        return torch.from_numpy(out).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+
+    def held_out(self, count: int) -> Tensor:
+        chosen = np.random.default_rng(2).permutation(self.test)[:count]
+        pictures = np.stack([place(np.ascontiguousarray(self.sprites[i]), recipe.SIZE, 0.8) for i in chosen])
+        return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def loss_of(vae: AutoencoderKL, x: Tensor) -> tuple[Tensor, Tensor]:
+    """(loss, mean absolute error): L1, L1 of the gradients, and a breath of KL so that the latents stay near a Gaussian."""
+    posterior = vae.encode(x).latent_dist
+    y = vae.decode(posterior.sample()).sample
+    error = (y - x).abs().mean()
+    edges = sum((torch.diff(y, dim=d) - torch.diff(x, dim=d)).abs().mean() for d in (2, 3))
+    return error + 0.5 * edges + 1e-6 * posterior.kl().mean(), error
+
+
+@torch.no_grad()
+def psnr(vae: AutoencoderKL, x: Tensor) -> float:
+    y = torch.cat([vae.decode(vae.encode(part).latent_dist.mode()).sample for part in x.split(8)]).clamp(-1, 1)
+    return float((10 * torch.log10(4 / (y - x).square().mean((1, 2, 3)))).mean())
+
+
+@torch.no_grad()
+def normalise(vae: AutoencoderKL, x: Tensor) -> None:
+    """Fold (latent - mean) / deviation, measured per channel over x, into quant_conv and back into post_quant_conv."""
+    latents = torch.cat([vae.encode(part).latent_dist.mode() for part in x.split(8)])
+    mean, deviation = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
+    quant, post = vae.quant_conv, vae.post_quant_conv
+    quant.weight[:4] /= deviation[:, None, None, None]
+    quant.bias[:4] = (quant.bias[:4] - mean) / deviation
+    quant.bias[4:] -= 2 * deviation.log()  # the log-variance shrinks with the mean
+    post.bias += (post.weight[..., 0, 0] @ mean)
+    post.weight *= deviation[None, :, None, None]
+
+
+def main(minutes: float = recipe.VAE_MINUTES) -> None:
+    torch.manual_seed(recipe.SEED)
+    vae, crops = hasten(AutoencoderKL(**recipe.VAE)).eval(), Crops(recipe.SEED)
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=1e-4, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
+    start, spent, step, average, curve = time.time(), 0.0, 0, None, []
+    checkpoint = recipe.WORK / "vae.pt"
+    if checkpoint.exists():
+        saved = torch.load(checkpoint)
+        vae.load_state_dict(saved["vae"])
+        optimizer.load_state_dict(saved["optimizer"])
+        spent, step, curve = saved["spent"], saved["step"], saved["curve"]
+    test, last = crops.held_out(48), time.time()
+    while (done := (spent + time.time() - start) / 60 / minutes) < 1:
+        rate = recipe.VAE_RATE * min(1, (step + 1) / 200) * (0.5 * (1 + math.cos(math.pi * done)) * 0.98 + 0.02)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        loss, error = loss_of(vae, crops.batch(recipe.VAE_BATCH, recipe.VAE_CROP if done < 0.8 else 96))
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        optimizer.step()
+        step += 1
+        average = float(loss) if average is None else 0.98 * average + 0.02 * float(loss)
+        if step % 50 == 0:
+            curve.append((step, average))
+        if time.time() - last > 120 or step == 100:
+            last = time.time()
+            print(f"step {step} {done:.0%} loss {average:.4f} psnr {psnr(vae, test[:16]):.2f}", flush=True)
+            torch.save(dict(vae=vae.state_dict(), optimizer=optimizer.state_dict(), step=step, curve=curve,
+                            spent=spent + time.time() - start), checkpoint)
+    torch.save(dict(vae=vae.state_dict(), optimizer=optimizer.state_dict(), step=step, curve=curve,
+                    spent=spent + time.time() - start), checkpoint)
+    before = psnr(vae, test)
+    normalise(vae, torch.cat([test, crops.batch(64, 128)[..., :128, :128].repeat(1, 1, 2, 2)[:16]]))
+    print(f"held-out psnr {before:.2f}, after folding {psnr(vae, test):.2f}")
+    final = AutoencoderKL(**recipe.VAE)
+    final.load_state_dict(vae.state_dict())
+    final.save_pretrained(recipe.WORK / "vae")
+    with torch.no_grad():
+        y = final.decode(final.encode(test[:16]).latent_dist.mode()).sample.clamp(-1, 1)
+    rows = torch.cat([test[:8], y[:8], test[8:16], y[8:16]]).reshape(4, 8, 3, recipe.SIZE, recipe.SIZE)
+    sheet = rows.permute(0, 3, 1, 4, 2).reshape(4 * recipe.SIZE, 8 * recipe.SIZE, 3)
+    Image.fromarray(((sheet + 1) * 127.5).round().byte().numpy()).save(recipe.WORK / "sheets" / "vae.png")
+
+
+if __name__ == "__main__":
+    main(*map(float, sys.argv[1:]))

@@ -1,0 +1,5 @@
+"""`python -m sdcli` is `sd`."""
+
+from sdcli.cli import main
+
+main()

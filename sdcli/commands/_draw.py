@@ -1,0 +1,161 @@
+"""Draw: what the drawing commands share, from a checked Request to pictures on the disk and a line for each."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import secrets
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sdcli import store
+from sdcli.errors import UsageError, WriteError
+from sdcli.networks import folder
+from sdcli.request.request import Request
+
+if TYPE_CHECKING:
+    from sdcli.engine import Result, Step
+
+PATIENCE = 5.0  # seconds between lines of progress where there is no terminal
+
+
+@dataclass(frozen=True)
+class Output:
+    """How many pictures are wanted, where they go and what is told of them; the options of `output_options`."""
+
+    count: int = 1
+    out: str | None = None
+    steps_dir: str | None = None
+    latents_out: str | None = None
+    metadata: bool = True
+    as_json: bool = False
+    quiet: bool = False
+    debug: bool = False
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> Output:
+        return cls(**{each.name: values[each.name] for each in dataclasses.fields(cls)})
+
+
+def draw(request: Request, output: Output) -> Iterator[Result]:
+    """Draw, save and print each picture, then hand its result on. All that can be checked early is."""
+    seed = secrets.randbelow(2**32) if request.seed is None else request.seed
+    requests = [request.but(seed=seed + i) for i in (0, output.count - 1)]  # the last seed is checked as well
+    _check(requests[0], output)
+    folder.find(request.model)
+    if request.latents_in is not None and not os.path.isfile(request.latents_in):
+        raise UsageError(f"--latents-in {request.latents_in}: there is no such file")
+
+    from sdcli.engine import generate
+
+    for i in range(output.count):
+        request = request.but(seed=seed + i)
+        with _watched(request, output, i) as watch:
+            result = generate(request, watch)
+        if output.latents_out:
+            _save_latents(result, output.latents_out)
+        _tell(result, _saved(result, output), output)
+        yield result
+
+
+def _check(request: Request, output: Output) -> None:
+    if output.out == "-" and (output.count > 1 or output.as_json):
+        raise UsageError("-o - writes one PNG to standard output; it goes with neither --count nor --json")
+    if output.latents_out and output.count > 1:
+        raise UsageError("--latents-out holds one picture's latents; leave --count at 1")
+    if output.out != "-":
+        _check_folder(store.place(output.out, request).parent)
+    if output.latents_out:
+        _check_folder(store.place(output.latents_out, request, ".safetensors").parent)
+    if output.steps_dir:
+        _check_folder(Path(output.steps_dir))
+
+
+def _check_folder(path: Path) -> None:
+    """A folder that cannot be written in is better found before the drawing than after it."""
+    there = next((p for p in (path, *path.absolute().parents) if p.exists()), path)
+    if not there.is_dir():
+        raise WriteError(f"{there}: is a file, not a folder; choose another place with -o")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise WriteError(f"{there}: permission denied; choose another folder with -o")
+
+
+def _saved(result: Result, output: Output) -> str:
+    data = result.picture.png(output.metadata)
+    if output.out == "-":
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return "-"
+    return str(store.save(data, store.place(output.out, result.picture.request)))
+
+
+def _save_latents(result: Result, out: str) -> None:
+    from sdcli.networks import latents
+
+    path = store.place(out, result.picture.request, ".safetensors")
+    store.save(latents.to_file(result.latents, 0.0), path)
+
+
+def _tell(result: Result, path: str, output: Output) -> None:
+    picture = result.picture
+    if output.as_json:
+        told = {"path": path, "seed": picture.request.seed, "request": picture.request.as_dict()}
+        print(json.dumps({**told, **picture.facts, "seconds": result.seconds}), flush=True)
+    elif output.out != "-":
+        print(path, flush=True)
+
+
+@contextlib.contextmanager
+def _watched(request: Request, output: Output, i: int) -> Iterator[Any]:
+    """A watch that shows the progress of picture i and saves its steps, as the options ask."""
+
+    def watch(steps: Iterator[Step]) -> Iterable[Step]:
+        if output.steps_dir:
+            steps = _saving(steps, Path(output.steps_dir), request)
+        if output.quiet:
+            return steps
+        label = f"{i + 1}/{output.count}" if output.count > 1 else "steps"
+        return _bar(steps, label) if sys.stderr.isatty() else _lines(steps, label)
+
+    yield watch
+
+
+def _saving(steps: Iterator[Step], path: Path, request: Request) -> Iterator[Step]:
+    for step in steps:
+        digits = len(str(step.total))
+        name = store.place(None, request).stem + f"-step-{step.number:0{digits}}.png"
+        store.save(_png(step), path / name)
+        yield step
+
+
+def _png(step: Step) -> bytes:
+    import io
+
+    file = io.BytesIO()
+    step.picture().save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+def _bar(steps: Iterator[Step], label: str) -> Iterator[Step]:
+    from tqdm import tqdm
+
+    with tqdm(desc=label, file=sys.stderr, leave=False, dynamic_ncols=True, unit="step") as bar:
+        for step in steps:
+            bar.total = step.total
+            bar.update()
+            yield step
+
+
+def _lines(steps: Iterator[Step], label: str) -> Iterator[Step]:
+    said = time.monotonic()
+    for step in steps:
+        if time.monotonic() - said >= PATIENCE:
+            said = time.monotonic()
+            print(f"sd: {label}: step {step.number} of {step.total}", file=sys.stderr, flush=True)
+        yield step

@@ -1,0 +1,62 @@
+"""Options: the Request's fields as options of a command, each declared where the Request declares it."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import click
+
+from sdcli.errors import UsageError
+from sdcli.request.request import Request
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def request_options(command: F) -> F:
+    """Add an option for every field of the Request that has flags; one that is not typed arrives as None."""
+    for each in reversed(dataclasses.fields(Request)):
+        about = each.metadata
+        if about["flags"]:
+            text = about["help"] if each.default in (None, "") else f"{about['help']} [default: {each.default}]"
+            kind = {int: click.INT, float: click.FLOAT, str: click.STRING}[about["of"]]
+            command = click.option(*about["flags"], each.name, type=kind, help=text, default=None)(command)
+    return command
+
+
+def output_options(command: F) -> F:
+    """Add the options that say how many pictures are wanted, where they go and what is told of them."""
+    for option in reversed(
+        [
+            click.option("-c", "--count", type=click.IntRange(1, 1_000_000), default=1, show_default=True,
+                         help="How many pictures; number i has seed + i."),
+            click.option("-o", "--out", default=None,
+                         help="A folder, or a file name that may hold {prompt}, {seed}, …; - is standard output."),
+            click.option("--steps-dir", default=None, help="Save the estimate of each step as a picture in here."),
+            click.option("--latents-out", default=None, help="Save the final latents in this safetensors file."),
+            click.option("--metadata/--no-metadata", default=True, help="Whether the PNG tells how it was made."),
+            click.option("--json", "as_json", is_flag=True, help="Print one JSON object a picture."),
+            click.option("-q", "--quiet", is_flag=True, help="No progress on standard error."),
+            click.option("--debug", is_flag=True, help="Show the traceback of an error."),
+        ]
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def typed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a command's values, those of the Request's fields that were really typed; a prompt of - is read here."""
+    names = {each.name for each in dataclasses.fields(Request)}
+    found = {key: value for key, value in values.items() if key in names and value is not None}
+    if found.get("prompt") == "-":
+        found["prompt"] = _standard_input()
+    return found
+
+
+def _standard_input() -> str:
+    try:
+        return sys.stdin.buffer.read().decode("utf-8").strip()
+    except UnicodeDecodeError:
+        raise UsageError("the prompt on standard input is not UTF-8; check the encoding of what writes it") from None

@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from sdcli.commands._draw import Output, draw
+from sdcli.commands._options import output_options, request_options, typed
+from sdcli.request.request import Request
+
+
+@click.command()
+@click.argument("prompt")
+@request_options
+@output_options
+def txt2img(**values: Any) -> None:
+    """Draw a picture of PROMPT.
+
+    PROMPT - reads it from standard input. Prints the path of each picture; nothing is ever overwritten.
+    """
+    for _ in draw(Request(**typed(values)), Output.of(values)):
+        pass

@@ -1,0 +1,1 @@
+"""The mathematics; knows no Request and no network."""

@@ -1,0 +1,1 @@
+"""Samplers: generators that walk x down the noise levels; one file each."""

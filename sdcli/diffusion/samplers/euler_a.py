@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+from torch import Tensor
+
+from sdcli.diffusion.ancestral import split
+from sdcli.diffusion.types import Denoise, Noise, Sigmas
+
+
+def euler_a(
+    denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise, *, eta: float = 1.0, s_noise: float = 1.0
+) -> Iterator[Tensor]:
+    """Euler with fresh noise at each step (ancestral): one evaluation a step, varied, never settles.
+
+    k-diffusion's `sample_euler_ancestral`. Knobs: eta, how much of each step's noise is drawn anew; s_noise, its
+    strength.
+    """
+    for sigma, lower in pairwise(sigmas):
+        denoised = denoise(x, sigma)
+        down, up = split(sigma, lower, eta)
+        x = denoised + (x - denoised) * (down / sigma)
+        if up > 0:
+            x = x + noise(sigma, lower) * (up * s_noise)
+        yield x

@@ -1,0 +1,1 @@
+"""Schedules: which noise levels a run visits; one file each."""

@@ -1,0 +1,43 @@
+"""What can go wrong, as a user should hear it: one line that names the thing, the reason and a next step."""
+
+
+class SdError(Exception):
+    """An expected failure. `code` is the exit code that `sd` answers with."""
+
+    code = 1
+
+
+class UsageError(SdError):
+    """An option, a prompt or a job file that cannot be meant."""
+
+    code = 2
+
+
+class ModelError(SdError):
+    """A model file that is bad, missing or of another family."""
+
+    code = 3
+
+
+class ImageError(SdError):
+    """A picture, mask or latents file that is bad or does not fit."""
+
+    code = 4
+
+
+class OutOfMemory(SdError):
+    """Not enough memory, after the fall-backs."""
+
+    code = 5
+
+
+class WriteError(SdError):
+    """A result that cannot be written."""
+
+    code = 6
+
+
+class NotFinite(SdError):
+    """A result that is not a number, after the fall-backs; nothing is written."""
+
+    code = 7

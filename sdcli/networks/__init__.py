@@ -1,0 +1,1 @@
+"""The borrowed networks: loading them, telling them what to draw, and calling them."""

@@ -1,0 +1,69 @@
+"""Borrowed: the network classes of diffusers and transformers, built without weights; the only place that imports them.
+
+Both packages import far more than three classes need. Their optional parts are imported lazily here, or not at all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from torch import nn
+
+from sdcli.errors import ModelError
+
+
+def blank(part: str, config: Mapping[str, Any], path: str) -> nn.Module:
+    """The network `part` (text_encoder, unet or vae) of this config, on the meta device: shapes, no memory."""
+    try:
+        with torch.device("meta"):
+            return {"text_encoder": _text_encoder, "unet": _unet, "vae": _vae}[part](dict(config))
+    except (TypeError, ValueError, KeyError, AttributeError, ZeroDivisionError, NotImplementedError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{path}: config.json describes no network that can be built ({reason})") from None
+
+
+def own_name(key: str) -> str:
+    """A tensor's name in a file -> its name in the class. transformers 5.6 took `text_model.` out of CLIPTextModel."""
+    return re.sub(r"^text_model\.", "", key) if _TEXT_IS_FLAT else key
+
+
+def restore_buffers(net: nn.Module) -> None:
+    """Give buffers that no file carries, still on the meta device, their values."""
+    for name, buffer in list(net.named_buffers()):
+        if buffer.is_meta:
+            if not name.endswith("position_ids"):
+                raise AssertionError(f"no rule for the buffer {name}")
+            owner, _, leaf = name.rpartition(".")
+            count = buffer.shape[-1]
+            net.get_submodule(owner).register_buffer(leaf, torch.arange(count).expand(1, -1), persistent=False)
+
+
+def versions() -> dict[str, str]:
+    """The versions of what the networks come from, for a picture's metadata."""
+    return {name: version(name) for name in ("diffusers", "transformers")}
+
+
+def _unet(config: dict[str, Any]) -> nn.Module:
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+    return UNet2DConditionModel.from_config(config)
+
+
+def _vae(config: dict[str, Any]) -> nn.Module:
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
+    return AutoencoderKL.from_config(config)
+
+
+def _text_encoder(config: dict[str, Any]) -> nn.Module:
+    from transformers.models.clip.configuration_clip import CLIPTextConfig
+    from transformers.models.clip.modeling_clip import CLIPTextModel
+
+    return CLIPTextModel(CLIPTextConfig(**config))
+
+
+_TEXT_IS_FLAT = tuple(map(int, version("transformers").split(".")[:2])) >= (5, 6)

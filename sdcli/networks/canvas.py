@@ -1,0 +1,44 @@
+"""Canvas: what a run starts from and walks along: first x, sigmas, and the picture's own noise."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from sdcli import registry
+from sdcli.diffusion.noise import Stream
+from sdcli.diffusion.types import Noise, Sigmas
+from sdcli.networks import latents
+from sdcli.networks.model import Model
+from sdcli.request.request import Request
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """The start of a run. One sigma and no step is a run that only decodes."""
+
+    x: Tensor  # (1, 4, h/8, w/8) float32 at noise level sigmas[0]
+    sigmas: Sigmas
+    noise: Noise
+
+
+def canvas(model: Model, request: Request) -> Canvas:
+    """The canvas of a completed request: seeded noise, or the latents that --latents-in names.
+
+    Noise begins at sqrt(1 + sigma^2) times its unit size, so that the network sees the unit variance it was trained
+    on at any first level; ComfyUI and DDIM do the same, A1111 takes sigma.
+    """
+    sigmas = list(registry.find("schedules", str(request.schedule))(request.steps, model.levels))
+    shape = (1, model.unet.config.in_channels, (request.height or 0) // 8, (request.width or 0) // 8)
+    noise = Stream(request.seed or 0, shape, model.place.device)
+    start = math.sqrt(1 + sigmas[0] ** 2)
+    if request.latents_in is None:
+        return Canvas(noise(sigmas[0], sigmas[0]) * start, sigmas, noise)
+    x, sigma = latents.read(request.latents_in, shape)
+    x = x.to(model.place.device)
+    noise(sigmas[0], sigmas[0])  # passed by, so that later steps draw what they would have drawn
+    if sigma is None:
+        return Canvas(x * start, sigmas, noise)
+    return Canvas(x, latents.from_level(request.latents_in, sigma, sigmas), noise)

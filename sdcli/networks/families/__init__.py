@@ -1,0 +1,1 @@
+"""Families: what makes one kind of checkpoint different; one file each."""

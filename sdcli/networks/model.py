@@ -1,0 +1,54 @@
+"""Model: a loaded checkpoint; Cond: what the U-Net is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from sdcli.diffusion.levels import Levels
+from sdcli.networks.family import Family
+from sdcli.networks.place import Place
+from sdcli.request.request import Request
+
+
+@dataclass(frozen=True)
+class Cond:
+    """One side of the guidance, as the U-Net takes it."""
+
+    context: Tensor  # (1, 77 * chunks, text width)
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A loaded checkpoint: its networks, where they are, and what it brings along.
+
+    `prediction` is what the U-Net predicts: epsilon, v_prediction or sample. `size` is its picture's side in
+    pixels. `facts` go into the metadata of each picture it makes.
+    """
+
+    name: str
+    family: Family
+    text: nn.Module
+    unet: nn.Module
+    vae: nn.Module
+    levels: Levels
+    prediction: str
+    size: int
+    place: Place
+    facts: Mapping[str, Any]
+
+    def complete(self, request: Request) -> Request:
+        """The request with the model's own defaults for everything that was left open, but the seed."""
+        own = {
+            "steps": self.family.steps,
+            "cfg": self.family.cfg,
+            "sampler": self.family.sampler,
+            "schedule": self.family.schedule,
+            "clip_skip": self.family.clip_skip,
+            "width": self.size,
+            "height": self.size,
+        }
+        return request.but(**{key: value for key, value in own.items() if getattr(request, key) is None})

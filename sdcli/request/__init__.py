@@ -1,0 +1,1 @@
+"""What is asked, and its spellings; standard library and Pillow only."""

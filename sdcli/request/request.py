@@ -1,0 +1,153 @@
+"""Request: everything that decides the pixels of one picture, as one frozen value, checked at birth.
+
+Each field is declared once; its default, flags, help and range become the command line's option, the job file's
+key and the PNG's key from here. None means: the model's own default.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sdcli import registry
+from sdcli.errors import UsageError
+from sdcli.request import labels
+
+LONGEST_PROMPT = 20_000  # characters; what fits a PNG's text chunk with room to spare
+
+
+def asks(
+    default: Any, *flags: str, of: type, help: str, low: float | None = None, high: float | None = None
+) -> Any:
+    """A field of the Request: its default, the flags it has on the command line, its type, help and range."""
+    about = {"flags": flags, "of": of, "help": help, "low": low, "high": high}
+    return field(default=default, metadata=about)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked: one picture. `but(seed=8)` is the same with a change."""
+
+    prompt: str = asks("", of=str, help="What to draw; - reads it from standard input.")
+    negative: str = asks("", "-n", "--negative", of=str, help="What to steer away from.")
+    model: str = asks("tiny", "-m", "--model", of=str, help="tiny (embedded), or a diffusers folder.")
+    seed: int | None = asks(
+        None, "--seed", of=int, low=0, high=2**32 - 1, help="Which noise to start from; drawn if not given."
+    )
+    steps: int | None = asks(None, "-s", "--steps", of=int, low=1, high=1000, help="Steps of the sampler.")
+    cfg: float | None = asks(
+        None, "--cfg", of=float, low=-1000, high=1000, help="How strongly the prompt guides; 1 is not at all."
+    )
+    sampler: str | None = asks(None, "--sampler", of=str, help="How to walk: see `sd samplers`.")
+    schedule: str | None = asks(
+        None, "--schedule", of=str, help="Which noise levels to visit: see `sd samplers`."
+    )
+    guidance: str = asks("cfg", "--guidance", of=str, help="How prompt and negative are weighed.")
+    width: int | None = asks(
+        None, "-W", "--width", of=int, low=64, high=8192, help="Width in pixels, a multiple of 8."
+    )
+    height: int | None = asks(
+        None, "-H", "--height", of=int, low=64, high=8192, help="Height in pixels, a multiple of 8."
+    )
+    clip_skip: int | None = asks(
+        None, "--clip-skip", of=int, low=1, high=12, help="Which text layer from the end is read; 1 is the last."
+    )
+    latents_in: str | None = asks(
+        None, "--latents-in", of=str, help="Start from this safetensors file instead of seeded noise."
+    )
+    device: str = asks("auto", "--device", of=str, help="auto, cpu, cuda or cuda:N.")
+    dtype: str = asks("auto", "--dtype", of=str, help="auto, float32, bfloat16 or float16.")
+
+    def __post_init__(self) -> None:
+        for each in dataclasses.fields(self):
+            object.__setattr__(self, each.name, _checked(each, getattr(self, each.name)))
+        if self.sampler is not None:
+            sampler, schedule = labels.parse(self.sampler)
+            object.__setattr__(self, "sampler", sampler)
+            object.__setattr__(self, "schedule", self.schedule or schedule)
+            registry.check("samplers", sampler)
+        if self.schedule is not None:
+            object.__setattr__(self, "schedule", labels.plain(self.schedule))
+            registry.check("schedules", self.schedule)
+        registry.check("guidance", self.guidance)
+        for side in ("width", "height"):
+            _check_multiple_of_8(side, getattr(self, side))
+        _check_choice("dtype", self.dtype, ("auto", "float32", "bfloat16", "float16"))
+        if self.device not in ("auto", "cpu", "cuda") and not _is_cuda_index(self.device):
+            raise UsageError(f"--device {self.device!r} is not a device; use auto, cpu, cuda or cuda:0")
+
+    def but(self, **changes: Any) -> Request:
+        """The same request with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields that differ from their defaults, and the prompt: what makes the request again."""
+        pairs = ((each, getattr(self, each.name)) for each in dataclasses.fields(self))
+        return {each.name: v for each, v in pairs if each.name == "prompt" or v != each.default}
+
+    @classmethod
+    def of_dict(cls, values: Mapping[str, Any]) -> Request:
+        """The request that `as_dict` wrote; raises UsageError for an unknown key or a bad value."""
+        known = [each.name for each in dataclasses.fields(cls)]
+        for key in values:
+            if key not in known:
+                raise UsageError(f"no setting is called {key!r}; {registry.nearest(str(key), known)}")
+        return cls(**values)
+
+
+def flag(name: str) -> str:
+    """The field's name as it is typed: its long flag, or PROMPT for the prompt."""
+    about = {each.name: each.metadata for each in dataclasses.fields(Request)}[name]
+    return about["flags"][-1] if about["flags"] else name.upper()
+
+
+def _checked(each: dataclasses.Field[Any], value: Any) -> Any:
+    of, low, high = each.metadata["of"], each.metadata["low"], each.metadata["high"]
+    name = each.metadata["flags"][-1] if each.metadata["flags"] else each.name
+    if value is None and each.default is None:
+        return None
+    if of is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, of) or isinstance(value, bool):
+        raise UsageError(f"{name}: {value!r} is not {_a(of)}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"{name}: {value} is not a finite number")
+    if isinstance(value, str):
+        _check_text(name, value)
+    if low is not None and not low <= value <= high:
+        raise UsageError(f"{name}: {value} is outside {low}...{high}")
+    return value
+
+
+def _check_text(name: str, value: str) -> None:
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise UsageError(f"{name}: the text is not valid UTF-8; check the terminal's encoding") from None
+    if "\0" in value:
+        raise UsageError(f"{name}: the text holds a NUL character; take it out")
+    if len(value) > LONGEST_PROMPT:
+        raise UsageError(f"{name}: {len(value):,} characters are more than {LONGEST_PROMPT:,}; shorten it")
+
+
+def _check_multiple_of_8(side: str, value: int | None) -> None:
+    if value is not None and value % 8:
+        below = value - value % 8
+        raise UsageError(f"--{side} {value} is not a multiple of 8; the nearest are {below} and {below + 8}")
+
+
+def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UsageError(f"--{name}: {value!r} is unknown; {registry.nearest(value, known)}")
+
+
+def _is_cuda_index(device: str) -> bool:
+    kind, _, index = device.partition(":")
+    return kind == "cuda" and index.isascii() and index.isdigit()
+
+
+def _a(of: type) -> str:
+    return {int: "a whole number", float: "a number", str: "a text"}[of]

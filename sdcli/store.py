@@ -1,0 +1,219 @@
+"""The store: names for results, and writes that are whole or absent and never overwrite.
+
+On Linux a result is written into a file without a name, which then gets one: a process killed at any moment
+leaves nothing behind. Where that is not to be had, a hidden temporary file is linked into place and removed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import string
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from sdcli.errors import UsageError, WriteError
+from sdcli.registry import nearest
+from sdcli.request.request import Request
+
+LONGEST_NAME = 200  # bytes of UTF-8
+LONGEST_PROMPT = 80  # of them for a prompt in a name, so that the seed behind it stays
+DEFAULT_NAME = "{prompt}-{seed}.png"
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
+_FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]+')
+
+
+def place(out: str | None, request: Request, suffix: str = ".png") -> Path:
+    """Where a result should go: `out` is a folder, or a file name that may hold {prompt}, {seed} and other fields.
+
+    A folder is a path that exists as one, ends in a slash, or has no suffix. Raises UsageError for an unknown
+    field or a suffix that is not `suffix`.
+    """
+    out = out or ""
+    name = os.path.basename(out)
+    if not name or os.path.isdir(out) or not _suffix(name):
+        folder, name = out, DEFAULT_NAME
+    else:
+        folder = os.path.dirname(out)
+    if _suffix(name) != suffix:
+        raise UsageError(f"{out}: results are written as {suffix}; name it {name[: -len(_suffix(name))]}{suffix}")
+    return Path(folder) / safe(_filled(name, request))
+
+
+def safe(name: str) -> str:
+    """A file name that is valid on every system, has its suffix, and is at most 200 bytes long."""
+    stem, suffix = os.path.splitext(name)
+    stem = _FORBIDDEN.sub("-", stem)
+    stem = re.sub(r"\s+", "-", stem).strip("-. ")
+    if not stem or _RESERVED.match(stem):
+        stem = f"sd-{stem}".rstrip("-")
+    return _shortened(stem, LONGEST_NAME - len(suffix)) + suffix
+
+
+def save(data: bytes, path: Path) -> Path:
+    """Write `data` under `path`, or under path-2, path-3, … if that is taken; returns the name it got.
+
+    The folder is made if it is missing. Raises WriteError with the reason if nothing could be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _written(data, path.parent) as written:
+            for candidate in _numbered(path):
+                if written.publish(candidate):
+                    _flush_folder(path.parent)
+                    return candidate
+    except OSError as error:
+        raise WriteError(f"{path}: cannot be written: {_reason(error)}") from error
+    raise AssertionError("unreachable: there is always a next number")
+
+
+def _suffix(name: str) -> str:
+    """The suffix of a name or template; a dot inside {braces} is none."""
+    return os.path.splitext(re.sub(r"\{[^}]*\}", "x", name))[1]
+
+
+def _filled(template: str, request: Request) -> str:
+    stem, suffix = template[: -len(_suffix(template))], _suffix(template)
+    fields = _fields(request)
+    try:
+        asked = [key for _, key, _, _ in string.Formatter().parse(stem) if key is not None]
+    except ValueError as error:
+        raise UsageError(f"{template}: not a file name: {error}; double a brace to mean it") from None
+    for key in asked:
+        if key not in fields:
+            raise UsageError(f"{template}: no field is called {key!r}; {nearest(key, list(fields))}")
+    try:
+        return stem.format_map(fields) + suffix
+    except (ValueError, IndexError, AttributeError):
+        raise UsageError(f"{template}: fields are written plainly, like {{seed}}") from None
+
+
+def _fields(request: Request) -> dict[str, str]:
+    values: Mapping[str, Any] = {
+        "prompt": _shortened(re.sub(r"\W+", "-", request.prompt.lower()).strip("-"), LONGEST_PROMPT),
+        "seed": request.seed,
+        "steps": request.steps,
+        "cfg": request.cfg,
+        "sampler": request.sampler,
+        "schedule": request.schedule,
+        "width": request.width,
+        "height": request.height,
+        "model": os.path.basename(os.path.normpath(request.model)),
+    }
+    return {key: re.sub(r"\s+", "-", _FORBIDDEN.sub("-", str(value)).strip()) for key, value in values.items()}
+
+
+def _shortened(text: str, most: int) -> str:
+    return text.encode("utf-8")[:most].decode("utf-8", errors="ignore").rstrip("-. ")
+
+
+def _numbered(path: Path) -> Iterator[Path]:
+    yield path
+    for number in range(2, 1_000_000):
+        tail = f"-{number}"
+        yield path.with_name(_shortened(path.stem, LONGEST_NAME - len(tail + path.suffix)) + tail + path.suffix)
+    raise OSError(errno.EEXIST, "every number is taken")
+
+
+class _Nameless:
+    """A written file without a name yet (Linux: O_TMPFILE)."""
+
+    def __init__(self, folder: Path) -> None:
+        self.fd = os.open(folder, os.O_TMPFILE | os.O_WRONLY, 0o666)
+
+    def publish(self, path: Path) -> bool:
+        """Give the file its name; False if the name is taken."""
+        try:  # naming a folder's descriptor makes Python use linkat, which follows /proc's link to the file
+            os.link(f"/proc/self/fd/{self.fd}", path, src_dir_fd=self.fd, follow_symlinks=True)
+        except FileExistsError:
+            return False
+        return True
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
+class _Hidden:
+    """A written file under a hidden temporary name."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / f".sd-{uuid.uuid4().hex}.tmp"
+        self.fd = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+
+    def publish(self, path: Path) -> bool:
+        try:
+            os.link(self.path, path)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+                raise
+            return self._publish_without_links(path)
+        return True
+
+    def _publish_without_links(self, path: Path) -> bool:
+        try:  # reserve the name, then move the whole file over the empty one
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        except FileExistsError:
+            return False
+        os.replace(self.path, path)
+        return True
+
+    def close(self) -> None:
+        os.close(self.fd)
+        self.path.unlink(missing_ok=True)
+
+
+class _written:
+    """`with _written(data, folder) as w`: data on the disk under no final name; `w.publish(path)` names it."""
+
+    def __init__(self, data: bytes, folder: Path) -> None:
+        try:
+            self.file: _Nameless | _Hidden = _Nameless(folder)
+        except (OSError, AttributeError):  # another system, or a file system without nameless files
+            self.file = _Hidden(folder)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(self.file.fd, view) :]
+            os.fsync(self.file.fd)
+        except BaseException:
+            self.file.close()
+            raise
+
+    def __enter__(self) -> _Nameless | _Hidden:
+        return self.file
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+
+def _flush_folder(folder: Path) -> None:
+    try:
+        fd = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return  # a folder that cannot be opened cannot be flushed; the file itself is safe
+    try:
+        os.fsync(fd)
+    except OSError:
+        pass
+    finally:
+        os.close(fd)
+
+
+def _reason(error: OSError) -> str:
+    steps = {
+        errno.ENOSPC: "the disk is full; free some space or choose another folder with -o",
+        errno.EDQUOT: "the disk quota is used up; free some space or choose another folder with -o",
+        errno.EACCES: "permission denied; choose another folder with -o",
+        errno.EPERM: "not permitted; choose another folder with -o",
+        errno.EROFS: "the file system is read-only; choose another folder with -o",
+        errno.ENOTDIR: "a part of its path is a file; choose another folder with -o",
+        errno.EEXIST: "a part of its path is a file; choose another folder with -o",
+        errno.EFBIG: "the file would be larger than is allowed; raise the limit or choose another folder",
+    }
+    fallback = f"{(error.strerror or 'unknown reason').lower()}; choose another folder with -o"
+    return steps.get(error.errno or 0, fallback)

@@ -1,0 +1,1 @@
+"""The embedded model: a diffusers folder with its card and its credits."""
