@@ -49,6 +49,9 @@ def sd() -> None:
 def main() -> NoReturn:
     """Run `sd` with the process's arguments and exit with the code of the contract."""
     signal.signal(signal.SIGTERM, _terminated)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads sleep: 30 times faster beside another job
+    if "_SD_COMPLETE" in os.environ:
+        sd.main(prog_name="sd")  # a shell asks for completions
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
@@ -58,9 +61,12 @@ def main() -> NoReturn:
 def run(arguments: list[str]) -> int:
     """Run `sd` with these arguments; returns its exit code. A bug keeps its traceback, and so does --debug."""
     try:
-        code = sd.main(arguments, prog_name="sd", standalone_mode=False)
+        with sd.make_context("sd", list(arguments)) as context:  # not sd.main: it answers a broken pipe with 1
+            sd.invoke(context)
         sys.stdout.flush()
-        return code if isinstance(code, int) else 0
+        return 0
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
     except SdError as error:
         return _said(str(error), error.code, "--debug" in arguments)
     except click.exceptions.NoArgsIsHelpError as error:

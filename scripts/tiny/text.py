@@ -107,6 +107,7 @@ def main(minutes: float = recipe.TEXT_MINUTES) -> None:
     with torch.no_grad():
         inner.embeddings.token_embedding.weight.copy_(table / table.std() * 0.5)
         inner.embeddings.position_embedding.weight.normal_(0, 0.02)
+    inner.embeddings.token_embedding.requires_grad_(False)  # words no text holds stay beside their kin
     mean, matrix = whiten(known["vectors"], width, 1.0)
     goal = (known["vectors"] - mean) @ matrix
     goal = (goal / goal.norm(dim=-1, keepdim=True) * math.sqrt(width))
@@ -116,7 +117,7 @@ def main(minutes: float = recipe.TEXT_MINUTES) -> None:
                           for x in (goal, ids, lengths))
     buckets = [torch.nonzero((lengths > low) & (lengths <= high))[:, 0] for low, high in ((0, 6), (6, 12), (12, 39))]
     weights = torch.tensor([float(len(b)) for b in buckets])
-    optimizer = torch.optim.AdamW(pupil.parameters(), lr=1e-4, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    optimizer = torch.optim.AdamW([p for p in pupil.parameters() if p.requires_grad], lr=1e-4, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     start, step, average = time.time(), 0, None
     while (done := (time.time() - start) / 60 / minutes) < 1:
         for group in optimizer.param_groups:

@@ -1,0 +1,100 @@
+"""What tests share: a toy model folder, a way to run `sd` in this process, and no reach outside the test's folder."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import io
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+TOY = {
+    "text_encoder": {
+        "vocab_size": 49408, "hidden_size": 128, "intermediate_size": 64, "num_hidden_layers": 3,
+        "num_attention_heads": 4, "max_position_embeddings": 77, "hidden_act": "quick_gelu",
+        "bos_token_id": 49406, "eos_token_id": 49407, "pad_token_id": 49407,
+    },
+    "unet": {
+        "sample_size": 8, "in_channels": 4, "out_channels": 4, "block_out_channels": [8, 16],
+        "layers_per_block": 1, "norm_num_groups": 4, "attention_head_dim": 2, "cross_attention_dim": 128,
+        "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
+        "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"],
+    },
+    "vae": {
+        "in_channels": 3, "out_channels": 3, "latent_channels": 4, "block_out_channels": [4, 4, 8, 8],
+        "layers_per_block": 1, "norm_num_groups": 2, "mid_block_add_attention": False, "scaling_factor": 0.5,
+        "down_block_types": ["DownEncoderBlock2D"] * 4, "up_block_types": ["UpDecoderBlock2D"] * 4,
+    },
+    "scheduler": {
+        "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000,
+        "prediction_type": "v_prediction",
+    },
+}  # fmt: skip
+
+
+def make_toy(folder: Path, prediction: str = "v_prediction") -> Path:
+    """Write a model folder of seeded random networks, 64x64 pixels, as diffusers and transformers save them."""
+    import torch
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        CLIPTextModel(CLIPTextConfig(**TOY["text_encoder"])).save_pretrained(folder / "text_encoder")
+        UNet2DConditionModel(**TOY["unet"]).save_pretrained(folder / "unet")
+        AutoencoderKL(**TOY["vae"]).save_pretrained(folder / "vae")
+    (folder / "scheduler").mkdir()
+    scheduler = {**TOY["scheduler"], "prediction_type": prediction}
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory) -> Path:
+    """A model folder of random networks that draws 64x64 pixels of nothing in no time."""
+    return make_toy(tmp_path_factory.mktemp("models") / "toy")
+
+
+@dataclass
+class Ran:
+    """What a run of `sd` left: its exit code, its two streams, and stdout's lines."""
+
+    code: int
+    out: bytes
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.decode().splitlines()
+
+
+@pytest.fixture
+def sd(tmp_path, monkeypatch):
+    """Run `sd` in this process and in an empty folder: sd("txt2img", "a cat", stdin=b"…") -> Ran."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object, stdin: bytes = b"") -> Ran:
+        from sdcli import cli
+
+        out, err = io.BytesIO(), io.BytesIO()
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+            patch.setattr(sys, "stdout", io.TextIOWrapper(out, encoding="utf-8", write_through=True))
+            patch.setattr(sys, "stderr", io.TextIOWrapper(err, encoding="utf-8", write_through=True))
+            code = cli.run([str(each) for each in arguments])
+            return Ran(code, out.getvalue(), err.getvalue().decode())
+
+    return call
+
+
+@pytest.fixture
+def draw(sd, toy):
+    """Draw with the toy model in two steps: draw("a cat", "--seed", 7) -> Ran."""
+    return lambda prompt, *rest, **more: sd("txt2img", prompt, "-m", toy, "--steps", 2, *rest, **more)

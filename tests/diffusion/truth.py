@@ -1,0 +1,31 @@
+"""Denoisers whose exact answer is known: Gaussian data, and a mixture of two Gaussians."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from sdcli.diffusion.types import Denoise
+
+MEAN, SPREAD = 0.7, 0.5
+
+
+def gaussian(mean: float = MEAN, spread: float = SPREAD) -> Denoise:
+    """The exact denoiser of data N(mean, spread^2): the posterior mean given x = data + sigma * noise."""
+    return lambda x, sigma: (spread**2 * x + sigma**2 * mean) / (spread**2 + sigma**2)
+
+
+def gaussian_end(x: Tensor, start: float, end: float, mean: float = MEAN, spread: float = SPREAD) -> Tensor:
+    """Where the probability flow takes x from noise level `start` to `end`, exactly."""
+    return mean + (x - mean) * math.sqrt((spread**2 + end**2) / (spread**2 + start**2))
+
+
+def mixture(low: float = -1.0, high: float = 1.5, spread: float = 0.4) -> Denoise:
+    """The exact denoiser of an even mixture of N(low, spread^2) and N(high, spread^2), element by element."""
+
+    def denoise(x: Tensor, sigma: float) -> Tensor:
+        width = spread**2 + sigma**2
+        share = torch.sigmoid(((x - low) ** 2 - (x - high) ** 2) / (2 * width))
+        return share * gaussian(high, spread)(x, sigma) + (1 - share) * gaussian(low, spread)(x, sigma)
+
+    return denoise

@@ -1,0 +1,341 @@
+"""The command line as a user meets it: results, exit codes, and errors of one line."""
+
+import hashlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+COMMANDS = ("txt2img", "again", "info", "samplers")
+FREE_OF_TORCH = [
+    (["--help"], 0),
+    (["--version"], 0),
+    *[([command, "--help"], 0) for command in COMMANDS],
+    (["samplers"], 0),
+    (["samplers", "euler_a"], 0),
+    (["info", "there-is-none.png"], 4),
+    (["again", "there-is-none.png"], 4),
+    (["txt2img"], 2),
+    (["txt2img", "a cat", "--steps", "0"], 2),
+    (["txt2img", "a cat", "--sampler", "eular"], 2),
+    (["txt2img", "a cat", "-m", "no-such-model"], 3),
+    (["txt2img", "a cat", "-o", "x.jpg"], 2),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code"), FREE_OF_TORCH, ids=lambda v: " ".join(v) if isinstance(v, list) else "")
+def test_help_and_errors_answer_without_torch(arguments, code):
+    program = (
+        "import sys; from sdcli import cli; code = cli.run(sys.argv[1:]);"
+        "heavy = {'torch', 'numpy', 'transformers', 'diffusers'} & set(sys.modules);"
+        "print(heavy) if heavy else None; sys.exit(99 if heavy else code)"
+    )
+    ran = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True)
+    assert ran.returncode == code, ran.stdout + ran.stderr
+    assert len(ran.stderr.splitlines()) == (code != 0), ran.stderr
+
+
+def test_txt2img_prints_the_path_of_a_picture_and_nothing_else(draw):
+    ran = draw("A red apple!", "--seed", 7)
+    assert (ran.code, ran.lines, ran.err) == (0, ["a-red-apple-7.png"], "")
+    with Image.open("a-red-apple-7.png") as image:
+        assert (image.format, image.mode, image.size) == ("PNG", "RGB", (64, 64))
+
+
+def test_the_same_command_twice_gives_the_same_bytes_under_another_name(draw):
+    first, second = draw("a cat", "--seed", 7), draw("a cat", "--seed", 7)
+    assert (first.lines, second.lines) == (["a-cat-7.png"], ["a-cat-7-2.png"])
+    assert Path("a-cat-7.png").read_bytes() == Path("a-cat-7-2.png").read_bytes()
+
+
+@pytest.mark.parametrize("sampler", ["dpmpp_2m", "euler_a"])
+@pytest.mark.parametrize("size", [64, 72, 88])
+def test_a_picture_of_count_is_byte_for_byte_the_picture_its_seed_gives_alone(draw, sampler, size):
+    options = ("--sampler", sampler, "--width", size, "--height", size + 8)
+    many = draw("a cat", "--seed", 7, "--count", 4, "-o", "many/{seed}.png", *options)
+    assert many.lines == [f"many/{seed}.png" for seed in (7, 8, 9, 10)]
+    draw("a cat", "--seed", 9, "-o", "alone/{seed}.png", *options)
+    assert Path("many/9.png").read_bytes() == Path("alone/9.png").read_bytes()
+
+
+def test_options_change_the_picture(draw):
+    def pixels(*options):
+        path = draw("a cat", "--seed", 7, *options).lines[0]
+        return hashlib.sha256(Image.open(path).tobytes()).hexdigest()
+
+    changes = [(), ("--seed", 8), ("--cfg", 1), ("-n", "a dog"), ("--steps", 3), ("--sampler", "heun")]
+    changes += [("--sampler", "euler_a"), ("--schedule", "trailing"), ("--clip-skip", 2), ("--width", 128)]
+    changes += [("--sampler", "euler_a:eta=0.5"), ("--schedule", "karras:rho=3", "--steps", 3), ("--cfg", 0), ("--cfg", -1)]
+    assert len({pixels(*options) for options in changes}) == len(changes)
+
+
+def test_json_is_one_object_a_picture(draw):
+    ran = draw("a cat", "--seed", 7, "--count", 2, "--json")
+    told = [json.loads(line) for line in ran.lines]
+    assert [each["path"] for each in told] == ["a-cat-7.png", "a-cat-8.png"]
+    assert [each["seed"] for each in told] == [7, 8]
+    assert told[0]["request"]["sampler"] == "dpmpp_2m"
+    assert set(told[0]["seconds"]) == {"load", "text", "steps", "decode"}
+
+
+def test_a_prompt_and_a_png_go_through_pipes(draw, sd):
+    ran = draw("-", "--seed", 7, "-o", "-", stdin="a cät\n".encode())
+    assert Image.open(io.BytesIO(ran.out)).size == (64, 64)
+    told = json.loads(sd("info", "-", "--json", stdin=ran.out).out)
+    assert told["request"]["prompt"] == "a cät"
+
+
+def test_a_seed_that_was_not_given_is_drawn_and_told(draw):
+    seeds = {json.loads(draw("a cat", "--json").out)["seed"] for _ in range(3)}
+    assert len(seeds) == 3
+    assert all(0 <= seed < 2**32 for seed in seeds)
+
+
+def test_again_makes_the_same_file_and_with_changes_another(draw, sd):
+    draw("a cat", "-n", "a dog", "--seed", 7, "--sampler", "euler_a:eta=0.5", "--cfg", 3.5, "--clip-skip", 2)
+    assert sd("again", "a-cat-7.png").lines == ["a-cat-7-2.png"]
+    assert Path("a-cat-7.png").read_bytes() == Path("a-cat-7-2.png").read_bytes()
+    ran = sd("again", "a-cat-7.png", "--steps", 3, "--prompt", "a cow", "--json")
+    assert (ran.code, ran.err) == (0, "")
+    request = json.loads(ran.out)["request"]
+    assert (request["steps"], request["prompt"], request["negative"]) == (3, "a cow", "a dog")
+
+
+def test_again_says_what_is_not_as_it_was(draw, sd, toy):
+    from sdcli.request import picture
+
+    draw("a cat", "--seed", 7)
+    with Image.open("a-cat-7.png") as image:
+        facts = {**picture.read("a-cat-7.png").facts("a-cat-7.png"), "torch": "1.0"}
+        facts["model"] = {**facts["model"], "sha256": "0" * 64}
+        request = picture.read("a-cat-7.png").request("a-cat-7.png")
+        del facts["request"]
+        Path("other.png").write_bytes(picture.Picture(image.copy(), request, facts).png())
+    lines = sd("again", "other.png").err.splitlines()
+    assert [line.split(" was made ")[1].split(";")[0].split(",")[0] for line in lines] == [
+        "with another model",
+        "with torch 1.0",
+    ]
+
+
+def test_info_tells_how_a_picture_was_made(draw, sd):
+    draw("a cat", "--seed", 7, "--sampler", "DPM++ 2M Karras")
+    lines = sd("info", "a-cat-7.png").lines
+    assert lines[0] == "a-cat-7.png: PNG, 64x64"
+    assert {"  prompt: a cat", "  seed: 7", "  sampler: dpmpp_2m", "  schedule: karras"} <= set(lines)
+
+
+def test_metadata_can_be_left_out(draw, sd):
+    draw("a cat", "--seed", 7, "--no-metadata")
+    assert "it tells nothing" in sd("info", "a-cat-7.png").lines[1]
+    ran = sd("again", "a-cat-7.png")
+    assert (ran.code, len(ran.err.splitlines())) == (4, 1)
+
+
+def test_steps_dir_gets_a_picture_of_each_step(draw):
+    draw("a cat", "--seed", 7, "--steps-dir", "steps")
+    assert sorted(os.listdir("steps")) == ["a-cat-7-step-1.png", "a-cat-7-step-2.png"]
+    last, final = Image.open("steps/a-cat-7-step-2.png"), Image.open("a-cat-7.png")
+    assert last.tobytes() == final.tobytes()
+
+
+def test_latents_go_out_and_in(draw):
+    draw("a cat", "--seed", 7, "--latents-out", "end.safetensors")
+    ran = draw("a cat", "--seed", 8, "--latents-in", "end.safetensors")
+    assert (ran.code, ran.err) == (0, "")
+    assert Image.open("a-cat-7.png").tobytes() == Image.open("a-cat-8.png").tobytes()
+
+
+@pytest.mark.parametrize("sampler", ["dpmpp_2m", "euler_a", "euler"])
+def test_unit_noise_in_a_file_is_the_noise_of_its_seed(draw, sampler):
+    import torch
+    from safetensors.torch import save_file
+
+    noise = torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(7))
+    save_file({"latents": noise}, "noise.safetensors")
+    draw("a cat", "--seed", 7, "--sampler", sampler)
+    draw("a cat", "--seed", 7, "--sampler", sampler, "--latents-in", "noise.safetensors", "-o", "given.png")
+    assert Image.open("a-cat-7.png").tobytes() == Image.open("given.png").tobytes()
+
+
+ERRORS = {
+    "--steps 0": (2, "--steps: 0 is outside 1...1000"),
+    "--steps many": (2, "'many' is not a valid integer"),
+    "--seed -1": (2, "outside 0...4294967295"),
+    "--seed 4294967296": (2, "outside 0...4294967295"),
+    "--seed 4294967295 --count 2": (2, "outside 0...4294967295"),
+    "--width 100": (2, "the nearest are 96 and 104"),
+    "--cfg nan": (2, "not a finite number"),
+    "--sampler dpmpp": (2, "did you mean 'dpmpp_2m'?"),
+    "--sampler euler:eta=1": (2, "it has no knobs"),
+    "--sampler euler_a:etta=1": (2, "did you mean 'eta'?"),
+    "--schedule caras": (2, "did you mean 'karras'?"),
+    "--dtype float15": (2, "did you mean 'float16'?"),
+    "--dtype float16 --device cpu": (2, "--dtype float16 is for CUDA"),
+    "--device gpu": (2, "use auto, cpu, cuda"),
+    "--sed 7": (2, "--seed"),
+    "--count 0": (2, "--count"),
+    "-o - --count 2": (2, "-o - writes one PNG"),
+    "-o out.jpg": (2, "name it out.png"),
+    "-o {sed}.png": (2, "did you mean 'seed'?"),
+    "--latents-out x.safetensors --count 2": (2, "--latents-out holds one"),
+    "--latents-in none.safetensors": (2, "there is no such file"),
+    "-o /proc/nowhere/x.png": (6, "choose another folder"),
+    "--model no-such-model": (3, "no such model folder"),
+}
+
+
+@pytest.mark.parametrize("options", ERRORS)
+def test_an_error_is_one_line_that_names_the_thing_and_a_next_step(draw, options):
+    ran = draw("a cat", *options.split())
+    code, words = ERRORS[options]
+    assert (ran.code, ran.out) == (code, b"")
+    assert words in ran.err
+    assert ran.err.startswith("sd: ")
+    assert len(ran.err.splitlines()) == 1
+    assert os.listdir() == []
+
+
+def test_an_unknown_command_is_answered_with_the_nearest(sd):
+    assert "did you mean 'txt2img'?" in sd("text2img", "a cat").err
+
+
+def test_a_network_gone_wrong_leaves_no_picture_and_names_the_level(draw, monkeypatch):
+    from sdcli.networks import predict
+
+    monkeypatch.setattr(predict, "unet", lambda model, x, t, context: x / 0)
+    ran = draw("a cat", "--seed", 7)
+    assert (ran.code, len(ran.err.splitlines()), os.listdir()) == (7, 1, [])
+    assert "noise level 14.61 is not finite" in ran.err
+
+
+def test_a_decode_gone_wrong_is_tried_once_in_float32_and_recorded(draw, monkeypatch):
+    from sdcli.networks import latents
+
+    real, calls = latents._decoded, []
+
+    def broken(model, x, dtype=None):
+        calls.append(dtype)
+        return real(model, x, dtype) / (0 if dtype is None else 1)
+
+    monkeypatch.setattr(latents, "_decoded", broken)
+    ran = draw("a cat", "--seed", 7, "--json")
+    assert (ran.code, json.loads(ran.out)["fallback"], len(calls)) == (0, "VAE in float32", 2)
+    monkeypatch.setattr(latents, "_decoded", lambda model, x, dtype=None: real(model, x, dtype) / 0)
+    assert draw("a cat", "--seed", 8).code == 7
+
+
+@pytest.mark.parametrize("error", ["MemoryError", "OutOfMemoryError", "allocator"])
+def test_running_out_of_memory_is_one_line(draw, monkeypatch, error):
+    import torch
+
+    from sdcli.networks import predict
+
+    kinds = {
+        "MemoryError": MemoryError(),
+        "OutOfMemoryError": torch.OutOfMemoryError("CUDA out of memory"),
+        "allocator": RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+    }
+
+    def full(*_):
+        raise kinds[error]
+
+    monkeypatch.setattr(predict, "unet", full)
+    ran = draw("a cat")
+    assert (ran.code, len(ran.err.splitlines()), os.listdir()) == (5, 1, [])
+
+
+def test_a_bug_keeps_its_traceback(draw, monkeypatch):
+    from sdcli.networks import predict
+
+    def buggy(*_):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(predict, "unet", buggy)
+    with pytest.raises(ZeroDivisionError):
+        draw("a cat")
+
+
+def test_nothing_is_fetched_for_a_local_model(draw, monkeypatch):
+    import socket
+
+    def refuse(*_):
+        raise AssertionError("the network was used")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    assert draw("a cat").code == 0
+
+
+def start(toy: Path, folder: Path, *options: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "sdcli", "txt2img", "a cat", "-m", str(toy), "--seed", "7", *options]
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_an_interrupt_keeps_what_is_finished_and_leaves_nothing_half_written(toy, tmp_path, name, code):
+    process = start(toy, tmp_path, "--count", "1000", "-s", "2")
+    first = [process.stdout.readline().strip() for _ in range(2)]
+    process.send_signal(getattr(signal, name))
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert "Traceback" not in err
+    for file in tmp_path.iterdir():
+        Image.open(file).load()
+    assert set(first) <= set(os.listdir(tmp_path))
+
+
+def test_a_kill_at_any_moment_leaves_only_whole_files(toy, tmp_path):
+    for pause in (0.0, 0.011, 0.023, 0.037):
+        process = start(toy, tmp_path, "--count", "1000", "-s", "1")
+        process.stdout.readline()
+        time.sleep(pause)
+        process.kill()
+        process.communicate()
+    files = list(tmp_path.iterdir())
+    assert len(files) >= 4
+    for file in files:
+        assert file.suffix == ".png"
+        Image.open(file).load()
+
+
+def test_a_reader_that_leaves_ends_it_quietly(toy, tmp_path):
+    with start(toy, tmp_path, "--count", "1000", "-s", "1") as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(timeout=60) == 141
+        assert process.stderr.read() == ""
+
+
+def test_a_list_whose_reader_leaves_ends_quietly_too():
+    ran = subprocess.run(f"{sys.executable} -m sdcli samplers | true", shell=True, capture_output=True, text=True)
+    assert ran.stderr == ""
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.one_of(
+    st.sampled_from(["txt2img", "again", "info", "samplers", "-n", "--seed", "--steps", "-o", "--json", "-", "--",
+                     "--sampler", "--width", "-h", "--count", "euler:", "karras:rho=", "--cfg=1e999"]),
+    st.text(max_size=8),
+), max_size=5))  # fmt: skip
+@example(["txt2img", "--steps", "\udcff"])
+@example(["txt2img", "\udcff"])
+@example(["samplers", "\0"])
+def test_no_command_line_ends_in_a_traceback_or_in_two_lines_of_error(sd, monkeypatch, arguments):
+    from sdcli.commands import _draw
+
+    monkeypatch.setattr(_draw.folder, "find", lambda name: (_ for _ in ()).throw(SystemExit(0)))  # stop at the model
+    try:
+        ran = sd(*arguments)
+    except SystemExit:
+        return
+    assert ran.code in (0, 2, 3, 4, 6)
+    assert len(ran.err.splitlines()) == (ran.code != 0)
