@@ -40,12 +40,11 @@ def place(out: str | None, request: Request, suffix: str = ".png") -> Path:
         folder = os.path.dirname(out)
     if _suffix(name) != suffix:
         raise UsageError(f"{out}: results are written as {suffix}; name it {name[: -len(_suffix(name))]}{suffix}")
-    return Path(folder) / safe(_filled(name, request))
+    return Path(folder) / safe(_filled(name[: -len(suffix)], request), suffix)
 
 
-def safe(name: str) -> str:
+def safe(stem: str, suffix: str) -> str:
     """A file name that is valid on every system, has its suffix, and is at most 200 bytes long."""
-    stem, suffix = os.path.splitext(name)
     stem = _FORBIDDEN.sub("-", stem)
     stem = re.sub(r"\s+", "-", stem).strip("-. ")
     if not stem or _RESERVED.match(stem):
@@ -76,17 +75,16 @@ def _suffix(name: str) -> str:
 
 
 def _filled(template: str, request: Request) -> str:
-    stem, suffix = template[: -len(_suffix(template))], _suffix(template)
     fields = _fields(request)
     try:
-        asked = [key for _, key, _, _ in string.Formatter().parse(stem) if key is not None]
+        asked = [key for _, key, _, _ in string.Formatter().parse(template) if key is not None]
     except ValueError as error:
         raise UsageError(f"{template}: not a file name: {error}; double a brace to mean it") from None
     for key in asked:
         if key not in fields:
             raise UsageError(f"{template}: no field is called {key!r}; {nearest(key, list(fields))}")
     try:
-        return stem.format_map(fields) + suffix
+        return template.format_map(fields)
     except (ValueError, IndexError, AttributeError):
         raise UsageError(f"{template}: fields are written plainly, like {{seed}}") from None
 
@@ -159,7 +157,11 @@ class _Hidden:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         except FileExistsError:
             return False
-        os.replace(self.path, path)
+        try:
+            os.replace(self.path, path)
+        except OSError:
+            path.unlink()
+            raise
         return True
 
     def close(self) -> None:

@@ -1,0 +1,132 @@
+"""The request is checked at birth; labels of other tools are understood; a PNG carries it there and back."""
+
+import dataclasses
+import io
+import json
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from sdcli import registry
+from sdcli.errors import ImageError, SdError, UsageError
+from sdcli.request import labels, picture
+from sdcli.request.picture import Picture
+from sdcli.request.request import Request
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=200)
+REQUESTS = st.builds(
+    Request,
+    prompt=TEXT,
+    negative=TEXT,
+    seed=st.none() | st.integers(0, 2**32 - 1),
+    steps=st.none() | st.integers(1, 1000),
+    cfg=st.none() | st.floats(-1000, 1000),
+    sampler=st.none() | st.sampled_from([*registry.names("samplers"), "euler_a:eta=0.5"]),
+    schedule=st.none() | st.sampled_from(registry.names("schedules")),
+    width=st.none() | st.integers(8, 1024).map(lambda n: n * 8),
+)
+
+
+@given(REQUESTS)
+def test_a_request_goes_through_json_and_back(request):
+    assert Request.of_dict(json.loads(json.dumps(request.as_dict()))) == request
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(REQUESTS)
+def test_a_request_goes_through_a_png_and_back(request):
+    png = Picture(Image.new("RGB", (8, 8)), request, {"torch": "2"}).png()
+    told = picture.read(io.BytesIO(png), "x.png")
+    assert told.request("x.png") == request
+    assert told.facts("x.png")["torch"] == "2"
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"steps": "20"}, {"steps": 1001}, {"steps": True}, {"cfg": float("nan")}, {"cfg": float("inf")},
+        {"seed": 1.5}, {"seed": 2**32}, {"width": 63}, {"width": 100}, {"prompt": 3}, {"prompt": "\ud800"},
+        {"prompt": "a\0b"}, {"prompt": "x" * 20_001}, {"model": None}, {"device": "cuda:x"}, {"device": "cuda:²"},
+        {"unknown": 1}, {"sampler": "nothing"}, {"guidance": "nothing"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_cannot_be_meant_is_a_usage_error(bad):
+    with pytest.raises(UsageError):
+        Request.of_dict({"prompt": "a cat", **bad})
+
+
+def test_every_field_declares_its_help_and_type():
+    for each in dataclasses.fields(Request):
+        assert each.metadata["help"].endswith(".")
+        assert each.metadata["of"] in (int, float, str)
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [
+        ("DPM++ 2M Karras", ("dpmpp_2m", "karras")),
+        ("DPM++ 2M", ("dpmpp_2m", None)),
+        ("Euler a", ("euler_a", None)),
+        ("euler_ancestral", ("euler_a", None)),
+        ("Euler a Karras", ("euler_a", "karras")),
+        ("Heun normal", ("heun", "uniform")),
+        ("DDIM", ("ddim", None)),
+        ("euler_a:eta=0.5", ("euler_a:eta=0.5", None)),
+    ],
+)
+def test_the_labels_people_know_are_understood(label, expected):
+    assert labels.parse(label) == expected
+
+
+def test_every_label_we_write_is_one_we_read():
+    for name, label in labels.A1111.items():
+        assert labels.plain(label) == name
+
+
+def test_a_label_gives_the_schedule_unless_one_is_asked_for():
+    assert Request("x", sampler="DPM++ 2M Karras").schedule == "karras"
+    assert Request("x", sampler="DPM++ 2M Karras", schedule="leading").schedule == "leading"
+
+
+def test_the_parameters_text_reads_as_a1111_writes_it():
+    request = Request("a cat, sitting", negative="a dog", seed=7, steps=20, cfg=6, sampler="dpmpp_2m",
+                      schedule="karras", width=512, height=256, clip_skip=1, model="models/my, model")  # fmt: skip
+    lines = picture.parameters(request, {"model": {"sha256": "0123456789abcdef"}}).splitlines()
+    assert lines[:2] == ["a cat, sitting", "Negative prompt: a dog"]
+    assert lines[2].startswith(
+        "Steps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 6, Seed: 7, Size: 512x256, "
+        'Model hash: 0123456789, Model: "my, model", Clip skip: 1, Version: sdcli '
+    )
+
+
+def png(sd: str) -> io.BytesIO:
+    info, file = PngInfo(), io.BytesIO()
+    info.add_text("sd", sd)
+    Image.new("RGB", (8, 8)).save(file, "PNG", pnginfo=info)
+    return io.BytesIO(file.getvalue())
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", "{}", '{"request": 3}', '{"request": {"steps": 0}}', '{"request": {"x": 1}}',
+             "[" * 10_000, '{"request": []}'],
+)  # fmt: skip
+def test_an_altered_text_in_a_png_is_an_image_error(text):
+    with pytest.raises(ImageError, match=r"x\.png: "):
+        picture.read(png(text), "x.png").request("x.png")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_a_damaged_png_is_an_image_error_or_a_picture(data):
+    whole = bytearray(Picture(Image.new("RGB", (8, 8)), Request("a cat", seed=7)).png())
+    for _ in range(data.draw(st.integers(1, 4))):
+        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    cut = whole[: data.draw(st.integers(0, len(whole)))]
+    try:
+        picture.read(io.BytesIO(cut), "x.png").request("x.png")
+    except SdError as error:
+        assert error.code == 4
