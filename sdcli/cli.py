@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -34,7 +35,9 @@ class Commands(click.Group):
             formatter.write_dl(rows)
 
 
-@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.command(
+    cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(sdcli.__version__, prog_name="sd")
 def sd() -> None:
     """Stable Diffusion for the terminal.
@@ -49,11 +52,13 @@ def sd() -> None:
 def main() -> NoReturn:
     """Run `sd` with the process's arguments and exit with the code of the contract."""
     signal.signal(signal.SIGTERM, _terminated)
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads sleep: 30 times faster beside another job
+    os.environ.setdefault(
+        "OMP_WAIT_POLICY", "PASSIVE"
+    )  # idle threads sleep: 30 times faster beside another job
     if "_SD_COMPLETE" in os.environ:
         sd.main(prog_name="sd")  # a shell asks for completions
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError, ValueError):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))
 
@@ -61,7 +66,9 @@ def main() -> NoReturn:
 def run(arguments: list[str]) -> int:
     """Run `sd` with these arguments; returns its exit code. A bug keeps its traceback, and so does --debug."""
     try:
-        with sd.make_context("sd", list(arguments)) as context:  # not sd.main: it answers a broken pipe with 1
+        with sd.make_context(
+            "sd", list(arguments)
+        ) as context:  # not sd.main: it answers a broken pipe with 1
             sd.invoke(context)
         sys.stdout.flush()
         return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from PIL.Image import Image
 from torch import Tensor
@@ -85,8 +86,11 @@ def _steps(model: Model, request: Request, denoise: Denoise, start: Canvas) -> I
     sampler = registry.find("samplers", str(request.sampler))
     total = len(start.sigmas) - 1
     for i, x in enumerate(sampler(remembered, start.x, start.sigmas, start.noise), 1):
-        estimate = seen[0]
-        yield Step(i, total, start.sigmas[i], x, estimate, lambda z=estimate: latents.decode(model, z)[0])
+        yield Step(i, total, start.sigmas[i], x, seen[0], partial(_decoded, model, seen[0]))
+
+
+def _decoded(model: Model, x: Tensor) -> Image:
+    return latents.decode(model, x)[0]
 
 
 class _Clock:

@@ -114,7 +114,9 @@ def _knob(plug: Plug, item: str) -> tuple[str, Any]:
         return key, type(default)(text.strip())
     except (KeyError, ValueError):
         like = f"{plug.name}:{key}={default}"
-        raise UsageError(f"{plug.name}: {key}={text!r} is not a {type(default).__name__}; try {like}") from None
+        raise UsageError(
+            f"{plug.name}: {key}={text!r} is not a {type(default).__name__}; try {like}"
+        ) from None
 
 
 @functools.cache

@@ -39,7 +39,9 @@ def place(out: str | None, request: Request, suffix: str = ".png") -> Path:
     else:
         folder = os.path.dirname(out)
     if _suffix(name) != suffix:
-        raise UsageError(f"{out}: results are written as {suffix}; name it {name[: -len(_suffix(name))]}{suffix}")
+        raise UsageError(
+            f"{out}: results are written as {suffix}; name it {name[: -len(_suffix(name))]}{suffix}"
+        )
     return Path(folder) / safe(_filled(name[: -len(suffix)], request), suffix)
 
 
@@ -101,7 +103,9 @@ def _fields(request: Request) -> dict[str, str]:
         "height": request.height,
         "model": os.path.basename(os.path.normpath(request.model)),
     }
-    return {key: re.sub(r"\s+", "-", _FORBIDDEN.sub("-", str(value)).strip()) for key, value in values.items()}
+    return {
+        key: re.sub(r"\s+", "-", _FORBIDDEN.sub("-", str(value)).strip()) for key, value in values.items()
+    }
 
 
 def _shortened(text: str, most: int) -> str:
@@ -112,7 +116,9 @@ def _numbered(path: Path) -> Iterator[Path]:
     yield path
     for number in range(2, 1_000_000):
         tail = f"-{number}"
-        yield path.with_name(_shortened(path.stem, LONGEST_NAME - len(tail + path.suffix)) + tail + path.suffix)
+        yield path.with_name(
+            _shortened(path.stem, LONGEST_NAME - len(tail + path.suffix)) + tail + path.suffix
+        )
     raise OSError(errno.EEXIST, "every number is taken")
 
 

@@ -32,7 +32,9 @@ FREE_OF_TORCH = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "code"), FREE_OF_TORCH, ids=lambda v: " ".join(v) if isinstance(v, list) else "")
+@pytest.mark.parametrize(
+    ("arguments", "code"), FREE_OF_TORCH, ids=lambda v: " ".join(v) if isinstance(v, list) else ""
+)
 def test_help_and_errors_answer_without_torch(arguments, code):
     program = (
         "import sys; from sdcli import cli; code = cli.run(sys.argv[1:]);"
@@ -74,7 +76,12 @@ def test_options_change_the_picture(draw):
 
     changes = [(), ("--seed", 8), ("--cfg", 1), ("-n", "a dog"), ("--steps", 3), ("--sampler", "heun")]
     changes += [("--sampler", "euler_a"), ("--schedule", "trailing"), ("--clip-skip", 2), ("--width", 128)]
-    changes += [("--sampler", "euler_a:eta=0.5"), ("--schedule", "karras:rho=3", "--steps", 3), ("--cfg", 0), ("--cfg", -1)]
+    changes += [
+        ("--sampler", "euler_a:eta=0.5"),
+        ("--schedule", "karras:rho=3", "--steps", 3),
+        ("--cfg", 0),
+        ("--cfg", -1),
+    ]
     assert len({pixels(*options) for options in changes}) == len(changes)
 
 
@@ -316,7 +323,9 @@ def test_a_reader_that_leaves_ends_it_quietly(toy, tmp_path):
 
 
 def test_a_list_whose_reader_leaves_ends_quietly_too():
-    ran = subprocess.run(f"{sys.executable} -m sdcli samplers | true", shell=True, capture_output=True, text=True)
+    ran = subprocess.run(
+        f"{sys.executable} -m sdcli samplers | true", shell=True, capture_output=True, text=True
+    )
     assert ran.stderr == ""
 
 
@@ -332,7 +341,9 @@ def test_a_list_whose_reader_leaves_ends_quietly_too():
 def test_no_command_line_ends_in_a_traceback_or_in_two_lines_of_error(sd, monkeypatch, arguments):
     from sdcli.commands import _draw
 
-    monkeypatch.setattr(_draw.folder, "find", lambda name: (_ for _ in ()).throw(SystemExit(0)))  # stop at the model
+    monkeypatch.setattr(
+        _draw.folder, "find", lambda name: (_ for _ in ()).throw(SystemExit(0))
+    )  # stop at the model
     try:
         ran = sd(*arguments)
     except SystemExit:

@@ -26,7 +26,9 @@ def test_knobs_are_read_from_the_source_and_bound():
     assert registry.find("samplers", "euler_a:eta=0.5").keywords == {"eta": 0.5}
 
 
-@pytest.mark.parametrize("spec", ["nothing", "", "euler_a:eta", "euler_a:eta=", "euler_a:x=1", "euler:", "../cli"])
+@pytest.mark.parametrize(
+    "spec", ["nothing", "", "euler_a:eta", "euler_a:eta=", "euler_a:x=1", "euler:", "../cli"]
+)
 def test_a_bad_name_or_knob_is_a_usage_error_with_a_next_step(spec):
     if spec == "euler:":
         assert registry.check("samplers", spec)[1] == {}

@@ -36,7 +36,7 @@ def way(request, monkeypatch):
 @example("CON")
 @example("nul.txt")
 @example("🍎" * 300)
-@example("a\u202eb\\c:d*e?f\"g<h>i|j\n")
+@example('a\u202eb\\c:d*e?f"g<h>i|j\n')
 @example(". . .")
 def test_a_name_is_valid_on_every_system_and_stays_in_its_folder(prompt):
     for template in (None, "{prompt}.png", "x-{prompt}-{seed}.png", "{prompt}{prompt}{prompt}{prompt}.png"):
@@ -70,7 +70,9 @@ def test_out_is_a_folder_or_a_file_name_with_fields(out, path):
     assert str(store.place(out, Request("A cat!", seed=7, steps=20))) == path
 
 
-@pytest.mark.parametrize("out", ["x.jpg", "{x}.png", "{seed.png", "{}.png", "{0}.png", "{seed.real}.png", "{seed:x}.png"])
+@pytest.mark.parametrize(
+    "out", ["x.jpg", "{x}.png", "{seed.png", "{}.png", "{0}.png", "{seed.real}.png", "{seed:x}.png"]
+)
 def test_a_template_that_cannot_be_meant_is_a_usage_error(out):
     with pytest.raises(UsageError):
         store.place(out, Request("a cat", seed=7))

@@ -111,11 +111,11 @@ def main(minutes: float = recipe.TEXT_MINUTES) -> None:
     mean, matrix = whiten(known["vectors"], width, 1.0)
     goal = (known["vectors"] - mean) @ matrix
     goal = (goal / goal.norm(dim=-1, keepdim=True) * math.sqrt(width))
-    ids = torch.tensor(tokens.encode(known["texts"], 40))
-    lengths = (ids != tokens.END).sum(1)  # the first end token's place
+    ids = torch.tensor(tokens.encode([text[:160] for text in known["texts"]], 48))
+    lengths = (ids != tokens.END).sum(1).clamp(max=44)  # the first end token's place
     goal, ids, lengths = (x[torch.randperm(len(ids), generator=torch.Generator().manual_seed(1))]
                           for x in (goal, ids, lengths))
-    buckets = [torch.nonzero((lengths > low) & (lengths <= high))[:, 0] for low, high in ((0, 6), (6, 12), (12, 39))]
+    buckets = [torch.nonzero((lengths > low) & (lengths <= high))[:, 0] for low, high in ((0, 6), (6, 12), (12, 45))]
     weights = torch.tensor([float(len(b)) for b in buckets])
     optimizer = torch.optim.AdamW([p for p in pupil.parameters() if p.requires_grad], lr=1e-4, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     start, step, average = time.time(), 0, None

@@ -20,7 +20,9 @@ def request_options(command: F) -> F:
     for each in reversed(dataclasses.fields(Request)):
         about = each.metadata
         if about["flags"]:
-            text = about["help"] if each.default in (None, "") else f"{about['help']} [default: {each.default}]"
+            text = (
+                about["help"] if each.default in (None, "") else f"{about['help']} [default: {each.default}]"
+            )
             kind = {int: click.INT, float: click.FLOAT, str: click.STRING}[about["of"]]
             command = click.option(*about["flags"], each.name, type=kind, help=text, default=None)(command)
     return command
@@ -59,4 +61,6 @@ def _standard_input() -> str:
     try:
         return sys.stdin.buffer.read().decode("utf-8").strip()
     except UnicodeDecodeError:
-        raise UsageError("the prompt on standard input is not UTF-8; check the encoding of what writes it") from None
+        raise UsageError(
+            "the prompt on standard input is not UTF-8; check the encoding of what writes it"
+        ) from None

@@ -25,7 +25,9 @@ def samplers(name: str | None, as_json: bool, debug: bool) -> None:
         known = [plug.name for plug in plugs]
         plugs = [plug for plug in plugs if plug.name == name]
         if not plugs:
-            raise UsageError(f"no sampler, schedule or guidance is called {name!r}; {registry.nearest(name, known)}")
+            raise UsageError(
+                f"no sampler, schedule or guidance is called {name!r}; {registry.nearest(name, known)}"
+            )
     if as_json:
         for plug in plugs:
             print(json.dumps(_told(plug)))

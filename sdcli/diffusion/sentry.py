@@ -15,7 +15,9 @@ def sentry(denoise: Denoise) -> Denoise:
     def watched(x: Tensor, sigma: float) -> Tensor:
         denoised = denoise(x, sigma)
         if not torch.isfinite(denoised).all():
-            raise NotFinite(f"the network's estimate at noise level {sigma:.4g} is not finite; try --dtype float32")
+            raise NotFinite(
+                f"the network's estimate at noise level {sigma:.4g} is not finite; try --dtype float32"
+            )
         return denoised
 
     return watched

@@ -39,7 +39,9 @@ def restore_buffers(net: nn.Module) -> None:
                 raise AssertionError(f"no rule for the buffer {name}")
             owner, _, leaf = name.rpartition(".")
             count = buffer.shape[-1]
-            net.get_submodule(owner).register_buffer(leaf, torch.arange(count).expand(1, -1), persistent=False)
+            net.get_submodule(owner).register_buffer(
+                leaf, torch.arange(count).expand(1, -1), persistent=False
+            )
 
 
 def versions() -> dict[str, str]:

@@ -50,7 +50,9 @@ def _weights(folder: Path, stem: str) -> Path:
             return folder / name
     pickles = [path.name for path in folder.glob("*.bin")]
     if pickles:
-        raise ModelError(f"{folder / pickles[0]}: a pickle, which can run code, is never read; get the safetensors")
+        raise ModelError(
+            f"{folder / pickles[0]}: a pickle, which can run code, is never read; get the safetensors"
+        )
     raise ModelError(f"{folder}: no {stem}.safetensors in it; is the model folder whole?")
 
 

@@ -57,12 +57,16 @@ def read(path: str, shape: tuple[int, ...]) -> tuple[Tensor, float | None]:
             told = (file.metadata() or {}).get("sigma")
             names = list(file.keys())
             if names != ["latents"]:
-                raise ImageError(f"{path}: holds {', '.join(names[:3]) or 'nothing'}, not one tensor `latents`")
+                raise ImageError(
+                    f"{path}: holds {', '.join(names[:3]) or 'nothing'}, not one tensor `latents`"
+                )
             x = file.get_tensor("latents")
     except FileNotFoundError:
         raise ImageError(f"{path}: there is no such file") from None
     except (SafetensorError, OSError) as error:
-        raise ImageError(f"{path}: not a safetensors file that can be read ({str(error).splitlines()[0]})") from None
+        raise ImageError(
+            f"{path}: not a safetensors file that can be read ({str(error).splitlines()[0]})"
+        ) from None
     if tuple(x.shape) != shape:
         need = f"{shape} for {shape[3] * 8}x{shape[2] * 8} pixels"
         raise ImageError(f"{path}: latents are {tuple(x.shape)}, not {need}; give their --width and --height")
@@ -83,4 +87,6 @@ def from_level(path: str, sigma: float, sigmas: Sequence[float]) -> list[float]:
         if math.isclose(level, sigma, rel_tol=1e-6):
             return list(sigmas[i:])
     near = min(sigmas, key=lambda level: abs(level - sigma))
-    raise ImageError(f"{path}: stands at noise level {sigma:g}, which this run does not visit (nearest {near:g})")
+    raise ImageError(
+        f"{path}: stands at noise level {sigma:g}, which this run does not visit (nearest {near:g})"
+    )

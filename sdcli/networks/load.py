@@ -34,9 +34,15 @@ def load(name: str = "tiny", device: str = "auto", dtype: str = "auto") -> Model
     with ThreadPoolExecutor(1) as pool:  # hashing leaves the interpreter free, so it hides behind the imports
         digest = pool.submit(_digest, list(weights.values()))
         blank = {part: borrowed.blank(part, configs[part], str(home / part)) for part in weights}
-        where = place.choose(device, dtype, sum(p.numel() for net in blank.values() for p in net.parameters()))
+        where = place.choose(
+            device, dtype, sum(p.numel() for net in blank.values() for p in net.parameters())
+        )
         nets = {part: fill(blank[part], weights[part], where) for part in weights}
-        facts = {"model": {"family": family.name, "sha256": digest.result()}, **where.facts, **borrowed.versions()}
+        facts = {
+            "model": {"family": family.name, "sha256": digest.result()},
+            **where.facts,
+            **borrowed.versions(),
+        }
     return Model(
         name=name,
         family=family,
@@ -66,21 +72,28 @@ def fill(net: nn.Module, path: Path, where: place.Place) -> nn.Module:
         raise ModelError(f"{path}: {_first(bad)} not finite; the file is damaged, fetch it again")
     net.load_state_dict(weights, assign=True)
     borrowed.restore_buffers(net)
-    return net.eval().requires_grad_(False).to(device=where.device, memory_format=torch.channels_last)
+    net.eval().requires_grad_(False).to(device=where.device)
+    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _account(path: Path, need: Mapping[str, torch.Tensor], have: Mapping[str, list[int]]) -> None:
     missing = [name for name in need if name not in have]
     surplus = [name for name in have if name not in need and not name.endswith(IGNORABLE)]
     if missing:
-        raise ModelError(f"{path}: {_first(missing)} missing; it is not the network its config.json describes")
+        raise ModelError(
+            f"{path}: {_first(missing)} missing; it is not the network its config.json describes"
+        )
     if surplus:
-        raise ModelError(f"{path}: {_first(surplus)} too many; it is not the network its config.json describes")
+        raise ModelError(
+            f"{path}: {_first(surplus)} too many; it is not the network its config.json describes"
+        )
     misshapen = [name for name, tensor in need.items() if list(tensor.shape) != list(have[name])]
     if misshapen:
         name = misshapen[0]
         shapes = f"{name} is {list(have[name])}, not {list(need[name].shape)}"
-        raise ModelError(f"{path}: {_first(misshapen)} of another shape ({shapes}); config.json and weights differ")
+        raise ModelError(
+            f"{path}: {_first(misshapen)} of another shape ({shapes}); config.json and weights differ"
+        )
 
 
 def _first(names: list[str]) -> str:
@@ -114,7 +127,9 @@ def _levels(config: Mapping[str, Any], name: str) -> Levels:
         start, end = float(config.get("beta_start", 0.00085)), float(config.get("beta_end", 0.012))
         return kinds[kind](start, end, int(config.get("num_train_timesteps", 1000)))
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
-        raise ModelError(f"{name}: scheduler_config.json describes no noise levels known here ({kind})") from None
+        raise ModelError(
+            f"{name}: scheduler_config.json describes no noise levels known here ({kind})"
+        ) from None
 
 
 def _prediction(config: Mapping[str, Any], name: str) -> str:

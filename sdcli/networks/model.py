@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from sdcli.diffusion.levels import Levels
 from sdcli.networks.family import Family
@@ -31,9 +31,9 @@ class Model:
 
     name: str
     family: Family
-    text: nn.Module
-    unet: nn.Module
-    vae: nn.Module
+    text: Any  # CLIPTextModel
+    unet: Any  # UNet2DConditionModel
+    vae: Any  # AutoencoderKL
     levels: Levels
     prediction: str
     size: int

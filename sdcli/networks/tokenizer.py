@@ -42,9 +42,11 @@ def framed(chunk: Sequence[int], pad: int = END) -> list[int]:
 def _tokenizer() -> Tokenizer:
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
-    with gzip.open(str(files("sdcli.networks") / "bpe_simple_vocab_16e6.txt.gz"), "rt", encoding="utf-8") as f:
+    with gzip.open(
+        str(files("sdcli.networks") / "bpe_simple_vocab_16e6.txt.gz"), "rt", encoding="utf-8"
+    ) as f:
         lines = f.read().split("\n")[1 : _MERGES + 1]
-    merges = [tuple(line.split()) for line in lines]
+    merges = [(first, second) for first, second in map(str.split, lines)]
     letters = list(_bytes_to_letters().values())
     words = [*letters, *(letter + "</w>" for letter in letters), *map("".join, merges)]
     vocab = {word: i for i, word in enumerate([*words, "<|startoftext|>", "<|endoftext|>"])}

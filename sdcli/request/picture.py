@@ -83,7 +83,11 @@ def read(source: str | os.PathLike[str] | BinaryIO, name: str = "") -> Told:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(source, formats=["PNG"])
         with image:
-            texts = dict(image.info) if image.info.get("sd") else {**image.info, **_late_texts(image)}
+            texts: dict[Any, Any] = dict(image.info)
+            if (
+                "sd" not in texts
+            ):  # other tools write text after the pixels too: a walk through the whole file
+                texts |= getattr(image, "text", {})
             return Told(*image.size, {k: v for k, v in texts.items() if isinstance(v, str)})
     except FileNotFoundError:
         raise ImageError(f"{path}: there is no such file") from None
@@ -95,11 +99,6 @@ def read(source: str | os.PathLike[str] | BinaryIO, name: str = "") -> Told:
         raise ImageError(f"{path}: not a PNG that can be read") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageError(f"{path}: its header claims more pixels than are safe to open") from None
-
-
-def _late_texts(image: Image) -> dict[str, str]:
-    """Text chunks that other tools write after the pixels: reading them means walking the whole file."""
-    return dict(getattr(image, "text", {}))
 
 
 def parameters(request: Request, facts: Mapping[str, Any]) -> str:

@@ -53,7 +53,12 @@ class Request:
         None, "-H", "--height", of=int, low=64, high=8192, help="Height in pixels, a multiple of 8."
     )
     clip_skip: int | None = asks(
-        None, "--clip-skip", of=int, low=1, high=12, help="Which text layer from the end is read; 1 is the last."
+        None,
+        "--clip-skip",
+        of=int,
+        low=1,
+        high=12,
+        help="Which text layer from the end is read; 1 is the last.",
     )
     latents_in: str | None = asks(
         None, "--latents-in", of=str, help="Start from this safetensors file instead of seeded noise."

@@ -12,13 +12,21 @@ from sdcli.networks.predict import to_denoised
 from tests.diffusion.truth import mixture
 
 LEVELS = Levels.scaled_linear()
-BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
+BETAS = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "num_train_timesteps": 1000,
+}
 SHAPE = (1, 4, 8, 8)
 
 CASES = {
     ("euler", "trailing"): ("EulerDiscreteScheduler", {"timestep_spacing": "trailing"}),
     ("euler", "leading"): ("EulerDiscreteScheduler", {"timestep_spacing": "leading", "steps_offset": 1}),
-    ("euler", "karras"): ("EulerDiscreteScheduler", {"timestep_spacing": "linspace", "use_karras_sigmas": True}),
+    ("euler", "karras"): (
+        "EulerDiscreteScheduler",
+        {"timestep_spacing": "linspace", "use_karras_sigmas": True},
+    ),
     ("euler", "uniform"): ("EulerDiscreteScheduler", {"timestep_spacing": "linspace"}),
     ("euler_a", "leading"): (
         "EulerAncestralDiscreteScheduler",
@@ -26,7 +34,10 @@ CASES = {
     ),
     ("euler_a", "trailing"): ("EulerAncestralDiscreteScheduler", {"timestep_spacing": "trailing"}),
     ("heun", "trailing"): ("HeunDiscreteScheduler", {"timestep_spacing": "trailing"}),
-    ("heun", "karras"): ("HeunDiscreteScheduler", {"timestep_spacing": "linspace", "use_karras_sigmas": True}),
+    ("heun", "karras"): (
+        "HeunDiscreteScheduler",
+        {"timestep_spacing": "linspace", "use_karras_sigmas": True},
+    ),
     ("dpmpp_2m", "trailing"): ("DPMSolverMultistepScheduler", {"timestep_spacing": "trailing"}),
     ("ddim", "leading"): (
         "DDIMScheduler",

@@ -1,6 +1,7 @@
 """Noise levels and schedules: known answers, and what holds for every number of steps."""
 
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -41,7 +42,7 @@ def test_a_schedule_falls_strictly_from_inside_the_table_to_zero_for_every_numbe
     for steps in range(1, 1001):
         sigmas = make(steps, LEVELS)
         assert len(sigmas) == steps + 1
-        assert all(a > b for a, b in zip(sigmas, sigmas[1:], strict=False))
+        assert all(a > b for a, b in pairwise(sigmas))
         assert sigmas[-1] == 0
         assert sigmas[0] <= LEVELS.sigma_max
         assert sigmas[-2] >= LEVELS.sigma_min

@@ -111,7 +111,9 @@ def test_eta_zero_makes_the_ancestral_sampler_plain_euler():
 def test_the_noise_of_a_step_splits_into_what_stays_and_what_is_drawn():
     from sdcli.diffusion.ancestral import split
 
-    for (sigma, lower), eta in itertools.product([(14.6, 9.1), (2.0, 1.9), (0.03, 0.0), (5.0, 0.01)], [0, 0.5, 1]):
+    for (sigma, lower), eta in itertools.product(
+        [(14.6, 9.1), (2.0, 1.9), (0.03, 0.0), (5.0, 0.01)], [0, 0.5, 1]
+    ):
         down, up = split(sigma, lower, eta)
         assert down**2 + up**2 == pytest.approx(lower**2)
         assert 0 <= up <= lower

@@ -8,9 +8,7 @@ from sdcli.diffusion.samplers.euler_a import euler_a
 from sdcli.diffusion.types import Denoise, Noise, Sigmas
 
 
-def ddim(
-    denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise, *, eta: float = 0.0
-) -> Iterator[Tensor]:
+def ddim(denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise, *, eta: float = 0.0) -> Iterator[Tensor]:
     """DDIM: one evaluation a step; eta 0 is deterministic, eta 1 is DDPM's posterior.
 
     Song et al. 2020, equation 12. Written in sigma = sqrt((1 - a) / a) it is Euler's step with eta's share of the
