@@ -31,7 +31,7 @@ def decode(model: Model, x: Tensor) -> tuple[Image.Image, str | None]:
         if not torch.isfinite(pixels).all():
             raise NotFinite("the decoded picture is not finite, in float32 either; nothing was written")
     bytes_ = (pixels[0].clamp(-1, 1) * 127.5 + 127.5).round().to(torch.uint8)  # half to even, as diffusers
-    return Image.fromarray(bytes_.permute(1, 2, 0).contiguous().cpu().numpy(), "RGB"), fallback
+    return Image.fromarray(bytes_.permute(1, 2, 0).contiguous().cpu().numpy()), fallback
 
 
 @torch.inference_mode()

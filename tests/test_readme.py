@@ -1,0 +1,46 @@
+"""Every example of the README, as it stands there, in one folder and in its order."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parent.parent / "README.md"
+BLOCKS = re.findall(r"^```(sh|python)\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+EXAMPLES = [(kind, text) for kind, text in BLOCKS if not text.startswith("pip install")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("readme")
+
+
+def test_it_begins_with_the_two_commands_that_do_all_the_set_up():
+    assert [text.strip() for _, text in BLOCKS[:2]] == [
+        'pip install . && sd txt2img "a red apple" --seed 7',
+        "pip install '.[test]' && pytest",
+    ]
+
+
+@pytest.mark.parametrize(("kind", "text"), EXAMPLES, ids=[text.split("\n")[0][:40] for _, text in EXAMPLES])
+def test_an_example_does_what_it_says(folder, kind, text):
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    command = [sys.executable, "-W", "error", "-c", text] if kind == "python" else ["bash", "-euo", "pipefail", "-c", text]
+    ran = subprocess.run(command, cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_the_examples_left_what_they_promise(folder):
+    promised = ["a-cat-1.png", "owls/an-owl-10.png", "owls/an-owl-12.png", "banana.png", "apple.png", "apple-10.png"]
+    assert [name for name in promised if not (folder / name).is_file()] == []
+    assert (folder / "apple.png").read_bytes() == (folder / "a-green-apple-7.png").read_bytes()
+
+
+def test_every_picture_it_shows_is_there():
+    for name in re.findall(r"!\[.*?\]\((.*?)\)|\]\(((?!http)[^)]*)\)", README.read_text(encoding="utf-8")):
+        path = name[0] or name[1]
+        assert (README.parent / path).exists(), path
