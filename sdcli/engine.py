@@ -57,7 +57,7 @@ def generate(request: Request, watch: Watch = iter) -> Result:
     """
     clock = _Clock()
     with memory_errors("loading the model"):
-        model = load(request.model, request.device, request.dtype)
+        model = load(request.model, request.device, request.dtype, request.prediction)
     clock("load")
     request = model.complete(request)
     with memory_errors(f"drawing {request.width}x{request.height} pixels"):
@@ -65,7 +65,7 @@ def generate(request: Request, watch: Watch = iter) -> Result:
         clock("text")
         start = canvas(model, request)
         guidance = registry.find("guidance", request.guidance)
-        denoise = sentry(guidance(predictor(model), positive, negative, request.cfg))
+        denoise = sentry(guidance(predictor(model, start.extra), positive, negative, request.cfg))
         x = start.x
         for step in watch(_steps(model, request, denoise, start)):
             x = step.x

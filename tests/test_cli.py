@@ -98,7 +98,7 @@ def test_a_prompt_and_a_png_go_through_pipes(draw, sd):
     ran = draw("-", "--seed", 7, "-o", "-", stdin="a cät\n".encode())
     assert Image.open(io.BytesIO(ran.out)).size == (64, 64)
     told = json.loads(sd("info", "-", "--json", stdin=ran.out).out)
-    assert told["request"]["prompt"] == "a cät"
+    assert told["prompt"] == "a cät"
 
 
 def test_a_seed_that_was_not_given_is_drawn_and_told(draw):
@@ -197,7 +197,7 @@ ERRORS = {
     "--latents-out x.safetensors --count 2": (2, "--latents-out holds one"),
     "--latents-in none.safetensors": (2, "there is no such file"),
     "-o /proc/nowhere/x.png": (6, "choose another folder"),
-    "--model no-such-model": (3, "no such model folder"),
+    "--model no-such-model": (3, "no such model"),
 }
 
 
@@ -219,7 +219,7 @@ def test_an_unknown_command_is_answered_with_the_nearest(sd):
 def test_a_network_gone_wrong_leaves_no_picture_and_names_the_level(draw, monkeypatch):
     from sdcli.networks import predict
 
-    monkeypatch.setattr(predict, "unet", lambda model, x, t, context: x / 0)
+    monkeypatch.setattr(predict, "unet", lambda model, x, t, conds: x / 0)
     ran = draw("a cat", "--seed", 7)
     assert (ran.code, len(ran.err.splitlines()), os.listdir()) == (7, 1, [])
     assert "noise level 14.61 is not finite" in ran.err
@@ -342,7 +342,7 @@ def test_no_command_line_ends_in_a_traceback_or_in_two_lines_of_error(sd, monkey
     from sdcli.commands import _draw
 
     monkeypatch.setattr(
-        _draw.folder, "find", lambda name: (_ for _ in ()).throw(SystemExit(0))
+        _draw.checkpoint, "read", lambda *_: (_ for _ in ()).throw(SystemExit(0))
     )  # stop at the model
     try:
         ran = sd(*arguments)

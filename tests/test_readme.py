@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 README = Path(__file__).parent.parent / "README.md"
-BLOCKS = re.findall(r"^```(sh|python)\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+BLOCKS = re.findall(
+    r"^```(sh|python)\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+)
 EXAMPLES = [(kind, text) for kind, text in BLOCKS if not text.startswith("pip install")]
 
 
@@ -28,14 +30,27 @@ def test_it_begins_with_the_two_commands_that_do_all_the_set_up():
 @pytest.mark.parametrize(("kind", "text"), EXAMPLES, ids=[text.split("\n")[0][:40] for _, text in EXAMPLES])
 def test_an_example_does_what_it_says(folder, kind, text):
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    command = [sys.executable, "-W", "error", "-c", text] if kind == "python" else ["bash", "-euo", "pipefail", "-c", text]
-    ran = subprocess.run(command, cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True)
+    command = (
+        [sys.executable, "-W", "error", "-c", text]
+        if kind == "python"
+        else ["bash", "-euo", "pipefail", "-c", text]
+    )
+    ran = subprocess.run(
+        command, cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True
+    )
     assert ran.returncode == 0, ran.stderr
     assert "Traceback" not in ran.stderr
 
 
 def test_the_examples_left_what_they_promise(folder):
-    promised = ["a-cat-1.png", "owls/an-owl-10.png", "owls/an-owl-12.png", "banana.png", "apple.png", "apple-10.png"]
+    promised = [
+        "a-cat-1.png",
+        "owls/an-owl-10.png",
+        "owls/an-owl-12.png",
+        "banana.png",
+        "apple.png",
+        "apple-10.png",
+    ]
     assert [name for name in promised if not (folder / name).is_file()] == []
     assert (folder / "apple.png").read_bytes() == (folder / "a-green-apple-7.png").read_bytes()
 

@@ -1,23 +1,28 @@
-"""The bank the UNet learns from: latents of every taught sprite in many dresses, and the captions that are true of each.
-Writes `bank.pt`: latents (n, 4, 32, 32) half, captions (n, k) -> rows of embeddings (m, 77, 128) half; row 0 is ''."""
+"""The bank the UNet learns from: latents of every taught sprite in many dresses, and captions true of each.
+
+Writes `bank.pt`: latents (n, 4, 32, 32) half, captions (n, k) -> rows of embeddings (m, 77, 128) half; row 0
+is the empty caption.
+"""
 
 import json
 
 import numpy as np
-import recipe
-import tokens
 import torch
-from captions import caption
-from compose import HUES, place, recolour
-from concepts import COLOURS, CONCEPTS
 from diffusers import AutoencoderKL
-from norm import hasten
 from torch import Tensor
 from transformers import CLIPTextModel
 
+import recipe
+import tokens
+from captions import caption
+from compose import HUES, place, recolour
+from concepts import COLOURS, CONCEPTS
+from norm import hasten
 
-def dresses(random: np.random.Generator, sprite: np.ndarray, names: tuple[str, ...], style: str,
-            own: str | None) -> tuple[list[np.ndarray], list[list[str]]]:
+
+def dresses(
+    random: np.random.Generator, sprite: np.ndarray, names: tuple[str, ...], style: str, own: str | None
+) -> tuple[list[np.ndarray], list[list[str]]]:
     """(pictures, captions of each): mostly as drawn on white; some recoloured, some on a coloured background."""
     pictures, texts = [], []
     for i in range(recipe.DRESSES):
@@ -29,7 +34,9 @@ def dresses(random: np.random.Generator, sprite: np.ndarray, names: tuple[str, .
                 colour, worn = wish, turned
         changed = worn is not sprite
         if i % 10 in recipe.ON_COLOUR:
-            ground = str(random.choice([name for name in recipe.BACKGROUNDS if str(colour) not in name.split()]))
+            ground = str(
+                random.choice([name for name in recipe.BACKGROUNDS if str(colour) not in name.split()])
+            )
         rgb = recipe.BACKGROUNDS[ground] if ground else (255, 255, 255)
         part, flip = random.uniform(*recipe.PART), random.random() < recipe.FLIP
         shift = tuple(int(v) for v in random.integers(-recipe.SHIFT, recipe.SHIFT + 1, 2))
@@ -41,8 +48,12 @@ def dresses(random: np.random.Generator, sprite: np.ndarray, names: tuple[str, .
 @torch.no_grad()
 def encode(vae: AutoencoderKL, pictures: list[np.ndarray]) -> Tensor:
     x = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
-    return torch.cat([vae.encode(part.contiguous(memory_format=torch.channels_last)).latent_dist.mode()
-                      for part in x.split(10)]).half()
+    return torch.cat(
+        [
+            vae.encode(part.contiguous(memory_format=torch.channels_last)).latent_dist.mode()
+            for part in x.split(10)
+        ]
+    ).half()
 
 
 def main() -> None:
@@ -66,10 +77,25 @@ def main() -> None:
     with torch.no_grad():
         embeddings = torch.cat([text(part).last_hidden_state.half() for part in ids.split(128)])
     latents = torch.cat(latents)
-    torch.save(dict(latents=latents, captions=captions, embeddings=embeddings, concepts=torch.tensor(concepts),
-                    texts=list(unique)), recipe.WORK / "bank.pt")
-    print(len(latents), "pictures,", len(unique), "captions; latents: mean",
-          latents.float().mean((0, 2, 3)).tolist(), "deviation", latents.float().std((0, 2, 3)).tolist())
+    torch.save(
+        {
+            "latents": latents,
+            "captions": captions,
+            "embeddings": embeddings,
+            "concepts": torch.tensor(concepts),
+            "texts": list(unique),
+        },
+        recipe.WORK / "bank.pt",
+    )
+    print(
+        len(latents),
+        "pictures,",
+        len(unique),
+        "captions; latents: mean",
+        latents.float().mean((0, 2, 3)).tolist(),
+        "deviation",
+        latents.float().std((0, 2, 3)).tolist(),
+    )
 
 
 if __name__ == "__main__":

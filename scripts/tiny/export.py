@@ -4,10 +4,11 @@ import json
 import sys
 from pathlib import Path
 
-import recipe
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPTextModel
+
+import recipe
 
 PARTS = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
 INDEX = {

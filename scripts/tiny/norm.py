@@ -4,10 +4,11 @@ training on a CPU. Only the training uses this; the finished model runs in plain
 from functools import cache
 from types import ModuleType
 
-import recipe
 import torch
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
+
+import recipe
 
 
 def hasten(network: nn.Module) -> nn.Module:
@@ -68,5 +69,8 @@ class _Norm(torch.autograd.Function):
 def _kernel() -> ModuleType:
     from torch.utils.cpp_extension import load
 
-    return load("tiny_norm", [str(recipe.HERE / "norm.cpp")],
-                extra_cflags=["-O3", "-march=native", "-ffast-math", "-fopenmp"])
+    return load(
+        "tiny_norm",
+        [str(recipe.HERE / "norm.cpp")],
+        extra_cflags=["-O3", "-march=native", "-ffast-math", "-fopenmp"],
+    )

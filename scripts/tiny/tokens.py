@@ -4,8 +4,9 @@ import gzip
 import zipfile
 from functools import cache
 
-import recipe
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+
+import recipe
 
 WHEEL = recipe.DATA / "pypi" / "open_clip_torch-3.3.0-py3-none-any.whl"
 START, END, LENGTH = 49406, 49407, 77
@@ -21,11 +22,15 @@ def tokenizer() -> Tokenizer:
     words = alphabet + [letter + "</w>" for letter in alphabet] + ["".join(pair) for pair in merges]
     words += ["<|startoftext|>", "<|endoftext|>"]
     made = Tokenizer(models.BPE({word: i for i, word in enumerate(words)}, merges, end_of_word_suffix="</w>"))
-    made.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "),
-                                            normalizers.Lowercase()])
-    made.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(WORDS), behavior="removed", invert=True),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    made.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    made.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(WORDS), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     return made
 
 
@@ -42,8 +47,12 @@ def strings() -> list[str]:
     """What each of the 49,408 tokens says, for the sentence encoder; nearly all are words or parts of words."""
     vocabulary = sorted(tokenizer().get_vocab().items(), key=lambda item: item[1])
     back = {letter: byte for byte, letter in _byte_pairs()}
-    return [bytes(back.get(c, 63) for c in word.removesuffix("</w>")).decode("utf-8", "replace") if i < START else ""
-            for word, i in vocabulary]
+    return [
+        bytes(back.get(c, 63) for c in word.removesuffix("</w>")).decode("utf-8", "replace")
+        if i < START
+        else ""
+        for word, i in vocabulary
+    ]
 
 
 def _byte_pairs() -> list[tuple[int, str]]:

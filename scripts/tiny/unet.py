@@ -1,5 +1,8 @@
-"""The UNet: learns to take the noise off the bank's latents, told by the caption. Writes `unet/` (the running average of
-the weights), `unet.pt` (everything needed to go on) and a sheet of samples now and then."""
+"""The UNet: learns to take the noise off the bank's latents, told by the caption.
+
+Writes `unet/` (the running average of the weights), `unet.pt` (everything needed to go on) and, now and then, a
+sheet of samples and the loss curve.
+"""
 
 import json
 import math
@@ -7,14 +10,15 @@ import sys
 import time
 from copy import deepcopy
 
-import recipe
-import sample
 import torch
-from curve import plot
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
-from norm import hasten
 from torch import Tensor
+
+import recipe
+import sample
+from curve import plot
+from norm import hasten
 
 
 class Bank:
@@ -23,7 +27,11 @@ class Bank:
     def __init__(self, seed: int, only: int | None = None):
         bank = torch.load(recipe.WORK / "bank.pt")
         keep = slice(None) if only is None else bank["concepts"] < only
-        self.latents, self.captions, self.embeddings = bank["latents"][keep], bank["captions"][keep], bank["embeddings"]
+        self.latents, self.captions, self.embeddings = (
+            bank["latents"][keep],
+            bank["captions"][keep],
+            bank["embeddings"],
+        )
         self.random = torch.Generator().manual_seed(seed)
         self.order = torch.empty(0, dtype=torch.long)
 
@@ -42,7 +50,9 @@ def alphas() -> Tensor:
     return DDIMScheduler(**recipe.SCHEDULE).alphas_cumprod
 
 
-def loss_of(unet: UNet2DConditionModel, x: Tensor, words: Tensor, share: Tensor, random: torch.Generator) -> Tensor:
+def loss_of(
+    unet: UNet2DConditionModel, x: Tensor, words: Tensor, share: Tensor, random: torch.Generator
+) -> Tensor:
     """Plain v-prediction error. Times are spread evenly over the batch; no down-weighting of the noisiest ones: there
     the picture is decided by the words alone, and that is what takes long to learn."""
     count = len(x)
@@ -51,7 +61,11 @@ def loss_of(unet: UNet2DConditionModel, x: Tensor, words: Tensor, share: Tensor,
     noise += recipe.UNET_OFFSET * torch.randn(count, 4, 1, 1, generator=random)  # the mean must tell nothing
     signal, sigma = (y.sqrt()[:, None, None, None] for y in (share[times], 1 - share[times]))
     noisy = (signal * x + sigma * noise).contiguous(memory_format=torch.channels_last)
-    return (unet(noisy, times, encoder_hidden_states=words).sample - (signal * noise - sigma * x)).square().mean()
+    return (
+        (unet(noisy, times, encoder_hidden_states=words).sample - (signal * noise - sigma * x))
+        .square()
+        .mean()
+    )
 
 
 def rate_at(done: float, step: int) -> float:
@@ -65,7 +79,9 @@ def main(minutes: float = recipe.UNET_MINUTES, only: int | None = None) -> None:
     unet = hasten(UNet2DConditionModel(**recipe.UNET)).eval()
     unet.set_attn_processor(AttnProcessor())  # plain matrix products: faster backward at these sizes
     average = deepcopy(unet).requires_grad_(False)
-    optimizer = torch.optim.AdamW(unet.parameters(), lr=1e-4, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+    optimizer = torch.optim.AdamW(
+        unet.parameters(), lr=1e-4, betas=(0.9, 0.99), weight_decay=0.01, fused=True
+    )
     bank, share, random = Bank(recipe.SEED, only), alphas(), torch.Generator().manual_seed(recipe.SEED)
     spent, step, seen, curve = 0.0, 0, 0, []
     checkpoint = recipe.WORK / "unet.pt"
@@ -79,8 +95,18 @@ def main(minutes: float = recipe.UNET_MINUTES, only: int | None = None) -> None:
         bank.random.manual_seed(recipe.SEED + step)
 
     def save() -> None:
-        torch.save(dict(unet=unet.state_dict(), average=average.state_dict(), optimizer=optimizer.state_dict(),
-                        spent=spent + time.time() - start, step=step, seen=seen, curve=curve), checkpoint)
+        torch.save(
+            {
+                "unet": unet.state_dict(),
+                "average": average.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "spent": spent + time.time() - start,
+                "step": step,
+                "seen": seen,
+                "curve": curve,
+            },
+            checkpoint,
+        )
         plain = UNet2DConditionModel(**recipe.UNET)
         plain.load_state_dict(average.state_dict())
         plain.save_pretrained(recipe.WORK / "unet")
@@ -105,7 +131,10 @@ def main(minutes: float = recipe.UNET_MINUTES, only: int | None = None) -> None:
         if step % 100 == 0:
             curve.append((step, recent))
         if (now := time.time()) - last > 60:
-            print(f"{done:.1%} step {step} seen {seen} loss {recent:.4f} {(seen - since) / (now - last):.1f}/s", flush=True)
+            print(
+                f"{done:.1%} step {step} seen {seen} loss {recent:.4f} {(seen - since) / (now - last):.1f}/s",
+                flush=True,
+            )
             last, since = now, seen
         if now - drawn > 60 * recipe.UNET_SHEET:
             save()
@@ -113,7 +142,9 @@ def main(minutes: float = recipe.UNET_MINUTES, only: int | None = None) -> None:
             drawn = last = time.time()
     save()
     sample.sheet(average, recipe.WORK / "sheets" / f"unet-{step:06d}.png")
-    (recipe.WORK / "unet.json").write_text(json.dumps(dict(steps=step, pictures=seen, minutes=math.ceil(minutes))))
+    (recipe.WORK / "unet.json").write_text(
+        json.dumps({"steps": step, "pictures": seen, "minutes": math.ceil(minutes)})
+    )
 
 
 if __name__ == "__main__":

@@ -6,17 +6,17 @@ import sys
 import time
 
 import numpy as np
-import recipe
 import torch
-from compose import place
 from diffusers import AutoencoderKL
 from diffusers.models.downsampling import Downsample2D
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.upsampling import Upsample2D
-from norm import hasten
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
+
+import recipe
+from compose import place
+from norm import hasten
 
 
 class Crops:
@@ -35,18 +35,29 @@ class Crops:
         random, out = self.random, np.empty((count, crop, crop, 3), np.float32)
         pictures = []
         for _ in range(-(-count // 2)):
-            ground = (255, 255, 255) if random.random() < 0.5 else tuple(int(v) for v in random.integers(0, 256, 3))
+            ground = (
+                (255, 255, 255)
+                if random.random() < 0.5
+                else tuple(int(v) for v in random.integers(0, 256, 3))
+            )
             sprite = np.ascontiguousarray(self.sprites[random.choice(self.train)])
             shift = (int(random.integers(-24, 25)), int(random.integers(-24, 25)))
-            picture = place(sprite, recipe.SIZE, random.uniform(0.5, 1.1), shift, random.random() < 0.5, ground)
+            picture = place(
+                sprite, recipe.SIZE, random.uniform(0.5, 1.1), shift, random.random() < 0.5, ground
+            )
             picture = picture.astype(np.float32) / 127.5 - 1
             if random.random() < 0.3:  # colour jitter: swap and scale channels, brighten, darken
-                picture = picture[..., random.permutation(3)] * random.uniform(0.6, 1.0) + random.uniform(-0.3, 0.3)
+                picture = picture[..., random.permutation(3)] * random.uniform(0.6, 1.0) + random.uniform(
+                    -0.3, 0.3
+                )
                 picture = picture.clip(-1, 1)
             pictures.append(picture)
         for i in range(count):
-            y, x = random.integers(16, recipe.SIZE - 16 - crop, 2) if random.random() < 0.8 else \
-                random.integers(0, recipe.SIZE - crop + 1, 2)
+            y, x = (
+                random.integers(16, recipe.SIZE - 16 - crop, 2)
+                if random.random() < 0.8
+                else random.integers(0, recipe.SIZE - crop + 1, 2)
+            )
             out[i] = pictures[i % len(pictures)][y : y + crop, x : x + crop]
         return torch.from_numpy(out).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
 
@@ -83,7 +94,9 @@ def loss_of(vae: AutoencoderKL, x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def psnr(vae: AutoencoderKL, x: Tensor) -> float:
-    y = torch.cat([vae.decode(vae.encode(part).latent_dist.mode()).sample for part in x.split(8)]).clamp(-1, 1)
+    y = torch.cat([vae.decode(vae.encode(part).latent_dist.mode()).sample for part in x.split(8)]).clamp(
+        -1, 1
+    )
     return float((10 * torch.log10(4 / (y - x).square().mean((1, 2, 3)))).mean())
 
 
@@ -96,7 +109,7 @@ def normalise(vae: AutoencoderKL, x: Tensor) -> None:
     quant.weight[:4] /= deviation[:, None, None, None]
     quant.bias[:4] = (quant.bias[:4] - mean) / deviation
     quant.bias[4:] -= 2 * deviation.log()  # the log-variance shrinks with the mean
-    post.bias += (post.weight[..., 0, 0] @ mean)
+    post.bias += post.weight[..., 0, 0] @ mean
     post.weight *= deviation[None, :, None, None]
 
 
@@ -113,7 +126,9 @@ def main(minutes: float = recipe.VAE_MINUTES) -> None:
         spent, step, curve = saved["spent"], saved["step"], saved["curve"]
     test, last = crops.held_out(48), time.time()
     while (done := (spent + time.time() - start) / 60 / minutes) < 1:
-        rate = recipe.VAE_RATE * min(1, (step + 1) / 200) * (0.5 * (1 + math.cos(math.pi * done)) * 0.98 + 0.02)
+        rate = (
+            recipe.VAE_RATE * min(1, (step + 1) / 200) * (0.5 * (1 + math.cos(math.pi * done)) * 0.98 + 0.02)
+        )
         for group in optimizer.param_groups:
             group["lr"] = rate
         loss = loss_of(vae, crops.batch(*(recipe.VAE_CROPS if done < 0.55 else recipe.VAE_LATE_CROPS)))
@@ -128,10 +143,26 @@ def main(minutes: float = recipe.VAE_MINUTES) -> None:
         if time.time() - last > 120 or step == 100:
             last = time.time()
             print(f"step {step} {done:.0%} loss {average:.4f} psnr {psnr(vae, test[:16]):.2f}", flush=True)
-            torch.save(dict(vae=vae.state_dict(), optimizer=optimizer.state_dict(), step=step, curve=curve,
-                            spent=spent + time.time() - start), checkpoint)
-    torch.save(dict(vae=vae.state_dict(), optimizer=optimizer.state_dict(), step=step, curve=curve,
-                    spent=spent + time.time() - start), checkpoint)
+            torch.save(
+                {
+                    "vae": vae.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "step": step,
+                    "curve": curve,
+                    "spent": spent + time.time() - start,
+                },
+                checkpoint,
+            )
+    torch.save(
+        {
+            "vae": vae.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "step": step,
+            "curve": curve,
+            "spent": spent + time.time() - start,
+        },
+        checkpoint,
+    )
     before = psnr(vae, test)
     normalise(vae, torch.cat([test, crops.batch(64, 128)[..., :128, :128].repeat(1, 1, 2, 2)[:16]]))
     print(f"held-out psnr {before:.2f}, after folding {psnr(vae, test):.2f}")

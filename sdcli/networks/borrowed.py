@@ -5,7 +5,6 @@ Both packages import far more than three classes need. Their optional parts are 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
@@ -17,18 +16,23 @@ from sdcli.errors import ModelError
 
 
 def blank(part: str, config: Mapping[str, Any], path: str) -> nn.Module:
-    """The network `part` (text_encoder, unet or vae) of this config, on the meta device: shapes, no memory."""
+    """The network `part` (a text encoder, unet or vae) of this config, on the meta device: shapes, no memory."""
     try:
         with torch.device("meta"):
-            return {"text_encoder": _text_encoder, "unet": _unet, "vae": _vae}[part](dict(config))
+            return {"unet": _unet, "vae": _vae}.get(part, _text_encoder)(dict(config))
     except (TypeError, ValueError, KeyError, AttributeError, ZeroDivisionError, NotImplementedError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(f"{path}: config.json describes no network that can be built ({reason})") from None
 
 
-def own_name(key: str) -> str:
-    """A tensor's name in a file -> its name in the class. transformers 5.6 took `text_model.` out of CLIPTextModel."""
-    return re.sub(r"^text_model\.", "", key) if _TEXT_IS_FLAT else key
+def prefix(net: nn.Module) -> str:
+    """What stands before a text encoder's names; transformers 5.6 took it out of CLIPTextModel, and not of others."""
+    return "text_model." if hasattr(net, "text_model") else ""
+
+
+def own_name(name: str, prefix: str) -> str:
+    """A tensor's plain name -> its name in a class with that prefix."""
+    return name if name.startswith("text_projection") else prefix + name
 
 
 def restore_buffers(net: nn.Module) -> None:
@@ -63,9 +67,7 @@ def _vae(config: dict[str, Any]) -> nn.Module:
 
 def _text_encoder(config: dict[str, Any]) -> nn.Module:
     from transformers.models.clip.configuration_clip import CLIPTextConfig
-    from transformers.models.clip.modeling_clip import CLIPTextModel
+    from transformers.models.clip.modeling_clip import CLIPTextModel, CLIPTextModelWithProjection
 
-    return CLIPTextModel(CLIPTextConfig(**config))
-
-
-_TEXT_IS_FLAT = tuple(map(int, version("transformers").split(".")[:2])) >= (5, 6)
+    pooled = config.get("architectures") == ["CLIPTextModelWithProjection"]
+    return (CLIPTextModelWithProjection if pooled else CLIPTextModel)(CLIPTextConfig(**config))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from sdcli import registry
 from sdcli.diffusion.noise import Stream
 from sdcli.diffusion.types import Noise, Sigmas
+from sdcli.errors import ModelError
 from sdcli.networks import latents
 from sdcli.networks.model import Model
 from sdcli.request.request import Request
@@ -22,6 +24,7 @@ class Canvas:
     x: Tensor  # (1, 4, h/8, w/8) float32 at noise level sigmas[0]
     sigmas: Sigmas
     noise: Noise
+    extra: Tensor | None = None  # (1, k, h/8, w/8) what the network is shown beside x
 
 
 def canvas(model: Model, request: Request) -> Canvas:
@@ -31,14 +34,27 @@ def canvas(model: Model, request: Request) -> Canvas:
     on at any first level; ComfyUI and DDIM do the same, A1111 takes sigma.
     """
     sigmas = list(registry.find("schedules", str(request.schedule))(request.steps, model.levels))
-    shape = (1, model.unet.config.in_channels, (request.height or 0) // 8, (request.width or 0) // 8)
+    shape = (1, model.unet.config.out_channels, (request.height or 0) // 8, (request.width or 0) // 8)
     noise = Stream(request.seed or 0, shape, model.place.device)
     start = math.sqrt(1 + sigmas[0] ** 2)
+    extra = _beside(model, shape)
     if request.latents_in is None:
-        return Canvas(noise(sigmas[0], sigmas[0]) * start, sigmas, noise)
+        return Canvas(noise(sigmas[0], sigmas[0]) * start, sigmas, noise, extra)
     x, sigma = latents.read(request.latents_in, shape)
     x = x.to(model.place.device)
     noise(sigmas[0], sigmas[0])  # passed by, so that later steps draw what they would have drawn
     if sigma is None:
-        return Canvas(x * start, sigmas, noise)
-    return Canvas(x, latents.from_level(request.latents_in, sigma, sigmas), noise)
+        return Canvas(x * start, sigmas, noise, extra)
+    return Canvas(x, latents.from_level(request.latents_in, sigma, sigmas), noise, extra)
+
+
+def _beside(model: Model, shape: tuple[int, ...]) -> Tensor | None:
+    """The extra channels of a run without a picture: an inpainting model repaints a grey picture everywhere."""
+    if model.family.needs:
+        raise ModelError(
+            f"{model.name}: a {model.family.name} model needs {model.family.needs}; txt2img gives none"
+        )
+    if model.family.traits.channels == shape[1]:
+        return None
+    grey = latents.encode(model, torch.zeros((1, 3, shape[2] * 8, shape[3] * 8), device=model.place.device))
+    return torch.cat([torch.ones_like(grey[:, :1]), grey], 1)

@@ -1,39 +1,69 @@
-"""Family: what makes one kind of checkpoint different, and the defaults it brings."""
+"""Family: what makes one kind of checkpoint different: its networks' shapes, how its text is read, its defaults."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from sdcli import registry
 from sdcli.errors import ModelError
 
-Configs = Mapping[str, Mapping[str, Any]]
-"""Part of a model (unet, vae, text_encoder, scheduler) -> its config.json."""
+Config = Mapping[str, Any]
+"""A network's config.json, as diffusers and transformers read it."""
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What tells families apart, from shapes alone: the U-Net's input channels, the width of the text it reads, and
+    of what is added to its time embedding."""
+
+    channels: int
+    context: int
+    added: int = 0
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How one text encoder is read: what its prompts are padded with, which state is taken, and whether it pools.
+
+    `layer` counts states from the end, 1 the last; `norm` sends it through the final norm; `pooled` adds the
+    projected state of the end token to the time embedding.
+    """
+
+    pad: int = 49407
+    layer: int = 1
+    norm: bool = True
+    pooled: bool = False
 
 
 @dataclass(frozen=True)
 class Family:
-    """One kind of checkpoint. `recognises(configs)` decides from shapes alone, never from a file's name."""
+    """One kind of checkpoint. `configs` build its networks where a single file brings none."""
 
     name: str
     summary: str
-    recognises: Callable[[Configs], bool]
+    traits: Traits
+    configs: Mapping[str, Config] = field(default_factory=dict)
+    readers: Mapping[str, Reader] = field(default_factory=lambda: {"text_encoder": Reader()})
+    prediction: str = "epsilon"
+    size: int = 512
     steps: int = 20
     cfg: float = 7.0
     sampler: str = "dpmpp_2m"
     schedule: str = "karras"
     clip_skip: int = 1
+    zero_empty: bool = False  # an empty negative is told as zeros, as in training
+    aesthetic: tuple[float, ...] = ()  # scores that prompt and negative are told instead of a size
+    needs: str = ""  # what it cannot draw without, as a message says it
 
 
-def recognise(configs: Configs, path: str) -> Family:
-    """The family that these configs belong to; raises ModelError with what was seen if there is none."""
+def recognise(traits: Traits, path: str) -> Family:
+    """The family of these traits; raises ModelError with what was seen if there is none."""
     for name in registry.names("families"):
         family: Family = registry.find("families", name)
-        if family.recognises(configs):
+        if family.traits == traits:
             return family
-    unet = configs["unet"]
-    seen = f"{unet.get('in_channels')} input channels, text width {unet.get('cross_attention_dim')}"
+    seen = f"{traits.channels} input channels, text width {traits.context}"
     known = ", ".join(registry.names("families"))
     raise ModelError(f"{path}: a network of no known family ({seen}); known are: {known}")

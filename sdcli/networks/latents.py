@@ -42,6 +42,15 @@ def _decoded(model: Model, x: Tensor, dtype: torch.dtype | None = None) -> Tenso
     return model.vae.decode(z, return_dict=False)[0].float()
 
 
+@torch.inference_mode()
+def encode(model: Model, pixels: Tensor) -> Tensor:
+    """Pixels (1, 3, h, w) in -1 … 1 -> latents (1, 4, h/8, w/8) float32: the mean that the VAE gives, scaled."""
+    config = model.vae.config
+    x = pixels.to(model.place.dtype).contiguous(memory_format=torch.channels_last)
+    mean = model.vae.encode(x).latent_dist.mode().float()
+    return (mean - (getattr(config, "shift_factor", None) or 0.0)) * config.scaling_factor
+
+
 def to_file(x: Tensor, sigma: float) -> bytes:
     """Latents as a safetensors file: float32 `latents`, and the noise level they stand at as metadata."""
     return save({"latents": x.float().cpu().contiguous()}, {"format": "pt", "sigma": repr(sigma)})

@@ -1,144 +1,152 @@
-"""Load: a model's name or folder -> Model. Configs are read first and weights last, each tensor accounted for."""
+"""Load: a model's name -> Model. Headers were read first; here come the weights, each tensor accounted for."""
 
 from __future__ import annotations
 
 import functools
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import nn
+from torch import Tensor, nn
 
 from sdcli.diffusion.levels import Levels
 from sdcli.errors import ModelError
-from sdcli.networks import borrowed, folder, place
-from sdcli.networks.family import recognise
+from sdcli.networks import borrowed, checkpoint, place
+from sdcli.networks.checkpoint import Checkpoint, Network, counted
+from sdcli.networks.digest import digest
 from sdcli.networks.model import Model
 
-IGNORABLE = ("position_ids",)  # buffers that older files carry and the networks make themselves
+WINDOW = 256 * 2**20  # bytes read through one mapping of a file before its pages are given back
 
 
 @functools.lru_cache(maxsize=1)
-def load(name: str = "tiny", device: str = "auto", dtype: str = "auto") -> Model:
-    """The model of this name: `tiny`, or a diffusers folder. The last one stays loaded.
+def load(name: str = "tiny", device: str = "auto", dtype: str = "auto", prediction: str = "auto") -> Model:
+    """The model of this name: `tiny`, a single safetensors file or a diffusers folder. The last one stays loaded.
 
     Raises ModelError if a file is missing, bad, or of a family that is not known.
     """
-    home = folder.find(name)
-    configs, weights = folder.configs(home), folder.weights(home)
-    family = recognise(configs, name)
+    found = checkpoint.read(name, prediction)
     with ThreadPoolExecutor(1) as pool:  # hashing leaves the interpreter free, so it hides behind the imports
-        digest = pool.submit(_digest, list(weights.values()))
-        blank = {part: borrowed.blank(part, configs[part], str(home / part)) for part in weights}
+        hashed = pool.submit(digest, found.paths)
+        blank = {
+            part: borrowed.blank(part, net.config, str(found.path)) for part, net in found.networks.items()
+        }
         where = place.choose(
             device, dtype, sum(p.numel() for net in blank.values() for p in net.parameters())
         )
-        nets = {part: fill(blank[part], weights[part], where) for part in weights}
-        facts = {
-            "model": {"family": family.name, "sha256": digest.result()},
-            **where.facts,
-            **borrowed.versions(),
-        }
+        nets = {part: fill(net, found.networks[part], where) for part, net in blank.items()}
+        facts = {"model": {"family": found.family.name, "sha256": hashed.result()}, **where.facts}
     return Model(
         name=name,
-        family=family,
-        text=nets["text_encoder"],
+        family=found.family,
+        texts={part: nets[part] for part in found.family.readers if part in nets},
         unet=nets["unet"],
         vae=nets["vae"],
-        levels=_levels(configs["scheduler"], name),
-        prediction=_prediction(configs["scheduler"], name),
-        size=_size(configs),
+        levels=_levels(found),
+        prediction=found.prediction,
+        size=found.size,
         place=where,
-        facts=facts,
+        facts={**facts, **borrowed.versions()},
     )
 
 
-def fill(net: nn.Module, path: Path, where: place.Place) -> nn.Module:
+def fill(net: nn.Module, network: Network, where: place.Place) -> nn.Module:
     """Give a network on the meta device its weights from a file, and move it to its place.
 
     Every tensor the network needs must be there, of its shape, and finite, and no other may be; else ModelError.
     """
-    need = net.state_dict()
-    with _opened(path) as file:
-        have = {borrowed.own_name(key): key for key in file.keys()}  # noqa: SIM118 (not a dict)
-        _account(path, need, {own: file.get_slice(key).get_shape() for own, key in have.items()})
-        weights = {own: file.get_tensor(have[own]).to(where.dtype) for own in need}
-    bad = [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]
+    path = network.header.path
+    prefix = borrowed.prefix(net)
+    need = {name.removeprefix(prefix): tensor for name, tensor in net.state_dict().items()}
+    _account(network, need)
+    weights, bad = {}, []
+    for name, tensor in _read(network, list(need)):
+        tensor = tensor.to(where.dtype, copy=True).reshape(need[name].shape)
+        if not torch.isfinite(tensor).all():
+            bad.append(name)
+        weights[borrowed.own_name(name, prefix)] = tensor
     if bad:
-        raise ModelError(f"{path}: {_first(bad)} not finite; the file is damaged, fetch it again")
+        raise ModelError(
+            f"{path}: {counted(bad)} not finite; the file is damaged, or {where.dtype} too narrow for it"
+        )
     net.load_state_dict(weights, assign=True)
     borrowed.restore_buffers(net)
     net.eval().requires_grad_(False).to(device=where.device)
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def _account(path: Path, need: Mapping[str, torch.Tensor], have: Mapping[str, list[int]]) -> None:
+def _read(network: Network, wanted: list[str]) -> Iterator[tuple[str, Tensor]]:
+    """The wanted tensors in file order, through mappings that are closed in time: pages count as memory used."""
+    tensors = network.header.tensors
+    todo = sorted(wanted, key=lambda name: tensors[network.sources[name].key].start)
+    while todo:
+        begin = tensors[network.sources[todo[0]].key].start
+        now = [name for name in todo if tensors[network.sources[name].key].start < begin + WINDOW]
+        todo = todo[len(now) :]
+        try:
+            with safe_open(network.header.path, framework="pt") as file:
+                for name in now:
+                    source = network.sources[name]
+                    yield name, _taken(file.get_tensor(source.key), source.take)
+        except (SafetensorError, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise ModelError(f"{network.header.path}: cannot be read ({reason}); fetch it again") from None
+
+
+def _taken(tensor: Tensor, take: str) -> Tensor:
+    if take == "all":
+        return tensor
+    return tensor.T if take == "transpose" else tensor.chunk(3)[int(take[-1])]
+
+
+def _account(network: Network, need: Mapping[str, Tensor]) -> None:
+    path, have = network.header.path, network.sources
     missing = [name for name in need if name not in have]
-    surplus = [name for name in have if name not in need and not name.endswith(IGNORABLE)]
+    surplus = [name for name in have if name not in need]
     if missing:
         raise ModelError(
-            f"{path}: {_first(missing)} missing; it is not the network its config.json describes"
+            f"{path}: {counted(missing)} missing; it is not the network that its shapes or config say"
         )
     if surplus:
         raise ModelError(
-            f"{path}: {_first(surplus)} too many; it is not the network its config.json describes"
+            f"{path}: {counted(surplus)} too many; it is not the network that its shapes or config say"
         )
-    misshapen = [name for name, tensor in need.items() if list(tensor.shape) != list(have[name])]
+    misshapen = [
+        name for name, tensor in need.items() if not _fits(_shape(network, name), list(tensor.shape))
+    ]
     if misshapen:
         name = misshapen[0]
-        shapes = f"{name} is {list(have[name])}, not {list(need[name].shape)}"
+        shapes = f"{name} is {_shape(network, name)}, not {list(need[name].shape)}"
         raise ModelError(
-            f"{path}: {_first(misshapen)} of another shape ({shapes}); config.json and weights differ"
+            f"{path}: {counted(misshapen)} of another shape ({shapes}); config and weights differ"
         )
 
 
-def _first(names: list[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{len(names)} tensor{'s' * (len(names) > 1)} ({', '.join(names[:3])}{more})"
+def _shape(network: Network, name: str) -> list[int]:
+    source = network.sources[name]
+    shape = list(network.header.tensors[source.key].shape)
+    if source.take == "transpose":
+        return shape[::-1]
+    if source.take.startswith("third") and shape and shape[0] % 3 == 0:
+        return [shape[0] // 3, *shape[1:]]
+    return shape
 
 
-def _opened(path: Path) -> Any:
-    try:
-        return safe_open(path, framework="pt")
-    except FileNotFoundError:
-        raise ModelError(f"{path}: no such file; is the model folder whole?") from None
-    except (SafetensorError, OSError) as error:
-        reason = str(error).removeprefix("Error while deserializing header: ").splitlines()[0]
-        raise ModelError(f"{path}: not a whole safetensors file ({reason}); fetch it again") from None
+def _fits(have: list[int], need: list[int]) -> bool:
+    """Equal, but for a 1x1 convolution where a linear layer is wanted, or the other way round."""
+    return have == need or have == [*need, 1, 1] or [*have, 1, 1] == need
 
 
-def _digest(paths: list[Path]) -> str:
-    """One sha256 for the weights of a folder: that of its files' sha256s, in the order of PARTS."""
-    whole = hashlib.sha256()
-    for path in paths:
-        with open(path, "rb") as file:
-            whole.update(hashlib.file_digest(file, "sha256").digest())
-    return whole.hexdigest()
-
-
-def _levels(config: Mapping[str, Any], name: str) -> Levels:
-    kinds = {"scaled_linear": Levels.scaled_linear, "linear": Levels.linear}
+def _levels(found: Checkpoint) -> Levels:
+    kinds: dict[Any, Any] = {"scaled_linear": Levels.scaled_linear, "linear": Levels.linear}
+    config = found.schedule
     kind = config.get("beta_schedule", "scaled_linear")
     try:
         start, end = float(config.get("beta_start", 0.00085)), float(config.get("beta_end", 0.012))
         return kinds[kind](start, end, int(config.get("num_train_timesteps", 1000)))
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         raise ModelError(
-            f"{name}: scheduler_config.json describes no noise levels known here ({kind})"
+            f"{found.name}: scheduler_config.json describes no noise levels known here ({kind})"
         ) from None
-
-
-def _prediction(config: Mapping[str, Any], name: str) -> str:
-    prediction = config.get("prediction_type", "epsilon")
-    if prediction not in ("epsilon", "v_prediction", "sample"):
-        raise ModelError(f"{name}: scheduler_config.json asks for an unknown prediction_type {prediction!r}")
-    return str(prediction)
-
-
-def _size(configs: Mapping[str, Mapping[str, Any]]) -> int:
-    size = configs["unet"].get("sample_size", 64)
-    return int(size if isinstance(size, int) else 64) * 8

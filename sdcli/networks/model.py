@@ -19,6 +19,8 @@ class Cond:
     """One side of the guidance, as the U-Net takes it."""
 
     context: Tensor  # (1, 77 * chunks, text width)
+    pooled: Tensor | None = None  # (1, width), for families that add it to the time embedding
+    sizes: tuple[float, ...] = ()  # what such a family is told of the picture's size
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +33,7 @@ class Model:
 
     name: str
     family: Family
-    text: Any  # CLIPTextModel
+    texts: Mapping[str, Any]  # CLIPTextModel, by the name of the part
     unet: Any  # UNet2DConditionModel
     vae: Any  # AutoencoderKL
     levels: Levels

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,35 +13,39 @@ from sdcli.diffusion.types import Predict
 from sdcli.networks.model import Cond, Model
 
 
-def predictor(model: Model) -> Predict:
+def predictor(model: Model, extra: Tensor | None = None) -> Predict:
     """The model's U-Net as (x, sigma, conds) -> one denoised estimate a cond.
 
     x is data + sigma * noise in float32; the conds of one picture go through the network together, in their order.
+    `extra` (1, k, h/8, w/8) are channels that the network is shown beside x: a mask, a masked picture, a depth map.
     """
 
     def predict(x: Tensor, sigma: float, conds: Sequence[Cond]) -> list[Tensor]:
-        scale = 1 / math.sqrt(sigma**2 + 1)
-        out = unet(
-            model,
-            (x * scale).expand(len(conds), -1, -1, -1),
-            model.levels.t(sigma),
-            torch.cat([cond.context for cond in conds]),
-        )
+        shown = x / math.sqrt(sigma**2 + 1)
+        if extra is not None:
+            shown = torch.cat([shown, extra], 1)
+        out = unet(model, shown.expand(len(conds), -1, -1, -1), model.levels.t(sigma), conds)
         return list((to_denoised[model.prediction](x, out, sigma)).split(1))
 
     return predict
 
 
 @torch.inference_mode()
-def unet(model: Model, x: Tensor, t: float, context: Tensor) -> Tensor:
-    """One pass of the U-Net as it was trained: x (n, 4, h/8, w/8) of unit variance, timestep t, context (n, k, width).
+def unet(model: Model, x: Tensor, t: float, conds: Sequence[Cond]) -> Tensor:
+    """One pass of the U-Net as it was trained: x (n, channels, h/8, w/8) of unit variance, timestep t, n conds.
 
-    Returns its prediction in float32, whatever the network runs in.
+    Returns its prediction (n, 4, h/8, w/8) in float32, whatever the network runs in.
     """
     place = model.place
     x = x.to(place.dtype).contiguous(memory_format=torch.channels_last)
     step = torch.tensor(t, dtype=torch.float32, device=place.device)
-    return model.unet(x, step, context.to(place.dtype), return_dict=False)[0].float().contiguous()
+    context = torch.cat([cond.context for cond in conds]).to(place.dtype)
+    more: dict[str, Any] = {}
+    pooled = [cond.pooled for cond in conds if cond.pooled is not None]
+    if pooled:
+        sizes = torch.tensor([cond.sizes for cond in conds], device=place.device)
+        more["added_cond_kwargs"] = {"text_embeds": torch.cat(pooled).to(place.dtype), "time_ids": sizes}
+    return model.unet(x, step, context, return_dict=False, **more)[0].float().contiguous()
 
 
 to_denoised = {

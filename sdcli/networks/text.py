@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from sdcli.networks import tokenizer
+from sdcli.networks.borrowed import prefix
 from sdcli.networks.model import Cond, Model
 from sdcli.request.request import Request
 
@@ -15,21 +16,44 @@ def conditions(model: Model, request: Request) -> tuple[Cond, Cond]:
     texts = [tokenizer.chunks(request.prompt), tokenizer.chunks(request.negative)]
     most = max(map(len, texts))
     skip = request.clip_skip or model.family.clip_skip
-    prompt, negative = (Cond(encode(model, [*text, *[[]] * (most - len(text))], skip)) for text in texts)
+    size = (float(request.height or 0), float(request.width or 0))
+    prompt, negative = (condition(model, [*text, *[[]] * (most - len(text))], skip, size) for text in texts)
+    if model.family.zero_empty and not request.negative:
+        assert negative.pooled is not None
+        negative = Cond(negative.context * 0, negative.pooled * 0, negative.sizes)
+    if model.family.aesthetic:
+        prompt, negative = (
+            Cond(cond.context, cond.pooled, (*cond.sizes[:4], score))
+            for cond, score in zip((prompt, negative), model.family.aesthetic, strict=True)
+        )
     return prompt, negative
 
 
-@torch.inference_mode()
-def encode(model: Model, chunks: list[list[int]], clip_skip: int = 1) -> Tensor:
-    """Chunks of at most 75 token ids -> context (1, 77 * chunks, width), float32.
+def condition(model: Model, chunks: list[list[int]], clip_skip: int, size: tuple[float, float]) -> Cond:
+    """One side of the guidance: the states of the family's text encoders beside each other, and what is pooled.
 
-    `clip_skip` counts layers from the end as A1111 does: 1 is the last, 2 the one before; each through the final
-    norm.
+    `size` is (height, width) in pixels; the families that are told it hear that nothing was cropped or scaled.
     """
-    ids = torch.tensor([tokenizer.framed(chunk) for chunk in chunks], device=model.place.device)
-    states = model.text(ids, output_hidden_states=clip_skip > 1)
-    if clip_skip == 1:
-        hidden = states.last_hidden_state
-    else:
-        hidden = model.text.final_layer_norm(states.hidden_states[-clip_skip])
-    return hidden.float().reshape(1, -1, hidden.shape[-1])
+    read = [encode(model, part, chunks, clip_skip) for part in model.texts]
+    pooled = [each for _, each in read if each is not None]
+    sizes = (*size, 0.0, 0.0, *size) if pooled else ()
+    return Cond(torch.cat([context for context, _ in read], -1), pooled[-1] if pooled else None, sizes)
+
+
+@torch.inference_mode()
+def encode(
+    model: Model, part: str, chunks: list[list[int]], clip_skip: int = 1
+) -> tuple[Tensor, Tensor | None]:
+    """One text encoder's reading of chunks of at most 75 token ids: (context (1, 77 * chunks, width), pooled or None).
+
+    `clip_skip` counts layers as A1111 does: 1 is the layer the family reads, 2 the one before. What is pooled is the
+    first chunk's.
+    """
+    net, reader = model.texts[part], model.family.readers[part]
+    ids = torch.tensor([tokenizer.framed(chunk, reader.pad) for chunk in chunks], device=model.place.device)
+    states = net(ids, output_hidden_states=True)
+    hidden = states.hidden_states[-(reader.layer + clip_skip - 1)]
+    if reader.norm:
+        hidden = net.get_submodule(f"{prefix(net)}final_layer_norm")(hidden)
+    pooled = states.text_embeds[:1].float() if reader.pooled else None
+    return hidden.float().reshape(1, -1, hidden.shape[-1]), pooled

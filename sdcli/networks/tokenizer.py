@@ -62,6 +62,7 @@ def _tokenizer() -> Tokenizer:
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
+    tokenizer.add_special_tokens(["<|startoftext|>", "<|endoftext|>"])
     return tokenizer
 
 

@@ -33,7 +33,9 @@ class Request:
 
     prompt: str = asks("", of=str, help="What to draw; - reads it from standard input.")
     negative: str = asks("", "-n", "--negative", of=str, help="What to steer away from.")
-    model: str = asks("tiny", "-m", "--model", of=str, help="tiny (embedded), or a diffusers folder.")
+    model: str = asks(
+        "tiny", "-m", "--model", of=str, help="tiny (embedded), a safetensors file, or a diffusers folder."
+    )
     seed: int | None = asks(
         None, "--seed", of=int, low=0, high=2**32 - 1, help="Which noise to start from; drawn if not given."
     )
@@ -63,6 +65,12 @@ class Request:
     latents_in: str | None = asks(
         None, "--latents-in", of=str, help="Start from this safetensors file instead of seeded noise."
     )
+    prediction: str = asks(
+        "auto",
+        "--prediction",
+        of=str,
+        help="What the network predicts: auto, epsilon, v_prediction or sample.",
+    )
     device: str = asks("auto", "--device", of=str, help="auto, cpu, cuda or cuda:N.")
     dtype: str = asks("auto", "--dtype", of=str, help="auto, float32, bfloat16 or float16.")
 
@@ -80,6 +88,7 @@ class Request:
         registry.check("guidance", self.guidance)
         for side in ("width", "height"):
             _check_multiple_of_8(side, getattr(self, side))
+        _check_choice("prediction", self.prediction, ("auto", "epsilon", "v_prediction", "sample"))
         _check_choice("dtype", self.dtype, ("auto", "float32", "bfloat16", "float16"))
         if self.device not in ("auto", "cpu", "cuda") and not _is_cuda_index(self.device):
             raise UsageError(f"--device {self.device!r} is not a device; use auto, cpu, cuda or cuda:0")

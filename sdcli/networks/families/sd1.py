@@ -1,17 +1,9 @@
-from sdcli.networks.family import Configs, Family
-
-
-def _recognises(configs: Configs) -> bool:
-    unet = configs["unet"]
-    return unet.get("in_channels") == 4 and unet.get("cross_attention_dim") == 768
-
+from sdcli.networks.families._shapes import CLIP_L, unet, vae
+from sdcli.networks.family import Family, Traits
 
 sd1 = Family(
     name="sd1",
-    summary="Stable Diffusion 1.x: CLIP ViT-L/14, text width 768, 4 input channels",
-    recognises=_recognises,
-    steps=20,
-    cfg=7.0,
-    sampler="dpmpp_2m",
-    schedule="karras",
+    summary="Stable Diffusion 1.x: CLIP ViT-L/14, predicts epsilon",
+    traits=Traits(channels=4, context=768),
+    configs={"text_encoder": CLIP_L, "unet": unet(4, 768, 512), "vae": vae()},
 )

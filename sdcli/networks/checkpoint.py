@@ -1,0 +1,255 @@
+"""Checkpoint: what a model's files are, from their headers and configs alone; imports no torch, reads no weights."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from sdcli.errors import ModelError
+from sdcli.networks import header, names
+from sdcli.networks.family import Config, Family, Traits, recognise
+from sdcli.networks.header import Header
+from sdcli.networks.names import PARTS
+
+STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
+"""The stem of the weights' file in a folder; that of a text encoder is `model`."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a network's tensor comes from: its key in the file, and what to take of it."""
+
+    key: str
+    take: str
+
+
+@dataclass(frozen=True)
+class Network:
+    """One network of a checkpoint: its config, the file it is in, and name in the network -> source."""
+
+    config: Config
+    header: Header
+    sources: Mapping[str, Source]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A recognised model. `rule` says what the prediction type was decided by; `ignored` are tensors of no use."""
+
+    name: str
+    path: Path
+    family: Family
+    networks: Mapping[str, Network]
+    schedule: Config
+    prediction: str
+    rule: str
+    size: int
+    ignored: tuple[str, ...] = ()
+
+    @property
+    def paths(self) -> list[Path]:
+        """Its weights' files, each once."""
+        return list(dict.fromkeys(network.header.path for network in self.networks.values()))
+
+
+def find(name: str) -> Path:
+    """The file or folder of a model's name; raises ModelError, saying what was looked for, if there is none."""
+    if name == "tiny":
+        return Path(str(files("sdcli.tiny")))
+    path = Path(name).expanduser()
+    if not path.exists():
+        raise ModelError(f"{name}: no such model; -m takes tiny, a safetensors file or a diffusers folder")
+    if path.is_dir() and not (path / "unet").is_dir():
+        raise ModelError(f"{name}: no unet folder in it; a diffusers folder has unet, vae and text_encoder")
+    return path
+
+
+def read(name: str, prediction: str = "auto") -> Checkpoint:
+    """The checkpoint of a model's name. A prediction type other than auto overrides what is recognised.
+
+    Raises ModelError if a file is missing, bad, holds a tensor that is not known, or is of no known family.
+    """
+    path = find(name)
+    found = _folder(name, path) if path.is_dir() else _file(name, path)
+    if prediction == "auto":
+        return found
+    return replace(found, prediction=prediction, rule="--prediction", size=_size(found.family, prediction))
+
+
+def _file(name: str, path: Path) -> Checkpoint:
+    head = header.read(path)
+    sources: dict[str, dict[str, Source]] = {}
+    ignored, unknown = [], []
+    levels = 1 + max(
+        (int(key[30]) for key in head.tensors if key.startswith("first_stage_model.decoder.up.")), default=3
+    )
+    for key in head.tensors:
+        targets = names.targets(key)
+        if targets is None:
+            unknown.append(key)
+        elif not targets or targets[0].part == "depth":
+            ignored.append(key)
+        for target in targets or []:
+            settled = names.settle(target, levels)
+            sources.setdefault(settled.part, {})[settled.name] = Source(key, settled.take)
+    if "unet" not in sources:
+        raise ModelError(f"{name}: {_something_else(head)}")
+    if unknown:
+        raise ModelError(
+            f"{name}: {counted(unknown)} of no network known here; is it a Stable Diffusion checkpoint?"
+        )
+    family = recognise(_traits(head, sources["unet"]), name)
+    for part in family.configs:
+        if part not in sources:
+            raise ModelError(f"{name}: no {part.replace('_', ' ')} in it; get the full checkpoint")
+    networks = {}
+    for part, config in family.configs.items():
+        beyond = [own for own in sources[part] if _beyond(own, config)]
+        ignored += [sources[part].pop(own).key for own in beyond]
+        networks[part] = Network(config, head, sources[part])
+    prediction, rule = _prediction(head, family, sources["unet"])
+    schedule = {"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "scaled_linear"}
+    schedule = schedule if family.name == "x4_upscaler" else {}
+    return Checkpoint(
+        name,
+        path,
+        family,
+        networks,
+        schedule,
+        prediction,
+        rule,
+        _size(family, prediction),
+        tuple(sorted(set(ignored))),
+    )
+
+
+def _folder(name: str, path: Path) -> Checkpoint:
+    parts = [part for part in PARTS if (path / part).is_dir()]
+    for part in ("unet", "vae"):
+        if part not in parts:
+            raise ModelError(
+                f"{name}: no {part} folder in it; a diffusers folder has unet, vae and text_encoder"
+            )
+    if not any(part.startswith("text_encoder") for part in parts):
+        raise ModelError(
+            f"{name}: no text_encoder folder in it; a diffusers folder has unet, vae and text_encoder"
+        )
+    networks, ignored = {}, []
+    for part in parts:
+        head = header.read(_weights(path / part, STEMS.get(part, "model")))
+        sources = {names.folder_name(part, key): Source(key, "all") for key in head.tensors}
+        useless = [own for own, source in sources.items() if names.IGNORABLE.search(source.key)]
+        ignored += [sources.pop(own).key for own in useless]
+        networks[part] = Network(_json(path / part / "config.json"), head, sources)
+    unet = networks["unet"]
+    family = recognise(_traits(unet.header, unet.sources), name)
+    told = path / "scheduler" / "scheduler_config.json"
+    schedule = _json(told) if told.exists() else {}
+    prediction = schedule.get("prediction_type", family.prediction)
+    if prediction not in ("epsilon", "v_prediction", "sample"):
+        raise ModelError(f"{told}: asks for an unknown prediction_type {prediction!r}")
+    rule = "scheduler_config.json" if "prediction_type" in schedule else "the family's default"
+    side = unet.config.get("sample_size")
+    size = side * 8 if isinstance(side, int) else _size(family, prediction)
+    return Checkpoint(name, path, family, networks, schedule, prediction, rule, size, tuple(ignored))
+
+
+def counted(found: list[str]) -> str:
+    """How many tensors, and the first three by name."""
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    listed = ", ".join(key[:60] for key in found[:3])
+    return f"{len(found)} tensor{'s' * (len(found) > 1)} ({listed}{more})"
+
+
+def _traits(head: Header, unet: Mapping[str, Source]) -> Traits:
+    """The traits of a U-Net, from the shapes of three of its tensors."""
+
+    def width(wanted: Callable[[str], bool], axis: int) -> int:
+        shapes = (head.tensors[source.key].shape for own, source in unet.items() if wanted(own))
+        shape = next(shapes, ())
+        return shape[axis] if len(shape) > axis else 0
+
+    return Traits(
+        channels=width(lambda own: own == "conv_in.weight", 1),
+        context=width(lambda own: own.endswith("attn2.to_k.weight"), 1),
+        added=width(lambda own: own == "add_embedding.linear_1.weight", 1),
+    )
+
+
+def _prediction(head: Header, family: Family, unet: Mapping[str, Source]) -> tuple[str, str]:
+    """(prediction type, what decided): metadata, a marker tensor, then what is known of the weights of SD 2."""
+    told = head.metadata.get("modelspec.prediction_type", "").lower()
+    if told:
+        return ("v_prediction" if told.startswith("v") else "epsilon"), "the file's metadata"
+    if "v_pred" in head.tensors:
+        return "v_prediction", "a tensor named v_pred"
+    norm = unet.get("up_blocks.3.attentions.2.transformer_blocks.0.norm1.bias")
+    if family.name == "sd2" and norm is not None and head.tensors[norm.key].dtype in ("F16", "BF16", "F32"):
+        spread = statistics.pstdev(head.values(norm.key))
+        kind = (
+            "v_prediction" if spread > 0.09 else "epsilon"
+        )  # the published v models are well above, the others below
+        return kind, f"the spread of the last attention's norm, {spread:.3f}"
+    return family.prediction, "the family's default"
+
+
+def _size(family: Family, prediction: str) -> int:
+    return 768 if family.name == "sd2" and prediction == "v_prediction" else family.size
+
+
+def _beyond(own: str, config: Config) -> bool:
+    """Is this a tensor of a text encoder that is never read: a layer behind the last, or an unused projection?"""
+    layers = config.get("num_hidden_layers")
+    if layers is None:
+        return False
+    if own == "text_projection.weight":
+        return "architectures" not in config
+    return own.startswith("encoder.layers.") and int(own.split(".")[2]) >= layers
+
+
+def _something_else(head: Header) -> str:
+    kinds = {
+        "lora": "a LoRA, which changes a model but is none; no U-Net in it",
+        "hada_": "a LyCORIS, which changes a model but is none; no U-Net in it",
+        "control_model": "a ControlNet; no U-Net in it",
+        "controlnet_": "a ControlNet; no U-Net in it",
+        "string_to_param": "a textual inversion; no U-Net in it",
+        "emb_params": "a textual inversion; no U-Net in it",
+        "double_blocks": "a Flux model; sd draws with Stable Diffusion 1, 2 and XL",
+        "joint_blocks": "a Stable Diffusion 3 model; sd draws with Stable Diffusion 1, 2 and XL",
+    }
+    for mark, what in kinds.items():
+        if any(mark in key for key in head.tensors):
+            return what
+    common = Counter(key.split(".")[0] for key in head.tensors).most_common(3)
+    return f"no U-Net in it, only {', '.join(key[:40] for key, _ in common) or 'nothing'}; is it a whole checkpoint?"
+
+
+def _weights(folder: Path, stem: str) -> Path:
+    for name in (f"{stem}.safetensors", f"{stem}.fp16.safetensors"):
+        if (folder / name).is_file():
+            return folder / name
+    pickles = [path.name for path in folder.glob("*.bin")]
+    if pickles:
+        raise ModelError(
+            f"{folder / pickles[0]}: a pickle, which can run code, is never read; get the safetensors"
+        )
+    raise ModelError(f"{folder}: no {stem}.safetensors in it; is the model folder whole?")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{path}: no such file; is the model folder whole?") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: cannot be read as JSON ({error}); fetch it again") from None
+    if not isinstance(config, dict):
+        raise ModelError(f"{path}: is not a JSON object; fetch it again")
+    return config

@@ -1,0 +1,10 @@
+from sdcli.networks.families._shapes import CLIP_L, unet, vae
+from sdcli.networks.family import Family, Traits
+
+pix2pix = Family(
+    name="pix2pix",
+    summary="InstructPix2Pix: the picture to edit as 4 more channels",
+    traits=Traits(channels=8, context=768),
+    configs={"text_encoder": CLIP_L, "unet": unet(8, 768, 512), "vae": vae()},
+    needs="a picture to edit",
+)

@@ -1,0 +1,9 @@
+from sdcli.networks.families._shapes import CLIP_L, unet, vae
+from sdcli.networks.family import Family, Traits
+
+sd1_inpaint = Family(
+    name="sd1_inpaint",
+    summary="Stable Diffusion 1.x inpainting: mask and masked picture as 5 more channels",
+    traits=Traits(channels=9, context=768),
+    configs={"text_encoder": CLIP_L, "unet": unet(9, 768, 512), "vae": vae()},
+)

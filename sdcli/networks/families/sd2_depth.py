@@ -1,0 +1,11 @@
+from sdcli.networks.families._shapes import OPEN_CLIP_H, unet2, vae
+from sdcli.networks.family import Family, Reader, Traits
+
+sd2_depth = Family(
+    name="sd2_depth",
+    summary="Stable Diffusion 2 depth: a depth map as one more channel",
+    traits=Traits(channels=5, context=1024),
+    configs={"text_encoder": OPEN_CLIP_H, "unet": unet2(5, 512), "vae": vae()},
+    readers={"text_encoder": Reader(pad=0)},
+    needs="a picture or a depth map",
+)

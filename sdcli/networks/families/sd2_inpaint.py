@@ -1,0 +1,10 @@
+from sdcli.networks.families._shapes import OPEN_CLIP_H, unet2, vae
+from sdcli.networks.family import Family, Reader, Traits
+
+sd2_inpaint = Family(
+    name="sd2_inpaint",
+    summary="Stable Diffusion 2.x inpainting: mask and masked picture as 5 more channels",
+    traits=Traits(channels=9, context=1024),
+    configs={"text_encoder": OPEN_CLIP_H, "unet": unet2(9, 512), "vae": vae()},
+    readers={"text_encoder": Reader(pad=0)},
+)

@@ -1,0 +1,159 @@
+"""Header: what a safetensors file holds, read from its first bytes; imports no torch and reads no weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sdcli.errors import ModelError
+
+LARGEST = 100_000_000  # bytes of header; the format's own limit
+WIDTHS = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
+WIDTHS |= {"F8_E4M3": 1, "F8_E5M2": 1, "I8": 1, "U8": 1, "BOOL": 1}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor of a file: its dtype as the format names it, its shape, and where its bytes lie."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Header:
+    """A safetensors file: its path, its tensors in file order, and its metadata."""
+
+    path: Path
+    tensors: Mapping[str, Entry]
+    metadata: Mapping[str, str]
+
+    def values(self, name: str) -> list[float]:
+        """The numbers of one small tensor of a float type."""
+        entry = self.tensors[name]
+        with open(self.path, "rb") as file:
+            file.seek(entry.start)
+            data = file.read(entry.end - entry.start)
+        count = len(data) // WIDTHS[entry.dtype]
+        if entry.dtype == "BF16":  # the upper half of a float32
+            data = b"".join(b"\0\0" + data[2 * i : 2 * i + 2] for i in range(count))
+        return list(struct.unpack(f"<{count}{'e' if entry.dtype == 'F16' else 'f'}", data))
+
+
+def read(path: Path) -> Header:
+    """The header of a safetensors file, checked: every tensor inside the file, none over another, no hole.
+
+    Raises ModelError, with a message of its own for each thing that people save under this name by mistake.
+    """
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            first = file.read(64)
+            _refuse_what_it_is_not(path, first, size)
+            length = struct.unpack("<Q", first[:8])[0]
+            if length > LARGEST:
+                raise ModelError(
+                    f"{path}: no safetensors file: its header would be {length:,} bytes; fetch it again"
+                )
+            if length > size - 8:
+                raise ModelError(
+                    f"{path}: only {size:,} bytes of at least {length + 8:,}: fetch it again, whole"
+                )
+            text = first[8 : 8 + length] + file.read(max(0, length - 56))
+    except FileNotFoundError:
+        raise ModelError(f"{path}: no such file; is the model whole?") from None
+    except IsADirectoryError:
+        raise ModelError(f"{path}: is a folder, not a safetensors file") from None
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {(error.strerror or 'unknown reason').lower()}") from None
+    return _parsed(path, text, size - 8 - length, 8 + length)
+
+
+def _refuse_what_it_is_not(path: Path, first: bytes, size: int) -> None:
+    kinds = {
+        b"version https://git-lfs": "a git-lfs pointer, not the model; run `git lfs pull` or download the file itself",
+        b"<!DOCTYPE": "a web page, not the model; the download link needs a login or is wrong",
+        b"<!doctype": "a web page, not the model; the download link needs a login or is wrong",
+        b"<html": "a web page, not the model; the download link needs a login or is wrong",
+        b"PK\x03\x04": "a zip file or a torch pickle (.ckpt, .pt), which can run code; get the safetensors file",
+        b"\x80\x02": "a pickle (.ckpt, .pt, .bin), which can run code, and is never read; get the safetensors file",
+        b"GGUF": "a GGUF file; sd reads safetensors only",
+    }
+    for start, what in kinds.items():
+        if first.startswith(start):
+            raise ModelError(f"{path}: {what}")
+    if size < 10:
+        raise ModelError(f"{path}: {'empty' if size == 0 else f'only {size} bytes'}; fetch it again")
+
+
+def _parsed(path: Path, text: bytes, room: int, begin: int) -> Header:
+    try:
+        told: Any = json.loads(text.decode("utf-8"), object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: no safetensors file: its header is not JSON ({_line(error)})") from None
+    if not isinstance(told, dict):
+        raise ModelError(f"{path}: no safetensors file: its header is no JSON object")
+    metadata = told.pop("__metadata__", None) or {}
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise ModelError(f"{path}: its metadata are not texts; the file is damaged")
+    tensors = {name: _entry(path, name, value, begin) for name, value in told.items()}
+    place = begin
+    for name, entry in sorted(tensors.items(), key=lambda item: (item[1].start, item[1].end)):
+        if entry.start != place:
+            what = "overlaps the one before it" if entry.start < place else "leaves a hole before it"
+            raise ModelError(f"{path}: the tensor {name[:80]!r} {what}; the file is damaged, fetch it again")
+        place = entry.end
+    if place > begin + room:
+        raise ModelError(
+            f"{path}: {begin + room:,} bytes of {place:,}: the download is incomplete, fetch it again"
+        )
+    if place < begin + room:
+        raise ModelError(
+            f"{path}: {begin + room - place:,} bytes too long; the file is damaged, fetch it again"
+        )
+    return Header(path, tensors, metadata)
+
+
+def _entry(path: Path, name: str, value: Any, begin: int) -> Entry:
+    bad = ModelError(f"{path}: the tensor {name[:80]!r} is not described as it must be; the file is damaged")
+    if not isinstance(value, dict) or not {"dtype", "shape", "data_offsets"} <= value.keys():
+        raise bad
+    dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
+    if (
+        not isinstance(dtype, str)
+        or not all(isinstance(each, list) for each in (shape, offsets))
+        or len(offsets) != 2
+    ):
+        raise bad
+    if not all(type(n) is int and 0 <= n < 2**63 for n in (*shape, *offsets)):
+        raise bad
+    if dtype not in WIDTHS:
+        raise ModelError(
+            f"{path}: the tensor {name[:80]!r} is stored as {dtype[:20]}, which is not read here"
+        )
+    size = WIDTHS[dtype]
+    for n in shape:
+        size *= n
+    if offsets[1] - offsets[0] != size:
+        raise ModelError(
+            f"{path}: the tensor {name[:80]!r} has {offsets[1] - offsets[0]:,} bytes, not {size:,}"
+        )
+    return Entry(dtype, tuple(shape), begin + offsets[0], begin + offsets[1])
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key twice")
+    return found
+
+
+def _line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:80]
