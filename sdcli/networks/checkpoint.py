@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -86,9 +87,8 @@ def _file(name: str, path: Path) -> Checkpoint:
     head = header.read(path)
     sources: dict[str, dict[str, Source]] = {}
     ignored, unknown = [], []
-    levels = 1 + max(
-        (int(key[30]) for key in head.tensors if key.startswith("first_stage_model.decoder.up.")), default=3
-    )
+    decoder = (re.match(r"first_stage_model\.decoder\.up\.(\d)\.", key) for key in head.tensors)
+    levels = 1 + max((int(found[1]) for found in decoder if found), default=0)
     for key in head.tensors:
         targets = names.targets(key)
         if targets is None:
@@ -210,7 +210,8 @@ def _beyond(own: str, config: Config) -> bool:
         return False
     if own == "text_projection.weight":
         return "architectures" not in config
-    return own.startswith("encoder.layers.") and int(own.split(".")[2]) >= layers
+    layer = re.match(r"encoder\.layers\.(\d{1,4})\.", own)
+    return layer is not None and int(layer[1]) >= layers
 
 
 def _something_else(head: Header) -> str:

@@ -1,0 +1,209 @@
+"""Published checkpoints, recognised and accounted for by their headers; the mapping of names is that of diffusers."""
+
+import gzip
+import json
+import struct
+from pathlib import Path
+
+import pytest
+import torch
+
+from sdcli.errors import ModelError
+from sdcli.networks import borrowed, checkpoint, names
+from sdcli.networks.load import _account
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "names"
+FAMILIES = {
+    "sd15": ("sd1", "epsilon", 512),
+    "sd15-inpaint": ("sd1_inpaint", "epsilon", 512),
+    "sd21-v": ("sd2", "v_prediction", 768),
+    "sd2-depth": ("sd2_depth", "epsilon", 512),
+    "sd2-inpaint": ("sd2_inpaint", "epsilon", 512),
+    "sdxl-base": ("sdxl", "epsilon", 1024),
+    "x4-upscaler": ("x4_upscaler", "v_prediction", 512),
+}
+
+
+def published(family: str) -> dict[str, list[int]]:
+    return json.loads(gzip.decompress((GOLDEN / f"{family}.json.gz").read_bytes()))
+
+
+def write(
+    path: Path, tensors: dict[str, list[int]], dtype: str = "F16", metadata: dict | None = None
+) -> Path:
+    """A safetensors file of these names and shapes as the published ones are laid out, its weights a hole of zeros."""
+    header, place = {"__metadata__": metadata or {"format": "pt"}}, 0
+    for name in sorted(tensors):
+        size = {"F16": 2, "F32": 4, "BF16": 2, "F8_E4M3": 1}[dtype]
+        for side in tensors[name]:
+            size *= side
+        header[name] = {"dtype": dtype, "shape": tensors[name], "data_offsets": [place, place + size]}
+        place += size
+    text = json.dumps(header, separators=(",", ":")).encode()
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        file.truncate(8 + len(text) + place)
+    return path
+
+
+def ones(path: Path, name: str, values: list[float]) -> None:
+    """Write the values of one float16 tensor into a file that `write` made."""
+    with open(path, "r+b") as file:
+        length = struct.unpack("<Q", file.read(8))[0]
+        start = json.loads(file.read(length))[name]["data_offsets"][0]
+        file.seek(8 + length + start)
+        file.write(struct.pack(f"<{len(values)}e", *values))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_published_checkpoint_is_recognised_and_every_tensor_is_accounted_for(tmp_path, family):
+    name, prediction, size = FAMILIES[family]
+    path = write(tmp_path / "x.safetensors", published(family))
+    if family == "sd21-v":  # its v-prediction shows in the weights alone
+        bias = "model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias"
+        ones(path, bias, [0.2, -0.2] * 160)
+    found = checkpoint.read(str(path))
+    assert (found.family.name, found.prediction, found.size) == (name, prediction, size)
+    taken = {source.key for network in found.networks.values() for source in network.sources.values()}
+    assert taken | set(found.ignored) == set(published(family))
+    for part, network in found.networks.items():
+        net = borrowed.blank(part, network.config, "x")
+        prefix = borrowed.prefix(net)
+        _account(network, {key.removeprefix(prefix): tensor for key, tensor in net.state_dict().items()})
+
+
+def tagged(tensors: dict[str, list[int]], prefix: str) -> dict[str, torch.Tensor]:
+    """Tensors of the right rank whose one value is their number in the list."""
+    keys = sorted(tensors)
+    return {k: torch.full([1] * len(tensors[k]), float(keys.index(k))) for k in keys if k.startswith(prefix)}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("part", ["unet", "vae"])
+def test_the_names_are_mapped_as_diffusers_maps_them(family, part):
+    from diffusers.loaders import single_file_utils as theirs
+
+    tensors = published(family)
+    keys = sorted(tensors)
+    prefix = {"unet": "model.diffusion_model.", "vae": "first_stage_model."}[part]
+    from sdcli import registry
+
+    config = registry.find("families", FAMILIES[family][0]).configs[part]
+    convert = {"unet": theirs.convert_ldm_unet_checkpoint, "vae": theirs.convert_ldm_vae_checkpoint}[part]
+    net = borrowed.blank(part, config, "x")
+    expected = convert(tagged(tensors, prefix), {**net.config})
+    levels = len(config["block_out_channels"])
+    ours = {}
+    for key in keys:
+        for target in names.targets(key) or []:
+            if target.part == part:
+                ours[names.settle(target, levels).name] = keys.index(key)
+    assert ours == {name: int(tensor.flatten()[0]) for name, tensor in expected.items()}
+
+
+def test_open_clip_is_mapped_as_diffusers_maps_it():
+    from diffusers.loaders import single_file_utils as theirs
+
+    from sdcli import registry
+
+    tensors = published("sd21-v")
+    config = registry.find("families", "sd2").configs["text_encoder"]
+    net = borrowed.blank("text_encoder", config, "x")
+    net.text_model = True  # as before transformers 5.6, which is what diffusers' function looks for
+    prefix = "cond_stage_model.model."
+    keys = sorted(tensors)
+    whole = {}
+    for number, key in enumerate(keys):
+        if key.startswith(prefix):
+            whole[key] = torch.full(tensors[key][:1] + [1] * (len(tensors[key]) - 1), float(number))
+            if "in_proj" in key:
+                whole[key] += torch.arange(3).repeat_interleave(1024).reshape(whole[key].shape) / 4
+    expected = theirs.convert_open_clip_checkpoint(net, whole, prefix=prefix)
+    ours = {}
+    for number, key in enumerate(keys):
+        for target in names.targets(key) or []:
+            if target.part == "text_encoder" and not (
+                target.name.startswith("encoder.layers.23") or "proj" == target.name
+            ):
+                third = int(target.take[-1]) / 4 if target.take.startswith("third") else 0
+                ours[target.name] = number + third
+    ours.pop("text_projection.weight")
+    theirs_plain = {k.removeprefix("text_model."): float(v.flatten()[0]) for k, v in expected.items()}
+    theirs_plain.pop("text_projection.weight", None)
+    assert {k: v for k, v in theirs_plain.items() if not k.endswith("position_ids")} == ours
+
+
+def variants(tensors: dict[str, list[int]]) -> dict[str, dict[str, list[int]]]:
+    """Layouts of one checkpoint that people have."""
+    ema = {
+        "model_ema." + k.removeprefix("model.").replace(".", ""): v
+        for k, v in tensors.items()
+        if "diffusion" in k
+    }
+    bare = {k.replace("transformer.text_model.", "transformer."): v for k, v in tensors.items()}
+    ids = "cond_stage_model.transformer.text_model.embeddings.position_ids"
+    return {
+        "with an EMA copy": tensors | ema,
+        "without text_model": bare,
+        "without buffers": {k: v for k, v in tensors.items() if not names.IGNORABLE.search(k)},
+        "with position ids": tensors | {ids: [1, 77]},
+    }
+
+
+@pytest.mark.parametrize("variant", variants(published("sd15")))
+@pytest.mark.parametrize("dtype", ["F16", "F32", "BF16", "F8_E4M3"])
+def test_the_layouts_people_have_are_accepted(tmp_path, variant, dtype):
+    found = checkpoint.read(
+        str(write(tmp_path / "x.safetensors", variants(published("sd15"))[variant], dtype))
+    )
+    assert found.family.name == "sd1"
+    assert {part: len(network.sources) for part, network in found.networks.items()} == {
+        "text_encoder": 196,
+        "unet": 686,
+        "vae": 248,
+    }
+
+
+@pytest.mark.parametrize(
+    ("spread", "metadata", "asked", "expected", "rule"),
+    [
+        (0.02, {}, "auto", "epsilon", "the spread"),
+        (0.2, {}, "auto", "v_prediction", "the spread"),
+        (0.2, {"modelspec.prediction_type": "epsilon"}, "auto", "epsilon", "the file's metadata"),
+        (0.02, {"modelspec.prediction_type": "v"}, "auto", "v_prediction", "the file's metadata"),
+        (0.2, {}, "epsilon", "epsilon", "--prediction"),
+    ],
+)
+def test_what_decides_the_prediction_of_sd2_is_told(tmp_path, spread, metadata, asked, expected, rule):
+    path = write(tmp_path / "x.safetensors", published("sd21-v"), metadata=metadata)
+    bias = "model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias"
+    ones(path, bias, [spread, -spread] * 160)
+    found = checkpoint.read(str(path), asked)
+    assert found.prediction == expected
+    assert found.rule.startswith(rule)
+    assert found.size == (768 if expected == "v_prediction" else 512)
+
+
+OTHERS = {
+    "a LoRA": {"lora_unet_down_blocks_0.lora_up.weight": [4, 4]},
+    "a ControlNet": {"control_model.input_blocks.0.0.weight": [4, 4]},
+    "a textual inversion": {"emb_params": [2, 768]},
+    "a Flux model": {"double_blocks.0.img_attn.proj.weight": [4, 4]},
+    "only decoder, encoder": {"encoder.x": [1], "decoder.x": [1]},
+    "only nothing": {},
+}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_a_file_that_is_something_else_is_named(tmp_path, what):
+    with pytest.raises(ModelError, match=what):
+        checkpoint.read(str(write(tmp_path / "x.safetensors", OTHERS[what])))
+
+
+def test_a_checkpoint_without_its_vae_or_with_a_strange_tensor_is_refused(tmp_path):
+    tensors = published("sd15")
+    without = {k: v for k, v in tensors.items() if not k.startswith("first_stage_model")}
+    with pytest.raises(ModelError, match="no vae in it"):
+        checkpoint.read(str(write(tmp_path / "x.safetensors", without)))
+    with pytest.raises(ModelError, match=r"1 tensor \(strange\) of no network"):
+        checkpoint.read(str(write(tmp_path / "y.safetensors", tensors | {"strange": [1]})))
