@@ -34,7 +34,7 @@ def info(file: str, as_json: bool, debug: bool) -> None:
 def _is_picture(file: str) -> bool:
     """Whatever does not look like a model is taken for a picture, whose reader says best what is wrong with it."""
     models = (".safetensors", ".ckpt", ".pt", ".bin", ".gguf")
-    return not (file == "tiny" or os.path.isdir(file) or file.endswith(models))
+    return not (file == "tiny" or file.startswith("test:") or os.path.isdir(file) or file.endswith(models))
 
 
 def _picture(file: str) -> dict[str, Any]:
@@ -49,14 +49,7 @@ def _picture(file: str) -> dict[str, Any]:
 
 def _model(file: str) -> dict[str, Any]:
     found = checkpoint.read(file)
-    networks = {}
-    for part, network in found.networks.items():
-        entries = [network.header.tensors[source.key] for source in network.sources.values()]
-        count = sum(
-            _count(network.header.tensors[key].shape) for key in {s.key for s in network.sources.values()}
-        )
-        dtypes = "/".join(kind for kind, _ in Counter(entry.dtype for entry in entries).most_common())
-        networks[part] = f"{count / 1e6:,.1f} M parameters in {dtypes}"
+    networks = {part: _described(network) for part, network in found.networks.items()}
     return {
         "kind": f"a {found.family.name} model",
         "family": found.family.summary,
@@ -65,6 +58,14 @@ def _model(file: str) -> dict[str, Any]:
         **networks,
         "ignored": f"{len(found.ignored)} tensors that no network needs",
     }
+
+
+def _described(network: checkpoint.Network) -> str:
+    if network.header is None:
+        return "random weights"
+    entries = [network.header.tensors[key] for key in {source.key for source in network.sources.values()}]
+    dtypes = "/".join(kind for kind, _ in Counter(entry.dtype for entry in entries).most_common())
+    return f"{sum(_count(entry.shape) for entry in entries) / 1e6:,.1f} M parameters in {dtypes}"
 
 
 def _count(shape: tuple[int, ...]) -> int:

@@ -19,10 +19,17 @@ def blank(part: str, config: Mapping[str, Any], path: str) -> nn.Module:
     """The network `part` (a text encoder, unet or vae) of this config, on the meta device: shapes, no memory."""
     try:
         with torch.device("meta"):
-            return {"unet": _unet, "vae": _vae}.get(part, _text_encoder)(dict(config))
+            return _BUILD.get(part, _text_encoder)(dict(config))
     except (TypeError, ValueError, KeyError, AttributeError, ZeroDivisionError, NotImplementedError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(f"{path}: config.json describes no network that can be built ({reason})") from None
+
+
+def seeded(part: str, config: Mapping[str, Any]) -> nn.Module:
+    """The network `part` of this config with the random weights of seed 0; torch's own seed is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return _BUILD.get(part, _text_encoder)(dict(config))
 
 
 def prefix(net: nn.Module) -> str:
@@ -54,20 +61,42 @@ def versions() -> dict[str, str]:
 
 
 def _unet(config: dict[str, Any]) -> nn.Module:
+    _hush()
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
     return UNet2DConditionModel.from_config(config)
 
 
 def _vae(config: dict[str, Any]) -> nn.Module:
+    _hush()
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
+    if "encoder_block_out_channels" in config:
+        return _tiny_vae(config)
     return AutoencoderKL.from_config(config)
+
+
+def _hush() -> None:
+    """The library is silent: what matters of what diffusers would log is checked here, and raised."""
+    from diffusers.utils import logging
+
+    logging.set_verbosity_error()
+
+
+def _tiny_vae(config: dict[str, Any]) -> nn.Module:
+    from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
+
+    return AutoencoderTiny.from_config(config)
 
 
 def _text_encoder(config: dict[str, Any]) -> nn.Module:
     from transformers.models.clip.configuration_clip import CLIPTextConfig
     from transformers.models.clip.modeling_clip import CLIPTextModel, CLIPTextModelWithProjection
+    from transformers.utils import logging
 
+    logging.set_verbosity_error()
     pooled = config.get("architectures") == ["CLIPTextModelWithProjection"]
     return (CLIPTextModelWithProjection if pooled else CLIPTextModel)(CLIPTextConfig(**config))
+
+
+_BUILD = {"unet": _unet, "vae": _vae}

@@ -13,13 +13,22 @@ from pathlib import Path
 from typing import Any
 
 from sdcli.errors import ModelError
-from sdcli.networks import header, names
+from sdcli.networks import header, names, toy
 from sdcli.networks.family import Config, Family, Traits, recognise
 from sdcli.networks.header import Header
 from sdcli.networks.names import PARTS
 
 STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
 """The stem of the weights' file in a folder; that of a text encoder is `model`."""
+
+TINY_AUTOENCODER: Config = {
+    "encoder_block_out_channels": [64, 64, 64, 64],
+    "decoder_block_out_channels": [64, 64, 64, 64],
+    "num_encoder_blocks": [1, 3, 3, 3],
+    "num_decoder_blocks": [3, 3, 3, 1],
+    "scaling_factor": 1.0,
+}
+"""TAESD, as diffusers names it: it reads latents as the U-Net gives them."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +41,13 @@ class Source:
 
 @dataclass(frozen=True)
 class Network:
-    """One network of a checkpoint: its config, the file it is in, and name in the network -> source."""
+    """One network of a checkpoint: its config, the file it is in, and name in the network -> source.
+
+    A test model's is in no file: its weights are random, from a seed.
+    """
 
     config: Config
-    header: Header
+    header: Header | None
     sources: Mapping[str, Source]
 
 
@@ -56,11 +68,16 @@ class Checkpoint:
     @property
     def paths(self) -> list[Path]:
         """Its weights' files, each once."""
-        return list(dict.fromkeys(network.header.path for network in self.networks.values()))
+        return list(
+            dict.fromkeys(net.header.path for net in self.networks.values() if net.header is not None)
+        )
 
 
 def find(name: str) -> Path:
     """The file or folder of a model's name; raises ModelError, saying what was looked for, if there is none."""
+    if name.startswith("test:"):
+        toy.family(name)
+        return Path(name)
     if name == "tiny":
         return Path(str(files("sdcli.tiny")))
     path = Path(name).expanduser()
@@ -71,24 +88,74 @@ def find(name: str) -> Path:
     return path
 
 
-def read(name: str, prediction: str = "auto") -> Checkpoint:
-    """The checkpoint of a model's name. A prediction type other than auto overrides what is recognised.
+def read(name: str, prediction: str = "auto", vae: str | None = None) -> Checkpoint:
+    """The checkpoint of a model's name. A prediction type other than auto overrides what is recognised, `vae` its VAE.
 
     Raises ModelError if a file is missing, bad, holds a tensor that is not known, or is of no known family.
     """
     path = find(name)
-    found = _folder(name, path) if path.is_dir() else _file(name, path)
+    if name.startswith("test:"):
+        found = _toy(name, path)
+    else:
+        found = _folder(name, path) if path.is_dir() else _file(name, path, prediction)
+    if vae is not None:
+        found = replace(found, networks={**found.networks, "vae": _other_vae(vae, found.family)})
     if prediction == "auto":
         return found
-    return replace(found, prediction=prediction, rule="--prediction", size=_size(found.family, prediction))
+    return replace(found, prediction=prediction, rule="--prediction")
 
 
-def _file(name: str, path: Path) -> Checkpoint:
+def _toy(name: str, path: Path) -> Checkpoint:
+    family, prediction = toy.family(name)
+    networks = {part: Network(config, None, {}) for part, config in toy.configs(family).items()}
+    return Checkpoint(name, path, family, networks, {}, prediction, "its name", toy.SIZE)
+
+
+def _other_vae(name: str, family: Family) -> Network:
+    """The VAE in a file of its own: LDM or diffusers names, with or without their prefix; or a tiny autoencoder's."""
+    path = Path(name).expanduser()
+    if path.is_dir():
+        head = header.read(_weights(path, STEMS["vae"]))
+        return Network(_json(path / "config.json"), head, _vae_sources(head))
+    head = header.read(path)
+    sources = _vae_sources(head)
+    if "decoder.conv_in.weight" in sources:
+        config = family.configs.get("vae", {})
+        if not config:
+            raise ModelError(
+                f"--vae {name}: a {family.name} model has a VAE of its own kind; only a folder will do"
+            )
+        return Network(config, head, sources)
+    if any(own.startswith("decoder.layers.") for own in sources):
+        return Network(TINY_AUTOENCODER, head, sources)
+    raise ModelError(
+        f"--vae {name}: no VAE in it; it needs a decoder of the kind kl-f8 or a tiny autoencoder"
+    )
+
+
+def _vae_sources(head: Header) -> dict[str, Source]:
+    found = {}
+    levels = _decoder_levels(head)
+    for key in head.tensors:
+        plain = key.removeprefix("first_stage_model.").removeprefix("vae.")
+        if not names.IGNORABLE.search(key) and not plain.startswith("loss."):
+            for target in names.targets(f"first_stage_model.{plain}") or []:
+                own = names.folder_name("vae", names.settle(target, levels).name)
+                found[own] = Source(key, target.take)
+    return found
+
+
+def _decoder_levels(head: Header) -> int:
+    """How many levels the decoder of an LDM-named VAE has."""
+    decoder = (re.match(r"(?:first_stage_model\.)?decoder\.up\.(\d)\.", key) for key in head.tensors)
+    return 1 + max((int(found[1]) for found in decoder if found), default=0)
+
+
+def _file(name: str, path: Path, asked: str) -> Checkpoint:
     head = header.read(path)
     sources: dict[str, dict[str, Source]] = {}
     ignored, unknown = [], []
-    decoder = (re.match(r"first_stage_model\.decoder\.up\.(\d)\.", key) for key in head.tensors)
-    levels = 1 + max((int(found[1]) for found in decoder if found), default=0)
+    levels = _decoder_levels(head)
     for key in head.tensors:
         targets = names.targets(key)
         if targets is None:
@@ -114,6 +181,7 @@ def _file(name: str, path: Path) -> Checkpoint:
         ignored += [sources[part].pop(own).key for own in beyond]
         networks[part] = Network(config, head, sources[part])
     prediction, rule = _prediction(head, family, sources["unet"])
+    size = _size(family, prediction if asked == "auto" else asked)
     schedule = {"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "scaled_linear"}
     schedule = schedule if family.name == "x4_upscaler" else {}
     return Checkpoint(
@@ -124,7 +192,7 @@ def _file(name: str, path: Path) -> Checkpoint:
         schedule,
         prediction,
         rule,
-        _size(family, prediction),
+        size,
         tuple(sorted(set(ignored))),
     )
 
@@ -148,6 +216,7 @@ def _folder(name: str, path: Path) -> Checkpoint:
         ignored += [sources.pop(own).key for own in useless]
         networks[part] = Network(_json(path / part / "config.json"), head, sources)
     unet = networks["unet"]
+    assert unet.header is not None
     family = recognise(_traits(unet.header, unet.sources), name)
     told = path / "scheduler" / "scheduler_config.json"
     schedule = _json(told) if told.exists() else {}

@@ -22,12 +22,18 @@ WINDOW = 256 * 2**20  # bytes read through one mapping of a file before its page
 
 
 @functools.lru_cache(maxsize=1)
-def load(name: str = "tiny", device: str = "auto", dtype: str = "auto", prediction: str = "auto") -> Model:
-    """The model of this name: `tiny`, a single safetensors file or a diffusers folder. The last one stays loaded.
+def load(
+    name: str = "tiny",
+    device: str = "auto",
+    dtype: str = "auto",
+    prediction: str = "auto",
+    vae: str | None = None,
+) -> Model:
+    """The model of this name, as `checkpoint.find` understands it, with another VAE if one is named.
 
-    Raises ModelError if a file is missing, bad, or of a family that is not known.
+    The last one stays loaded. Raises ModelError if a file is missing, bad, or of a family that is not known.
     """
-    found = checkpoint.read(name, prediction)
+    found = checkpoint.read(name, prediction, vae)
     with ThreadPoolExecutor(1) as pool:  # hashing leaves the interpreter free, so it hides behind the imports
         hashed = pool.submit(digest, found.paths)
         blank = {
@@ -36,7 +42,7 @@ def load(name: str = "tiny", device: str = "auto", dtype: str = "auto", predicti
         where = place.choose(
             device, dtype, sum(p.numel() for net in blank.values() for p in net.parameters())
         )
-        nets = {part: fill(net, found.networks[part], where) for part, net in blank.items()}
+        nets = {part: fill(part, net, found.networks[part], where) for part, net in blank.items()}
         facts = {"model": {"family": found.family.name, "sha256": hashed.result()}, **where.facts}
     return Model(
         name=name,
@@ -52,18 +58,22 @@ def load(name: str = "tiny", device: str = "auto", dtype: str = "auto", predicti
     )
 
 
-def fill(net: nn.Module, network: Network, where: place.Place) -> nn.Module:
-    """Give a network on the meta device its weights from a file, and move it to its place.
+def fill(part: str, net: nn.Module, network: Network, where: place.Place) -> nn.Module:
+    """Give the network `part`, on the meta device, its weights from a file, in its place.
 
     Every tensor the network needs must be there, of its shape, and finite, and no other may be; else ModelError.
     """
+    if network.header is None:
+        return _seeded(part, network, where)
     path = network.header.path
     prefix = borrowed.prefix(net)
     need = {name.removeprefix(prefix): tensor for name, tensor in net.state_dict().items()}
     _account(network, need)
     weights, bad = {}, []
     for name, tensor in _read(network, list(need)):
-        tensor = tensor.to(where.dtype, copy=True).reshape(need[name].shape)
+        tensor = tensor.reshape(need[name].shape)
+        layout = torch.channels_last if tensor.dim() == 4 else torch.preserve_format
+        tensor = tensor.to(where.device, where.dtype, copy=True, memory_format=layout)
         if not torch.isfinite(tensor).all():
             bad.append(name)
         weights[borrowed.own_name(name, prefix)] = tensor
@@ -73,26 +83,34 @@ def fill(net: nn.Module, network: Network, where: place.Place) -> nn.Module:
         )
     net.load_state_dict(weights, assign=True)
     borrowed.restore_buffers(net)
-    net.eval().requires_grad_(False).to(device=where.device)
-    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return net.eval().requires_grad_(False).to(where.device)
+
+
+def _seeded(part: str, network: Network, where: place.Place) -> nn.Module:
+    """A test model's network: the same random weights every time; the global seed is left as it was."""
+    made = borrowed.seeded(part, network.config)
+    made = made.eval().requires_grad_(False).to(where.device, where.dtype)
+    return made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _read(network: Network, wanted: list[str]) -> Iterator[tuple[str, Tensor]]:
     """The wanted tensors in file order, through mappings that are closed in time: pages count as memory used."""
-    tensors = network.header.tensors
+    head = network.header
+    assert head is not None
+    tensors = head.tensors
     todo = sorted(wanted, key=lambda name: tensors[network.sources[name].key].start)
     while todo:
         begin = tensors[network.sources[todo[0]].key].start
         now = [name for name in todo if tensors[network.sources[name].key].start < begin + WINDOW]
         todo = todo[len(now) :]
         try:
-            with safe_open(network.header.path, framework="pt") as file:
+            with safe_open(head.path, framework="pt") as file:
                 for name in now:
                     source = network.sources[name]
                     yield name, _taken(file.get_tensor(source.key), source.take)
         except (SafetensorError, OSError) as error:
             reason = str(error).splitlines()[0]
-            raise ModelError(f"{network.header.path}: cannot be read ({reason}); fetch it again") from None
+            raise ModelError(f"{head.path}: cannot be read ({reason}); fetch it again") from None
 
 
 def _taken(tensor: Tensor, take: str) -> Tensor:
@@ -102,6 +120,7 @@ def _taken(tensor: Tensor, take: str) -> Tensor:
 
 
 def _account(network: Network, need: Mapping[str, Tensor]) -> None:
+    assert network.header is not None
     path, have = network.header.path, network.sources
     missing = [name for name in need if name not in have]
     surplus = [name for name in have if name not in need]
@@ -125,6 +144,7 @@ def _account(network: Network, need: Mapping[str, Tensor]) -> None:
 
 
 def _shape(network: Network, name: str) -> list[int]:
+    assert network.header is not None
     source = network.sources[name]
     shape = list(network.header.tensors[source.key].shape)
     if source.take == "transpose":

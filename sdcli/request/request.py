@@ -65,6 +65,7 @@ class Request:
     latents_in: str | None = asks(
         None, "--latents-in", of=str, help="Start from this safetensors file instead of seeded noise."
     )
+    vae: str | None = asks(None, "--vae", of=str, help="Another VAE: a safetensors file or a folder of one.")
     prediction: str = asks(
         "auto",
         "--prediction",

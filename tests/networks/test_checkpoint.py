@@ -123,7 +123,7 @@ def test_open_clip_is_mapped_as_diffusers_maps_it():
     for number, key in enumerate(keys):
         for target in names.targets(key) or []:
             if target.part == "text_encoder" and not (
-                target.name.startswith("encoder.layers.23") or "proj" == target.name
+                target.name.startswith("encoder.layers.23") or target.name == "proj"
             ):
                 third = int(target.take[-1]) / 4 if target.take.startswith("third") else 0
                 ours[target.name] = number + third

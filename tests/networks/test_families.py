@@ -1,0 +1,150 @@
+"""Test models of every family, other VAEs, and a whole run of SDXL against diffusers' pipeline."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from sdcli.engine import generate
+from sdcli.networks import borrowed, toy
+from sdcli.networks.load import load
+from sdcli.networks.text import conditions
+from sdcli.request.request import Request
+
+DRAWS = [name for name in toy.MODELS if not toy.family(name)[0].needs]
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_a_test_model_draws_the_same_every_time_and_says_nothing(sd, name):
+    runs = [sd("txt2img", "a cat", "-m", name, "--seed", 1, "-s", 2, "-o", f"{i}.png") for i in "ab"]
+    assert [(run.code, run.err) for run in runs] == [(0, "")] * 2
+    assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
+
+
+@pytest.mark.parametrize("name", [name for name in toy.MODELS if name not in DRAWS])
+def test_a_model_that_needs_a_picture_says_so(sd, name):
+    ran = sd("txt2img", "a cat", "-m", name)
+    assert ran.code == 3
+    assert "needs a picture" in ran.err
+
+
+def test_a_near_miss_of_a_test_model_is_answered(sd):
+    assert "did you mean 'test:sd" in sd("txt2img", "a cat", "-m", "test:sd").err
+
+
+def test_the_prediction_type_can_be_overridden(sd):
+    for prediction in ("epsilon", "v_prediction", "sample"):
+        sd(
+            "txt2img",
+            "a cat",
+            "-m",
+            "test:sd2",
+            "--seed",
+            1,
+            "--prediction",
+            prediction,
+            "-o",
+            f"{prediction}.png",
+        )
+    assert len({path.read_bytes() for path in Path().glob("*.png")}) == 3
+    sd("txt2img", "a cat", "-m", "test:sd2-v", "--seed", 1, "-o", "v.png", "--no-metadata")
+    sd(
+        "txt2img",
+        "a cat",
+        "-m",
+        "test:sd2",
+        "--seed",
+        1,
+        "--prediction",
+        "v_prediction",
+        "-o",
+        "w.png",
+        "--no-metadata",
+    )
+    assert Path("v.png").read_bytes() == Path("w.png").read_bytes()
+
+
+def test_info_tells_what_a_model_is(sd, toy):
+    lines = sd("info", toy).lines
+    assert lines[0] == f"{toy}: a tiny model"
+    assert "  prediction: v_prediction, by scheduler_config.json" in lines
+    assert json.loads(sd("info", "test:sdxl", "--json").out)["unet"] == "random weights"
+
+
+def vae_names(tensors: dict, kind: str) -> dict:
+    """A VAE's tensors as other files name them."""
+    return {
+        ("first_stage_model." if kind == "prefixed" else "") + key: value for key, value in tensors.items()
+    }
+
+
+def test_another_vae_replaces_the_models_own(tmp_path, toy):
+    made = borrowed.seeded("vae", json.loads((toy / "vae" / "config.json").read_text()))
+    with torch.no_grad():
+        made.decoder.conv_out.bias += 0.5
+    folder = tmp_path / "vae"
+    made.save_pretrained(folder)
+    plain, other = (
+        generate(Request("a cat", model=str(toy), seed=1, steps=2, vae=vae)) for vae in (None, str(folder))
+    )
+    assert torch.equal(plain.latents, other.latents)
+    assert plain.picture.image.tobytes() != other.picture.image.tobytes()
+    assert other.picture.facts["model"]["sha256"] != plain.picture.facts["model"]["sha256"]
+
+
+def test_a_tiny_autoencoder_will_do(tmp_path, toy):
+    from diffusers import AutoencoderTiny
+
+    made = AutoencoderTiny()
+    save_file(made.state_dict(), tmp_path / "taesd.safetensors")
+    result = generate(
+        Request("a cat", model=str(toy), seed=1, steps=2, vae=str(tmp_path / "taesd.safetensors"))
+    )
+    with torch.no_grad():
+        expected = made.decode(result.latents).sample
+    shown = (expected[0].clamp(-1, 1) * 127.5 + 127.5).round().byte().permute(1, 2, 0).contiguous()
+    assert result.picture.image.tobytes() == shown.numpy().tobytes()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_whole_run_of_sdxl_is_that_of_diffusers_pipeline():
+    from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
+
+    model = load("test:sdxl", "cpu", "float32")
+    request = Request(
+        "a red apple", model="test:sdxl", seed=5, steps=6, cfg=4.0, sampler="euler", schedule="leading"
+    )
+    request = model.complete(request)
+    prompt, negative = conditions(model, request)
+    assert not negative.context.any()
+    assert prompt.sizes == (64, 64, 0, 0, 64, 64)
+    pipe = StableDiffusionXLPipeline(
+        vae=model.vae, text_encoder=model.texts["text_encoder"], text_encoder_2=model.texts["text_encoder_2"], tokenizer=None, tokenizer_2=None, unet=model.unet,
+        scheduler=EulerDiscreteScheduler(
+            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1,
+            timestep_spacing="leading",
+        ),
+    )  # fmt: skip
+    pipe.set_progress_bar_config(disable=True)
+    latents = pipe(
+        prompt_embeds=prompt.context, pooled_prompt_embeds=prompt.pooled, negative_prompt_embeds=negative.context,
+        negative_pooled_prompt_embeds=negative.pooled, guidance_scale=4.0, num_inference_steps=6, height=64, width=64,
+        latents=torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(5)), output_type="latent",
+    ).images  # fmt: skip
+    ours = generate(request).latents
+    assert float((ours - latents).norm() / latents.norm()) < 1e-4
+
+
+def test_the_two_text_encoders_of_sdxl_are_read_as_transformers_reads_them():
+    from sdcli.networks.tokenizer import chunks, framed
+
+    model = load("test:sdxl", "cpu", "float32")
+    prompt, _ = conditions(model, model.complete(Request("a red apple", model="test:sdxl", seed=1)))
+    cut = chunks("a red apple")[0]
+    with torch.no_grad():
+        low = model.texts["text_encoder"](torch.tensor([framed(cut)]), output_hidden_states=True)
+        high = model.texts["text_encoder_2"](torch.tensor([framed(cut, 0)]), output_hidden_states=True)
+    assert torch.equal(prompt.context, torch.cat([low.hidden_states[-2], high.hidden_states[-2]], -1))
+    assert torch.equal(prompt.pooled, high.text_embeds)
