@@ -57,7 +57,7 @@ def generate(request: Request, watch: Watch = iter) -> Result:
     """
     clock = _Clock()
     with memory_errors("loading the model"):
-        model = load(request.model, request.device, request.dtype, request.prediction, request.vae)
+        model = load(request.model, request.device, request.dtype, request.prediction, request.vae, request.revision)
     clock("load")
     request = model.complete(request)
     with memory_errors(f"drawing {request.width}x{request.height} pixels"):

@@ -48,7 +48,7 @@ def draw(request: Request, output: Output) -> Iterator[Result]:
     seed = secrets.randbelow(2**32) if request.seed is None else request.seed
     requests = [request.but(seed=seed + i) for i in (0, output.count - 1)]  # the last seed is checked as well
     _check(requests[0], output)
-    checkpoint.read(request.model, request.prediction, request.vae)
+    checkpoint.read(request.model, request.prediction, request.vae, request.revision)
     if request.latents_in is not None and not os.path.isfile(request.latents_in):
         raise UsageError(f"--latents-in {request.latents_in}: there is no such file")
 

@@ -14,6 +14,7 @@ from sdcli.diffusion.types import Noise, Sigmas
 from sdcli.errors import ModelError
 from sdcli.networks import latents
 from sdcli.networks.model import Model
+from sdcli.request import sigmas as own_sigmas
 from sdcli.request.request import Request
 
 
@@ -33,7 +34,7 @@ def canvas(model: Model, request: Request) -> Canvas:
     Noise begins at sqrt(1 + sigma^2) times its unit size, so that the network sees the unit variance it was trained
     on at any first level; ComfyUI and DDIM do the same, A1111 takes sigma.
     """
-    sigmas = list(registry.find("schedules", str(request.schedule))(request.steps, model.levels))
+    sigmas = _sigmas(model, request)
     shape = (1, model.unet.config.out_channels, (request.height or 0) // 8, (request.width or 0) // 8)
     noise = Stream(request.seed or 0, shape, model.place.device)
     start = math.sqrt(1 + sigmas[0] ** 2)
@@ -58,3 +59,9 @@ def _beside(model: Model, shape: tuple[int, ...]) -> Tensor | None:
         return None
     grey = latents.encode(model, torch.zeros((1, 3, shape[2] * 8, shape[3] * 8), device=model.place.device))
     return torch.cat([torch.ones_like(grey[:, :1]), grey], 1)
+
+
+def _sigmas(model: Model, request: Request) -> list[float]:
+    if request.sigmas is not None:
+        return list(own_sigmas.parse(request.sigmas))
+    return list(registry.find("schedules", str(request.schedule))(request.steps, model.levels))

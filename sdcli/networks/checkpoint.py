@@ -12,8 +12,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from sdcli import settings
 from sdcli.errors import ModelError
-from sdcli.networks import header, names, toy
+from sdcli.networks import header, hub, names, toy
 from sdcli.networks.family import Config, Family, Traits, recognise
 from sdcli.networks.header import Header
 from sdcli.networks.names import PARTS
@@ -73,8 +74,11 @@ class Checkpoint:
         )
 
 
-def find(name: str) -> Path:
-    """The file or folder of a model's name; raises ModelError, saying what was looked for, if there is none."""
+def find(name: str, revision: str | None = None) -> Path:
+    """The file or folder of a model's name: tiny, a path, a name in a model folder, or a repo id of the hub.
+
+    A repo is fetched if it was not before. Raises ModelError, saying what was looked for, if there is none.
+    """
     if name.startswith("test:"):
         toy.family(name)
         return Path(name)
@@ -82,18 +86,20 @@ def find(name: str) -> Path:
         return Path(str(files("sdcli.tiny")))
     path = Path(name).expanduser()
     if not path.exists():
-        raise ModelError(f"{name}: no such model; -m takes tiny, a safetensors file or a diffusers folder")
+        path = _named(name) or _of_the_hub(name, revision)
     if path.is_dir() and not (path / "unet").is_dir():
         raise ModelError(f"{name}: no unet folder in it; a diffusers folder has unet, vae and text_encoder")
     return path
 
 
-def read(name: str, prediction: str = "auto", vae: str | None = None) -> Checkpoint:
+def read(
+    name: str, prediction: str = "auto", vae: str | None = None, revision: str | None = None
+) -> Checkpoint:
     """The checkpoint of a model's name. A prediction type other than auto overrides what is recognised, `vae` its VAE.
 
     Raises ModelError if a file is missing, bad, holds a tensor that is not known, or is of no known family.
     """
-    path = find(name)
+    path = find(name, revision)
     if name.startswith("test:"):
         found = _toy(name, path)
     else:
@@ -103,6 +109,22 @@ def read(name: str, prediction: str = "auto", vae: str | None = None) -> Checkpo
     if prediction == "auto":
         return found
     return replace(found, prediction=prediction, rule="--prediction")
+
+
+def _named(name: str) -> Path | None:
+    """The model of this name, with or without its suffix, in one of the user's model folders."""
+    for folder in settings.model_folders():
+        for path in (folder / name, folder / f"{name}.safetensors"):
+            if path.exists() and path.resolve().is_relative_to(folder.resolve()):
+                return path
+    return None
+
+
+def _of_the_hub(name: str, revision: str | None) -> Path:
+    if not hub.is_repo(name):
+        folders = ", ".join(map(str, settings.model_folders()))
+        raise ModelError(f"{name}: no such model here or in {folders}; `sd models` lists what there is")
+    return hub.cached(name, revision) or hub.fetch(name, revision)
 
 
 def _toy(name: str, path: Path) -> Checkpoint:

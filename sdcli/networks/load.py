@@ -28,12 +28,13 @@ def load(
     dtype: str = "auto",
     prediction: str = "auto",
     vae: str | None = None,
+    revision: str | None = None,
 ) -> Model:
     """The model of this name, as `checkpoint.find` understands it, with another VAE if one is named.
 
     The last one stays loaded. Raises ModelError if a file is missing, bad, or of a family that is not known.
     """
-    found = checkpoint.read(name, prediction, vae)
+    found = checkpoint.read(name, prediction, vae, revision)
     with ThreadPoolExecutor(1) as pool:  # hashing leaves the interpreter free, so it hides behind the imports
         hashed = pool.submit(digest, found.paths)
         blank = {
@@ -165,7 +166,8 @@ def _levels(found: Checkpoint) -> Levels:
     kind = config.get("beta_schedule", "scaled_linear")
     try:
         start, end = float(config.get("beta_start", 0.00085)), float(config.get("beta_end", 0.012))
-        return kinds[kind](start, end, int(config.get("num_train_timesteps", 1000)))
+        levels: Levels = kinds[kind](start, end, int(config.get("num_train_timesteps", 1000)))
+        return levels.rescaled() if config.get("rescale_betas_zero_snr") else levels
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         raise ModelError(
             f"{found.name}: scheduler_config.json describes no noise levels known here ({kind})"

@@ -14,7 +14,7 @@ from typing import Any
 
 from sdcli import registry
 from sdcli.errors import UsageError
-from sdcli.request import labels
+from sdcli.request import labels, sigmas
 
 LONGEST_PROMPT = 20_000  # characters; what fits a PNG's text chunk with room to spare
 
@@ -34,7 +34,11 @@ class Request:
     prompt: str = asks("", of=str, help="What to draw; - reads it from standard input.")
     negative: str = asks("", "-n", "--negative", of=str, help="What to steer away from.")
     model: str = asks(
-        "tiny", "-m", "--model", of=str, help="tiny (embedded), a safetensors file, or a diffusers folder."
+        "tiny",
+        "-m",
+        "--model",
+        of=str,
+        help="tiny (embedded), a safetensors file, a diffusers folder, or a hub repo.",
     )
     seed: int | None = asks(
         None, "--seed", of=int, low=0, high=2**32 - 1, help="Which noise to start from; drawn if not given."
@@ -46,6 +50,12 @@ class Request:
     sampler: str | None = asks(None, "--sampler", of=str, help="How to walk: see `sd samplers`.")
     schedule: str | None = asks(
         None, "--schedule", of=str, help="Which noise levels to visit: see `sd samplers`."
+    )
+    sigmas: str | None = asks(
+        None,
+        "--sigmas",
+        of=str,
+        help="Noise levels of one's own, as 14.6,7,2.1,0; for --steps and --schedule.",
     )
     guidance: str = asks("cfg", "--guidance", of=str, help="How prompt and negative are weighed.")
     width: int | None = asks(
@@ -66,6 +76,9 @@ class Request:
         None, "--latents-in", of=str, help="Start from this safetensors file instead of seeded noise."
     )
     vae: str | None = asks(None, "--vae", of=str, help="Another VAE: a safetensors file or a folder of one.")
+    revision: str | None = asks(
+        None, "--revision", of=str, help="Which revision of a hub repo; the newest if not given."
+    )
     prediction: str = asks(
         "auto",
         "--prediction",
@@ -86,6 +99,10 @@ class Request:
         if self.schedule is not None:
             object.__setattr__(self, "schedule", labels.plain(self.schedule))
             registry.check("schedules", self.schedule)
+        if self.sigmas is not None:
+            levels = sigmas.parse(self.sigmas)
+            object.__setattr__(self, "sigmas", sigmas.plain(levels))
+            object.__setattr__(self, "steps", _same(self.steps, len(levels) - 1))
         registry.check("guidance", self.guidance)
         for side in ("width", "height"):
             _check_multiple_of_8(side, getattr(self, side))
@@ -146,6 +163,12 @@ def _check_text(name: str, value: str) -> None:
         raise UsageError(f"{name}: the text holds a NUL character; take it out")
     if len(value) > LONGEST_PROMPT:
         raise UsageError(f"{name}: {len(value):,} characters are more than {LONGEST_PROMPT:,}; shorten it")
+
+
+def _same(steps: int | None, levels: int) -> int:
+    if steps not in (None, levels):
+        raise UsageError(f"--steps {steps} is not the {levels} of --sigmas; leave one of them out")
+    return levels
 
 
 def _check_multiple_of_8(side: str, value: int | None) -> None:

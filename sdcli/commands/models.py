@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from sdcli import settings
+from sdcli.errors import SdError
+from sdcli.networks import checkpoint, hub, toy
+
+
+@click.group(invoke_without_command=True)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a model.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.pass_context
+def models(ctx: click.Context, as_json: bool, debug: bool) -> None:
+    """List the models that can be used here; `models pull` fetches one.
+
+    They are the embedded one, those in the model folders (SDCLI_MODELS, else ~/.local/share/sdcli/models), those the
+    hub's cache holds, and the test models.
+    """
+    if ctx.invoked_subcommand:
+        return
+    for name, path in _all():
+        try:
+            kind = checkpoint.read(str(path)).family.name
+        except SdError as error:
+            kind = f"unusable: {error}"
+        print(json.dumps({"name": name, "path": str(path), "kind": kind}) if as_json else f"{name}  {kind}")
+
+
+@models.command()
+@click.argument("repo")
+@click.option("--revision", default=None, help="Which revision; the newest if not given.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def pull(repo: str, revision: str | None, debug: bool) -> None:
+    """Fetch a model from the hub into its cache, only what is needed, and print where it lies."""
+    print(hub.fetch(repo, revision))
+
+
+def _all() -> Iterator[tuple[str, Path | str]]:
+    yield "tiny", "tiny"
+    for folder in settings.model_folders():
+        for path in sorted(folder.glob("*")) if folder.is_dir() else []:
+            if path.suffix == ".safetensors" or (path / "unet").is_dir():
+                yield path.stem if path.is_file() else path.name, path
+    for repo in _fetched():
+        there = hub.cached(repo)
+        if there is not None:
+            yield repo, there
+    for name in toy.MODELS:
+        yield name, name
+
+
+def _fetched() -> list[str]:
+    """The model repos in the hub's cache, by its folders' names, so that nothing heavy is imported to list none."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    found = Path(HF_HUB_CACHE).glob("models--*--*")
+    return sorted(path.name.removeprefix("models--").replace("--", "/", 1) for path in found)

@@ -1,0 +1,149 @@
+"""Models by repo id, against a hub of our own on the loopback interface."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+class Hub(BaseHTTPRequestHandler):
+    """As much of the hub as huggingface_hub asks for: a repo's tree, and its files."""
+
+    folder: Path
+    asked: list[str]
+    state = "open"
+
+    def do_HEAD(self):
+        self.answer(with_body=False)
+
+    def do_GET(self):
+        self.answer(with_body=True)
+
+    def answer(self, with_body):
+        path = self.path.split("?")[0]
+        self.asked.append(path)
+        if self.state != "open" or "/none/" in path:
+            code = {"gated": "GatedRepo", "no revision": "RevisionNotFound"}.get(self.state, "RepoNotFound")
+            return self.reply(403 if code == "GatedRepo" else 404, b"{}", {"X-Error-Code": code}, with_body)
+        files = sorted(p.relative_to(self.folder).as_posix() for p in self.folder.rglob("*") if p.is_file())
+        if path.startswith("/api/models/"):
+            if "/tree/" in path:
+                body = [
+                    {"type": "file", "path": f, "size": (self.folder / f).stat().st_size, "oid": "x"}
+                    for f in files
+                ]
+            else:
+                body = {"id": "me/toy", "sha": COMMIT, "siblings": [{"rfilename": f} for f in files]}
+            return self.reply(200, json.dumps(body).encode(), {"Content-Type": "application/json"}, with_body)
+        if "/resolve/" not in path:
+            return self.reply(404, b"", {}, with_body)
+        data = (self.folder / path.split("/resolve/")[1].split("/", 1)[1]).read_bytes()
+        more = {"ETag": f'"{hashlib.sha256(data).hexdigest()}"', "X-Repo-Commit": COMMIT}
+        return self.reply(200, data, more, with_body)
+
+    def reply(self, code, body, headers, with_body):
+        self.send_response(code)
+        for key, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(key, value)
+        self.end_headers()
+        if with_body:
+            self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def hub(toy, tmp_path):
+    """A hub that holds the toy model as me/toy, with files nobody needs; `hub.run(...)` runs sd against it."""
+    import shutil
+
+    folder = Path(shutil.copytree(toy, tmp_path / "repo"))
+    (folder / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"\x80\x02")
+    (folder / "unet" / "diffusion_pytorch_model.fp16.safetensors").write_bytes(b"not needed")
+    (folder / "README.md").write_text("not needed")
+    handler = type("Handler", (Hub,), {"folder": folder, "asked": []})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+
+    def run(*arguments, **environment):
+        told = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path / "hf")}
+        told |= {"HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", **environment}
+        command = [sys.executable, "-m", "sdcli", *map(str, arguments)]
+        return subprocess.run(
+            command, cwd=tmp_path, env={**os.environ, **told}, capture_output=True, text=True
+        )
+
+    handler.run = staticmethod(run)
+    yield handler
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_a_repo_is_fetched_once_and_only_what_is_needed(hub, toy, tmp_path):
+    ran = hub.run("txt2img", "a cat", "-m", "me/toy", "--seed", 7, "-s", 2, "-o", "hub.png", "--no-metadata")
+    assert ran.returncode == 0, ran.stderr
+    fetched = {name.split(f"{COMMIT}/")[1] for name in hub.asked if f"/resolve/{COMMIT}/" in name}
+    assert "unet/diffusion_pytorch_model.safetensors" in fetched
+    assert not {name for name in fetched if name.endswith((".bin", ".md")) or "fp16" in name}
+    hub.asked.clear()
+    again = hub.run(
+        "txt2img", "a cat", "-m", "me/toy", "--seed", 7, "-s", 2, "-o", "again.png", "--no-metadata"
+    )
+    assert (again.returncode, hub.asked) == (0, [])
+    assert (tmp_path / "hub.png").read_bytes() == (tmp_path / "again.png").read_bytes()
+    offline = hub.run("models", HF_HUB_OFFLINE="1")
+    assert "me/toy  tiny" in offline.stdout.splitlines()
+
+
+def test_a_half_fetched_repo_is_fetched_again(hub, tmp_path):
+    first = Path(hub.run("models", "pull", "me/toy").stdout.strip())
+    (first / "vae" / "diffusion_pytorch_model.safetensors").unlink()
+    ran = hub.run("txt2img", "a cat", "-m", "me/toy", "-s", 1)
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_pull_fetches_and_prints_where_it_lies(hub):
+    ran = hub.run("models", "pull", "me/toy")
+    assert ran.returncode == 0, ran.stderr
+    assert (Path(ran.stdout.strip()) / "unet" / "config.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ("gated", "the repo is gated"),
+        ("no revision", "no such revision"),
+        ("missing", "no such repo on the hub"),
+    ],
+)
+def test_a_repo_that_cannot_be_had_is_one_line(hub, state, words):
+    hub.state = state
+    ran = hub.run("txt2img", "a cat", "-m", "me/toy", "--revision", "v9")
+    assert (ran.returncode, len(ran.stderr.splitlines())) == (3, 1), ran.stderr
+    assert words in ran.stderr
+
+
+def test_out_of_reach_is_one_line(hub):
+    offline = hub.run("txt2img", "a cat", "-m", "me/toy", HF_HUB_OFFLINE="1")
+    assert (offline.returncode, len(offline.stderr.splitlines())) == (3, 1), offline.stderr
+    assert "the hub is out of reach" in offline.stderr
+
+
+def test_a_repo_without_safetensors_is_refused(hub):
+    for path in hub.folder.rglob("*.safetensors"):
+        path.unlink()
+    (hub.folder / "unet" / "config.json").unlink()
+    ran = hub.run("models", "pull", "me/toy")
+    assert (ran.returncode, len(ran.stderr.splitlines())) == (3, 1), ran.stderr
+    assert "only safetensors is read" in ran.stderr
