@@ -121,7 +121,8 @@ def test_a_whole_run_of_sdxl_is_that_of_diffusers_pipeline():
     assert not negative.context.any()
     assert prompt.sizes == (64, 64, 0, 0, 64, 64)
     pipe = StableDiffusionXLPipeline(
-        vae=model.vae, text_encoder=model.texts["text_encoder"], text_encoder_2=model.texts["text_encoder_2"], tokenizer=None, tokenizer_2=None, unet=model.unet,
+        vae=model.vae, unet=model.unet, tokenizer=None, tokenizer_2=None,
+        text_encoder=model.texts["text_encoder"], text_encoder_2=model.texts["text_encoder_2"],
         scheduler=EulerDiscreteScheduler(
             beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1,
             timestep_spacing="leading",
