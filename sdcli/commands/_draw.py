@@ -61,6 +61,8 @@ def draw(request: Request, output: Output) -> Iterator[Result]:
         if output.latents_out:
             _save_latents(result, output.latents_out)
         _tell(result, _saved(result, output), output)
+        if i == 0:
+            _warn(result.picture.request)
         yield result
 
 
@@ -109,6 +111,13 @@ def _tell(result: Result, path: str, output: Output) -> None:
         print(json.dumps({**told, **picture.facts, "seconds": result.seconds}), flush=True)
     elif output.out != "-":
         print(path, flush=True)
+
+
+def _warn(request: Request) -> None:
+    """Of a negative prompt that decided nothing, which only the model's own default may have made so."""
+    alone = request.guidance.partition(":")[0] in ("cfg", "cfg_interval", "cfg_rescale", "apg")
+    if request.negative and request.cfg == 1 and alone and not str(request.sampler).endswith("cfg_pp"):
+        print("sd: the negative prompt has no effect at --cfg 1; try --cfg 5", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from sdcli import settings
-from sdcli.errors import SdError
+from sdcli.errors import SdError, UsageError
 from sdcli.networks import checkpoint, hub, toy
 
 
@@ -38,6 +38,28 @@ def models(ctx: click.Context, as_json: bool, debug: bool) -> None:
 def pull(repo: str, revision: str | None, debug: bool) -> None:
     """Fetch a model from the hub into its cache, only what is needed, and print where it lies."""
     print(hub.fetch(repo, revision))
+
+
+@models.command()
+@click.argument("model")
+@click.argument("out")
+@click.option("--dtype", default=None, help="float32, float16 or bfloat16; as it is stored if not given.")
+@click.option("--prediction", default="auto", help="What its network predicts, where that is not recognised.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def convert(model: str, out: str, dtype: str | None, prediction: str, debug: bool) -> None:
+    """Write MODEL anew: as a single file if OUT ends in .safetensors, else as a diffusers folder.
+
+    The same model gives the same bytes. Nothing is overwritten.
+    """
+    if dtype not in (None, "float32", "float16", "bfloat16"):
+        raise UsageError(f"--dtype {dtype!r} is unknown; use float32, float16 or bfloat16")
+    found = checkpoint.read(model, prediction)
+
+    import torch
+
+    from sdcli import convert as conversion
+
+    print(conversion.convert(found, Path(out), getattr(torch, dtype) if dtype else None))
 
 
 def _all() -> Iterator[tuple[str, Path | str]]:

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from sdcli import registry
-from sdcli.diffusion.noise import Stream
+from sdcli.diffusion.noise import STREAMS, laid, slerp
 from sdcli.diffusion.types import Noise, Sigmas
 from sdcli.errors import ModelError
 from sdcli.networks import latents
 from sdcli.networks.model import Model
 from sdcli.request import sigmas as own_sigmas
-from sdcli.request.request import Request
+from sdcli.request.request import Request, size
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,35 @@ def canvas(model: Model, request: Request) -> Canvas:
     """
     sigmas = _sigmas(model, request)
     shape = (1, model.unet.config.out_channels, (request.height or 0) // 8, (request.width or 0) // 8)
-    noise = Stream(request.seed or 0, shape, model.place.device)
+    unit, noise = _noise(request, shape, model.place.device)
     start = math.sqrt(1 + sigmas[0] ** 2)
     extra = _beside(model, shape)
     if request.latents_in is None:
-        return Canvas(noise(sigmas[0], sigmas[0]) * start, sigmas, noise, extra)
+        return Canvas(unit * start, sigmas, noise, extra)
     x, sigma = latents.read(request.latents_in, shape)
     x = x.to(model.place.device)
-    noise(sigmas[0], sigmas[0])  # passed by, so that later steps draw what they would have drawn
     if sigma is None:
         return Canvas(x * start, sigmas, noise, extra)
     return Canvas(x, latents.from_level(request.latents_in, sigma, sigmas), noise, extra)
+
+
+def _noise(request: Request, shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, Noise]:
+    """The picture's first unit noise, and the rest of its stream, which goes on from there whatever the first is for.
+
+    A variation and the noise of another size are drawn and joined as A1111 does.
+    """
+    stream, seed = STREAMS[request.rng], request.seed or 0
+    noise = stream(seed, shape, device)
+    unit = own = noise(0.0, 0.0)
+    if request.seed_size is not None:
+        width, height = size(request.seed_size)
+        shape = (*shape[:2], height // 8, width // 8)
+        unit = stream(seed, shape, device)(0.0, 0.0)
+    if request.variation_seed is not None:
+        unit = slerp(
+            unit, stream(request.variation_seed, shape, device)(0.0, 0.0), request.variation_strength
+        )
+    return (unit if unit.shape == own.shape else laid(unit, own)), noise
 
 
 def _beside(model: Model, shape: tuple[int, ...]) -> Tensor | None:

@@ -17,7 +17,7 @@ from sdcli.errors import ModelError
 from sdcli.networks import header, hub, names, toy
 from sdcli.networks.family import Config, Family, Traits, recognise
 from sdcli.networks.header import Header
-from sdcli.networks.names import PARTS
+from sdcli.networks.names import PARTS, Source
 
 STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
 """The stem of the weights' file in a folder; that of a text encoder is `model`."""
@@ -30,14 +30,6 @@ TINY_AUTOENCODER: Config = {
     "scaling_factor": 1.0,
 }
 """TAESD, as diffusers names it: it reads latents as the U-Net gives them."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a network's tensor comes from: its key in the file, and what to take of it."""
-
-    key: str
-    take: str
 
 
 @dataclass(frozen=True)

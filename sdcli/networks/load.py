@@ -71,7 +71,7 @@ def fill(part: str, net: nn.Module, network: Network, where: place.Place) -> nn.
     need = {name.removeprefix(prefix): tensor for name, tensor in net.state_dict().items()}
     _account(network, need)
     weights, bad = {}, []
-    for name, tensor in _read(network, list(need)):
+    for name, tensor in tensors(network):
         tensor = tensor.reshape(need[name].shape)
         layout = torch.channels_last if tensor.dim() == 4 else torch.preserve_format
         tensor = tensor.to(where.device, where.dtype, copy=True, memory_format=layout)
@@ -94,15 +94,18 @@ def _seeded(part: str, network: Network, where: place.Place) -> nn.Module:
     return made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def _read(network: Network, wanted: list[str]) -> Iterator[tuple[str, Tensor]]:
-    """The wanted tensors in file order, through mappings that are closed in time: pages count as memory used."""
+def tensors(network: Network) -> Iterator[tuple[str, Tensor]]:
+    """A network's tensors by their names in it, as they are stored, in the order of the file.
+
+    They come through mappings that are closed in time, for a file's mapped pages count as memory used.
+    """
     head = network.header
     assert head is not None
-    tensors = head.tensors
-    todo = sorted(wanted, key=lambda name: tensors[network.sources[name].key].start)
+    entries = head.tensors
+    todo = sorted(network.sources, key=lambda name: entries[network.sources[name].key].start)
     while todo:
-        begin = tensors[network.sources[todo[0]].key].start
-        now = [name for name in todo if tensors[network.sources[name].key].start < begin + WINDOW]
+        begin = entries[network.sources[todo[0]].key].start
+        now = [name for name in todo if entries[network.sources[name].key].start < begin + WINDOW]
         todo = todo[len(now) :]
         try:
             with safe_open(head.path, framework="pt") as file:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor
@@ -21,6 +22,18 @@ class Cond:
     context: Tensor  # (1, 77 * chunks, text width)
     pooled: Tensor | None = None  # (1, width), for families that add it to the time embedding
     sizes: tuple[float, ...] = ()  # what such a family is told of the picture's size
+    cut: bool = False  # whether the U-Net's middle self-attention is cut
+    unsaid: Callable[[], Cond] | None = None  # makes `empty`
+
+    @property
+    def perturbed(self) -> Cond:
+        """The same, for a U-Net whose middle self-attention is cut."""
+        return replace(self, cut=True)
+
+    @cached_property
+    def empty(self) -> Cond:
+        """What the U-Net is told if nothing is said, for guidances that compare with that."""
+        return self if self.unsaid is None else self.unsaid()
 
 
 @dataclass(frozen=True, eq=False)

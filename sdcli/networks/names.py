@@ -23,6 +23,14 @@ class Target:
     take: str = "all"  # all, third 0, third 1, third 2, transpose
 
 
+@dataclass(frozen=True)
+class Source:
+    """Where a network's tensor comes from: its key in the file, and what to take of it, as in Target."""
+
+    key: str
+    take: str
+
+
 IGNORABLE = re.compile(
     r"betas$|alphas_cumprod|sqrt_|log_one_minus|posterior_|logvar$|sigmas$"  # schedules, made here from their formula
     r"|^model_ema\.|^low_scale_model\.|^first_stage_model\.loss\."  # copies and left-overs of training

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sdcli.diffusion.types import Predict
 from sdcli.networks.model import Cond, Model
+from sdcli.networks.perturb import perturbed
 
 
 def predictor(model: Model, extra: Tensor | None = None) -> Predict:
@@ -24,7 +25,8 @@ def predictor(model: Model, extra: Tensor | None = None) -> Predict:
         shown = x / math.sqrt(sigma**2 + 1)
         if extra is not None:
             shown = torch.cat([shown, extra], 1)
-        out = unet(model, shown.expand(len(conds), -1, -1, -1), model.levels.t(sigma), conds)
+        with perturbed(model.unet, any(cond.cut for cond in conds)):
+            out = unet(model, shown.expand(len(conds), -1, -1, -1), model.levels.t(sigma), conds)
         return list((to_denoised[model.prediction](x, out, sigma)).split(1))
 
     return predict

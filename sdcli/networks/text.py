@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -25,6 +27,11 @@ def conditions(model: Model, request: Request) -> tuple[Cond, Cond]:
         prompt, negative = (
             Cond(cond.context, cond.pooled, (*cond.sizes[:4], score))
             for cond, score in zip((prompt, negative), model.family.aesthetic, strict=True)
+        )
+    if request.negative:
+        sizes = negative.sizes
+        negative = replace(
+            negative, unsaid=lambda: replace(condition(model, [[]] * most, skip, size), sizes=sizes)
         )
     return prompt, negative
 

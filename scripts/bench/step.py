@@ -1,0 +1,106 @@
+"""One CFG step and one VAE decode of full-size SD 1.5 at 512x512, in one run and in alternation; prints the ratios.
+
+    python scripts/bench/step.py [--rounds 3] [--size 512]
+
+Compares sdcli (its own choice of dtype, memory format and threads), diffusers as it comes (float32), and OpenVINO where
+`pip install openvino` was done. The weights are random: time does not depend on them.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from statistics import median
+
+import torch
+
+from sdcli import registry
+from sdcli.networks import borrowed, place
+
+
+def timed(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def networks(dtype: torch.dtype, layout: torch.memory_format) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """SD 1.5's U-Net and VAE with random weights."""
+    configs = registry.find("families", "sd1").configs
+    made = []
+    for part in ("unet", "vae"):
+        net = borrowed.seeded(part, configs[part]).eval().requires_grad_(False)
+        made.append(net.to(dtype).to(memory_format=layout))
+    return made[0], made[1]
+
+
+def calls(dtype: torch.dtype, layout: torch.memory_format, side: int) -> dict[str, Callable[[], object]]:
+    """The step and the decode as torch runs them."""
+    unet, vae = networks(dtype, layout)
+    x = torch.randn(2, 4, side, side, dtype=dtype).contiguous(memory_format=layout)
+    z, context = x[:1].contiguous(memory_format=layout), torch.randn(2, 77, 768, dtype=dtype)
+
+    @torch.inference_mode()
+    def step() -> object:
+        return unet(x, torch.tensor(500.0), context, return_dict=False)
+
+    @torch.inference_mode()
+    def decode() -> object:
+        return vae.decode(z, return_dict=False)
+
+    return {"step": step, "decode": decode}
+
+
+def openvino(side: int) -> dict[str, Callable[[], object]] | None:
+    """The same through OpenVINO's own conversion, latency hint, its own choice of precision; None if not installed."""
+    try:
+        import openvino as ov
+    except ImportError:
+        return None
+    unet, vae = networks(torch.float32, torch.contiguous_format)
+    core, made = ov.Core(), {}
+    shapes = {"step": (torch.randn(2, 4, side, side), torch.tensor(500.0), torch.randn(2, 77, 768))}
+    shapes["decode"] = (torch.randn(1, 4, side, side),)
+
+    class Decoder(torch.nn.Module):
+        def forward(self, z: torch.Tensor) -> torch.Tensor:
+            return vae.decode(z, return_dict=False)[0]
+
+    class Step(torch.nn.Module):
+        def forward(self, x: torch.Tensor, t: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+            return unet(x, t, context, return_dict=False)[0]
+
+    for name, module in {"step": Step(), "decode": Decoder()}.items():
+        model = ov.convert_model(module, example_input=shapes[name])
+        compiled = core.compile_model(model, "CPU", {"PERFORMANCE_HINT": "LATENCY"})
+        inputs = [tensor.numpy() for tensor in shapes[name]]
+        made[name] = lambda compiled=compiled, inputs=inputs: compiled(inputs)
+    return made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--size", type=int, default=512)
+    told = parser.parse_args()
+    ours = place.choose("cpu", "auto", 1_000_000_000)
+    side = told.size // 8
+    rivals = {
+        f"sdcli ({str(ours.dtype).removeprefix('torch.')})": calls(ours.dtype, torch.channels_last, side),
+        "diffusers (float32)": calls(torch.float32, torch.contiguous_format, side),
+    }
+    other = openvino(side)
+    if other is not None:
+        rivals["openvino"] = other
+    for what in ("step", "decode"):
+        times: dict[str, list[float]] = {name: [] for name in rivals}
+        for _ in range(told.rounds + 1):
+            for name, does in rivals.items():
+                times[name].append(timed(does[what]))
+        best = {name: median(each[1:]) for name, each in times.items()}  # the first round warms up
+        first = next(iter(best.values()))
+        for name, seconds in best.items():
+            print(f"{what:7} {name:22} {seconds:7.2f} s   {seconds / first:5.2f} x sdcli")
+
+
+if __name__ == "__main__":
+    main()
