@@ -85,6 +85,14 @@ def test_options_change_the_picture(draw):
     assert len({pixels(*options) for options in changes}) == len(changes)
 
 
+def test_a_negative_prompt_without_effect_is_told_once(draw):
+    said = "the negative prompt has no effect at --cfg 1"
+    assert draw("a cat", "-n", "a dog", "--cfg", 1, "--count", 2).err.count(said) == 1
+    for options in (["--cfg", 2], ["--cfg", 1, "--sampler", "euler_cfg_pp"], ["--cfg", 1, "--guidance", "perp_neg"]):
+        assert said not in draw("a cat", "-n", "a dog", *options).err
+    assert said not in draw("a cat", "--cfg", 1).err
+
+
 def test_json_is_one_object_a_picture(draw):
     ran = draw("a cat", "--seed", 7, "--count", 2, "--json")
     told = [json.loads(line) for line in ran.lines]

@@ -1,11 +1,14 @@
 """Whole runs against diffusers' own schedulers, on a denoiser that is not linear."""
 
+import importlib
 import math
+from itertools import pairwise
 
 import pytest
 import torch
 
 from sdcli import registry
+from sdcli.diffusion.brownian import Brownian
 from sdcli.diffusion.levels import Levels
 from sdcli.diffusion.noise import Stream
 from sdcli.networks.predict import to_denoised
@@ -19,6 +22,9 @@ BETAS = {
     "num_train_timesteps": 1000,
 }
 SHAPE = (1, 4, 8, 8)
+pytestmark = pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")  # diffusers with numpy 2
+LOWEST = {"final_sigmas_type": "sigma_min", "lower_order_final": False}
+SDE = {"timestep_spacing": "trailing", "algorithm_type": "sde-dpmsolver++"}
 
 CASES = {
     ("euler", "trailing"): ("EulerDiscreteScheduler", {"timestep_spacing": "trailing"}),
@@ -47,10 +53,61 @@ CASES = {
         "DDIMScheduler",
         {"timestep_spacing": "trailing", "clip_sample": False, "set_alpha_to_one": True},
     ),
+    ("dpm2", "trailing"): ("KDPM2DiscreteScheduler", {"timestep_spacing": "trailing"}),
+    ("dpm2_a", "trailing"): ("KDPM2AncestralDiscreteScheduler", {"timestep_spacing": "trailing"}),
+    ("dpmpp_2m_sde", "trailing"): ("DPMSolverMultistepScheduler", SDE),
+    ("dpmpp_2m_sde:heun=true", "trailing"): ("DPMSolverMultistepScheduler", {**SDE, "solver_type": "heun"}),
+    ("dpmpp_3m_sde:eta=0", "trailing"): (
+        "DPMSolverMultistepScheduler",
+        {"timestep_spacing": "trailing", "solver_order": 3, "solver_type": "heun"},
+    ),
+    ("lms", "trailing"): ("LMSDiscreteScheduler", {"timestep_spacing": "trailing"}),
+    ("plms", "leading"): (
+        "PNDMScheduler",
+        {"timestep_spacing": "leading", "steps_offset": 1, "skip_prk_steps": True, "set_alpha_to_one": True},
+    ),
+    ("deis", "trailing"): ("DEISMultistepScheduler", {"timestep_spacing": "trailing", "solver_order": 3}),
+    ("deis:order=2", "trailing"): ("DEISMultistepScheduler", {"timestep_spacing": "trailing"}),
+    ("unipc:bh2=true", "trailing"): (
+        "UniPCMultistepScheduler",
+        {"timestep_spacing": "trailing", "solver_order": 3},
+    ),
+    ("unipc:order=2,bh2=true", "trailing"): ("UniPCMultistepScheduler", {"timestep_spacing": "trailing"}),
+    ("unipc", "trailing"): (
+        "UniPCMultistepScheduler",
+        {**LOWEST, "timestep_spacing": "trailing", "solver_order": 3, "solver_type": "bh1"},
+    ),
+    ("sa_solver", "trailing"): (
+        "SASolverScheduler",
+        {"timestep_spacing": "trailing", "lower_order_final": False},
+    ),
+    ("sa_solver:order=3,corrector=3", "trailing"): (
+        "SASolverScheduler",
+        {
+            "timestep_spacing": "trailing",
+            "predictor_order": 3,
+            "corrector_order": 3,
+            "lower_order_final": False,
+        },
+    ),
+    ("ddpm", "trailing"): ("DDPMScheduler", {"timestep_spacing": "trailing", "clip_sample": False}),
+    ("lcm", "trailing"): ("LCMScheduler", {"clip_sample": False, "set_alpha_to_one": True}),
+    ("tcd", "trailing"): ("TCDScheduler", {"clip_sample": False, "set_alpha_to_one": True}),
+    ("tcd:gamma=0", "trailing"): ("TCDScheduler", {"clip_sample": False, "set_alpha_to_one": True}),
 }
 # diffusers interpolates sigma linearly between timesteps, we its logarithm: 7e-5 apart, where t is a fraction
 LOOSE = {("euler", "uniform"): 5e-3}
-START = {("ddim", "leading"): "unit", ("ddim", "trailing"): "unit", ("dpmpp_2m", "trailing"): "unit"}
+UNIT = ("DDIM", "DPMSolver", "PNDM", "DEIS", "UniPC", "SASolver", "DDPM", "LCM", "TCD")  # x of unit variance
+AT_LOWEST = ("DEIS", "SASolver", "TCD")  # these end at the lowest trained level, not at 0
+BROWNIAN = ("dpmpp_2m_sde", "dpmpp_3m_sde", "sa_solver")
+LACKS = {  # predictions that diffusers has not, or for PNDM, averages in another way
+    "EulerAncestralDiscreteScheduler": ["sample"],
+    "HeunDiscreteScheduler": ["sample"],
+    "KDPM2DiscreteScheduler": ["sample"],
+    "KDPM2AncestralDiscreteScheduler": ["sample"],
+    "PNDMScheduler": ["v_prediction", "sample"],
+}
+STEPS = {"lcm": 10, "tcd": 10, "tcd:gamma=0": 10}
 
 
 def network(prediction: str):
@@ -67,18 +124,24 @@ def network(prediction: str):
     return call
 
 
-def theirs(scheduler: str, options: dict, prediction: str, steps: int, unit: torch.Tensor) -> torch.Tensor:
+def theirs(scheduler: str, options: dict, prediction: str, steps: int, unit: torch.Tensor, draw, eta=None):
+    """Their run; whatever noise they want of torch they get from `draw`."""
     import diffusers
 
     made = getattr(diffusers, scheduler)(**BETAS, prediction_type=prediction, **options)
-    made.set_timesteps(steps)
+    if scheduler in ("LCMScheduler", "TCDScheduler"):
+        made.set_timesteps(timesteps=[round(1000 - i * 1000 / steps) - 1 for i in range(steps)])
+    else:
+        made.set_timesteps(steps)
+    module = importlib.import_module(type(made).__module__)
     x = unit.double() * made.init_noise_sigma
-    generator = torch.Generator().manual_seed(9)
-    extra = {"generator": generator} if "Ancestral" in scheduler else {}
-    for t in made.timesteps:
-        out = network(prediction)(made.scale_model_input(x, t).double(), LEVELS.sigma(float(t)))
-        out = out.float() if extra else out  # its dtype decides how the noise is drawn
-        x = made.step(out, t, x, **extra).prev_sample.double()
+    extra = {} if eta is None else {"eta": eta}
+    with pytest.MonkeyPatch.context() as patch:
+        if hasattr(module, "randn_tensor"):
+            patch.setattr(module, "randn_tensor", draw)
+        for t in made.timesteps:
+            out = network(prediction)(made.scale_model_input(x, t).double(), LEVELS.sigma(float(t)))
+            x = made.step(out, t, x, **extra).prev_sample.double()
     return x
 
 
@@ -88,14 +151,23 @@ def theirs(scheduler: str, options: dict, prediction: str, steps: int, unit: tor
         pytest.param(case, prediction, id="-".join((*case, prediction)))
         for case in CASES
         for prediction in ("epsilon", "v_prediction", "sample")
-        if not (prediction == "sample" and case[0] in ("euler_a", "heun"))  # diffusers has none
+        if prediction not in LACKS.get(CASES[case][0], ())
     ],
 )
 def test_a_whole_run_agrees_with_diffusers(case, prediction):
     (sampler, schedule), (scheduler, options) = case, CASES[case]
+    steps = STEPS.get(sampler, 20)
     unit = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
-    sigmas = registry.find("schedules", schedule)(20, LEVELS)
-    start = sigmas[0] if schedule != "leading" and case not in START else math.sqrt(1 + sigmas[0] ** 2)
+    sigmas = list(registry.find("schedules", schedule)(steps, LEVELS))
+    start = (
+        math.sqrt(1 + sigmas[0] ** 2) if scheduler.startswith(UNIT) or schedule == "leading" else sigmas[0]
+    )
+    end = 1.0
+    if scheduler.startswith(AT_LOWEST) or "final_sigmas_type" in options:
+        sigmas[-1] = LEVELS.sigma_min
+        end = math.sqrt(1 + sigmas[-1] ** 2)
+    if scheduler == "LMSDiscreteScheduler":
+        pytest.importorskip("scipy")
     net = network(prediction)
 
     def denoise(x, sigma):
@@ -103,8 +175,17 @@ def test_a_whole_run_agrees_with_diffusers(case, prediction):
 
     noise = Stream(9, SHAPE)
     *_, ours = registry.find("samplers", sampler)(denoise, unit.double() * start, sigmas, noise)
-    expected = theirs(scheduler, options, prediction, 20, unit)
-    assert float((ours - expected).abs().max()) <= LOOSE.get(case, 1e-4)
+    path, levels = Stream(9, SHAPE), pairwise(sigmas)
+    if sampler.startswith(BROWNIAN):
+        path = Brownian(path, sigmas[0])
+    eta = 0.3 if sampler == "tcd" else 0.0 if scheduler == "TCDScheduler" else None
+
+    def draw(shape, **_):
+        sigma, lower = next(levels, (1.0, 0.0))
+        return path(sigma, lower).double() if lower > 0 else torch.zeros(SHAPE).double()
+
+    expected = theirs(scheduler, options, prediction, steps, unit, draw, eta)
+    assert float((ours / end - expected).abs().max()) <= LOOSE.get(case, 1e-4)
 
 
 def test_the_three_predictions_of_one_denoiser_walk_the_same_way():

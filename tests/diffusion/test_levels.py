@@ -4,6 +4,7 @@ import math
 from itertools import pairwise
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -49,6 +50,18 @@ def test_a_schedule_falls_strictly_from_inside_the_table_to_zero_for_every_numbe
     assert make(1, LEVELS)[0] == LEVELS.sigma_max
 
 
+def test_rescaled_levels_leave_no_signal_at_the_last_and_are_those_of_diffusers():
+    from diffusers.schedulers.scheduling_euler_discrete import rescale_zero_terminal_snr
+
+    levels = LEVELS.rescaled()
+    assert levels.sigma_max == pytest.approx(4095.9998, abs=1e-3)
+    assert levels.sigma_min == pytest.approx(LEVELS.sigma_min)
+    assert all(a < b for a, b in pairwise(levels.table))
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+    kept = torch.cumprod(1 - rescale_zero_terminal_snr(betas), 0)[:-1]
+    assert levels.table[:-1] == pytest.approx(((1 - kept) / kept).sqrt().tolist(), rel=1e-6)
+
+
 def test_karras_has_its_known_values():
     known = [14.6146, 9.1029, 5.4784, 3.1686, 1.7494, 0.9141, 0.4469, 0.2014, 0.0819, 0.0292, 0]
     assert registry.find("schedules", "karras")(10, LEVELS) == pytest.approx(known, abs=5e-5)
@@ -56,8 +69,46 @@ def test_karras_has_its_known_values():
 
 @pytest.mark.parametrize(
     ("schedule", "timesteps"),
-    [("uniform", [999, 666, 333, 0]), ("leading", [751, 501, 251, 1]), ("trailing", [999, 749, 499, 249])],
+    [
+        ("uniform", [999, 666, 333, 0]),
+        ("leading", [751, 501, 251, 1]),
+        ("ddim_uniform", [751, 501, 251, 1]),
+        ("trailing", [999, 749, 499, 249]),
+        ("simple", [999, 749, 499, 249]),
+        ("sgm_uniform", [999, 749.25, 499.5, 249.75]),
+        ("beta", [999, 823, 500, 176]),
+    ],
 )
 def test_four_steps_visit_the_known_timesteps(schedule, timesteps):
     sigmas = registry.find("schedules", schedule)(4, LEVELS)[:-1]
     assert [LEVELS.t(sigma) for sigma in sigmas] == pytest.approx(timesteps)
+
+
+def test_the_beta_schedule_is_the_rounded_quantile_of_the_distribution():
+    stats = pytest.importorskip("scipy.stats")
+    for steps in (1, 7, 20, 50):
+        quantiles = stats.beta.ppf([1 - i / steps for i in range(steps)], 0.6, 0.6)
+        sigmas = registry.find("schedules", "beta")(steps, LEVELS)[:-1]
+        assert [LEVELS.t(sigma) for sigma in sigmas] == [round(q * 999) for q in quantiles]
+
+
+def test_align_your_steps_has_its_published_values():
+    known = [14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029, 0]
+    assert registry.find("schedules", "align_your_steps")(11, LEVELS) == pytest.approx(known, abs=5e-4)
+
+
+def test_exponential_steps_have_one_ratio():
+    sigmas = registry.find("schedules", "exponential")(9, LEVELS)[:-1]
+    assert [a / b for a, b in pairwise(sigmas)] == pytest.approx(
+        [(LEVELS.sigma_max / LEVELS.sigma_min) ** (1 / 8)] * 8
+    )
+
+
+def test_kl_optimal_steps_are_even_in_the_arctangent():
+    angles = [math.atan(sigma) for sigma in registry.find("schedules", "kl_optimal")(9, LEVELS)[:-1]]
+    assert [a - b for a, b in pairwise(angles)] == pytest.approx([(angles[0] - angles[-1]) / 8] * 8)
+
+
+def test_the_linear_half_of_linear_quadratic_covers_its_threshold():
+    sigmas = registry.find("schedules", "linear_quadratic:threshold=0.1")(8, LEVELS)
+    assert [sigma / LEVELS.sigma_max for sigma in sigmas[:5]] == pytest.approx([1, 0.975, 0.95, 0.925, 0.9])

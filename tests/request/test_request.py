@@ -76,10 +76,34 @@ def test_every_field_declares_its_help_and_type():
         ("Heun normal", ("heun", "uniform")),
         ("DDIM", ("ddim", None)),
         ("euler_a:eta=0.5", ("euler_a:eta=0.5", None)),
+        ("DPM++ 2M SDE Heun Exponential", ("dpmpp_2m_sde:heun=true", "exponential")),
+        ("DPM++ 2M SDE Heun:eta=0.5", ("dpmpp_2m_sde:heun=true,eta=0.5", None)),
+        ("DPM++ 2M SGM Uniform", ("dpmpp_2m", "sgm_uniform")),
+        ("DPM++ 2M Align Your Steps", ("dpmpp_2m", "align_your_steps")),
+        ("DPM++ 3M SDE Karras", ("dpmpp_3m_sde", "karras")),
+        ("DPM2 a Karras", ("dpm2_a", "karras")),
+        ("DPM fast", ("dpm_fast", None)),
+        ("UniPC", ("unipc", None)),
+        ("uni_pc_bh2", ("unipc:bh2=true", None)),
+        ("DDIM CFG++", ("euler_cfg_pp", None)),
+        ("dpm_2_ancestral", ("dpm2_a", None)),
+        ("EulerAncestralDiscreteScheduler", ("euler_a", None)),
+        ("EulerDiscreteScheduler", ("euler", None)),
+        ("DDIMScheduler", ("ddim", None)),
+        ("DPMSolverMultistepScheduler", ("dpmpp_2m", None)),
+        ("KDPM2DiscreteScheduler", ("dpm2", None)),
+        ("UniPCMultistep", ("unipc:order=2,bh2=true", None)),
+        ("LMSDiscrete", ("lms", None)),
     ],
 )
 def test_the_labels_people_know_are_understood(label, expected):
     assert labels.parse(label) == expected
+
+
+def test_every_name_a_label_stands_for_is_a_plug():
+    for spec in [*labels.A1111, *labels._SAME.values()]:
+        kind = "schedules" if spec in registry.names("schedules") else "samplers"
+        assert registry.find(kind, spec)
 
 
 def test_every_label_we_write_is_one_we_read():
@@ -130,3 +154,23 @@ def test_a_damaged_png_is_an_image_error_or_a_picture(data):
         picture.read(io.BytesIO(cut), "x.png").request("x.png")
     except SdError as error:
         assert error.code == 4
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"variation_seed": 3},
+        {"variation_strength": 0.5},
+        {"rng": "cuda"},
+        {"seed_size": "512"},
+        {"seed_size": "511x512"},
+        {"seed_size": "8x8"},
+    ],
+)
+def test_a_noise_that_cannot_be_drawn_is_a_usage_error(asked):
+    with pytest.raises(UsageError):
+        Request("a cat", **asked)
+
+
+def test_a_seed_size_has_one_spelling():
+    assert Request("a cat", seed_size=" 512 X 768").seed_size == "512x768"

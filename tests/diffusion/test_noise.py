@@ -1,0 +1,91 @@
+"""Noise comes from one stream a picture; a bad estimate stops the run."""
+
+import numpy as np
+import pytest
+import torch
+
+from sdcli.diffusion.noise import ComfyStream, Stream, laid, slerp
+from sdcli.diffusion.philox import Philox, philox
+from sdcli.diffusion.sentry import sentry
+from sdcli.errors import NotFinite
+
+
+def test_the_noise_of_seed_zero_is_the_known_one():
+    noise = Stream(0, (1, 4, 64, 64))(1, 0).flatten()
+    assert noise[:3].tolist() == pytest.approx([-1.12583983, -1.15236020, -0.25057858])
+
+
+def test_the_global_seed_is_never_touched():
+    before = torch.random.get_rng_state()
+    Stream(7, (1, 4, 8, 8))(1, 0)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_the_sentry_names_the_level_of_a_bad_estimate():
+    with pytest.raises(NotFinite, match=r"noise level 2\.5"):
+        sentry(lambda x, sigma: x / 0)(torch.zeros(1), 2.5)
+
+
+KNOWN = {  # Random123's known answers of Philox 4x32-10: counter, key, bits
+    "zeros": ([0] * 4, (0, 0), "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
+    "ones": ([0xFFFFFFFF] * 4, (0xFFFFFFFF, 0xFFFFFFFF), "408f276d 41c83b0e a20bc7c6 6d5451fd"),
+    "pi": (
+        [0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344],
+        (0xA4093822, 0x299F31D0),
+        "d16cfe09 94fdcceb 5001e420 24126ea1",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", KNOWN)
+def test_philox_has_its_known_answers(case):
+    counter, key, bits = KNOWN[case]
+    got = philox(np.array(counter, np.uint32)[:, None], key)[:, 0]
+    assert " ".join(f"{each:08x}" for each in got) == bits
+
+
+def test_cuda_noise_of_seed_zero_is_the_known_one():
+    known = [-0.92466259, -0.42534415, -2.6438457, 0.14518388, -0.12086647, -0.57972564]
+    known += [-0.62285122, -0.32838709, -1.07454231, -0.36314407, -1.67105067, 2.26550497]
+    assert Philox(0, (3, 4))(1, 0).flatten().tolist() == pytest.approx(known, abs=2e-7)
+
+
+def test_each_draw_of_cuda_noise_is_new_and_the_same_again():
+    noise = Philox(7, (1, 4, 16, 16))
+    first, second = noise(1, 0), noise(1, 0)
+    assert first.dtype == torch.float32
+    assert not torch.equal(first, second)
+    again = Philox(7, (1, 4, 16, 16))
+    assert torch.equal(again(1, 0), first)
+    assert torch.equal(again(1, 0), second)
+    assert abs(float(first.mean())) < 0.1
+    assert float(first.std()) == pytest.approx(1, abs=0.05)
+
+
+def test_comfyui_draws_the_first_on_the_cpu_and_the_others_on_the_gpu():
+    shape = (1, 4, 8, 8)
+    noise = ComfyStream(3, shape)
+    assert torch.equal(noise(1, 0), Stream(3, shape)(1, 0))
+    gpu = Philox(3, shape)
+    assert torch.equal(noise(1, 0), gpu(1, 0))
+    assert torch.equal(noise(1, 0), gpu(1, 0))
+
+
+def test_between_two_noises_lies_unit_noise():
+    one, two = (Stream(seed, (1, 4, 64, 64))(1, 0) for seed in (1, 2))
+    assert torch.allclose(slerp(one, two, 0), one, atol=1e-6)
+    assert torch.allclose(slerp(one, two, 1), two, atol=1e-6)
+    for part in (0.1, 0.5, 0.9):
+        assert float(slerp(one, two, part).std()) == pytest.approx(1, abs=0.02)
+    assert torch.allclose(slerp(one, one, 0.3), one, atol=1e-6)
+
+
+@pytest.mark.parametrize("small", [(4, 6), (8, 6), (12, 10), (4, 10), (8, 8)])
+def test_noise_of_another_size_lies_in_the_middle(small):
+    noise, onto = torch.ones(1, 4, *small), torch.zeros(1, 4, 8, 8)
+    got = laid(noise, onto)
+    height, width = (min(side, 8) for side in small)
+    down, right = (8 - height) // 2, (8 - width) // 2
+    assert float(got.sum()) == 4 * height * width
+    assert bool(got[..., down : down + height, right : right + width].all())
+    assert not onto.any()

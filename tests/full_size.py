@@ -1,0 +1,70 @@
+"""Full-size checkpoints with known weights, written tensor by tensor from a rule of names, in the published layout."""
+
+import json
+import math
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+GAINS = {
+    "to_q": 2,
+    "to_k": 2,
+    "q_proj": 2,
+    "k_proj": 2,
+    "q": 2,
+    "k": 2,
+    "time_embed": 4,
+    "emb_layers": 4,
+    "label_emb": 4,
+}
+
+
+def scale(name: str, shape: list[int]) -> tuple[float, float]:
+    """(mean, deviation) of a tensor: such that activations keep their size through the published networks."""
+    leaf = name.rsplit(".", 1)[-1]
+    if leaf in ("bias", "in_proj_bias"):
+        return 0.0, 0.1
+    if leaf == "weight" and len(shape) == 1:
+        return 1.0, 0.1
+    if name.endswith("token_embedding.weight"):
+        return 0.0, 1.0
+    if name.endswith("position_embedding.weight") or leaf == "positional_embedding":
+        return 0.0, 0.5
+    if leaf == "text_projection":
+        return 0.0, 1 / math.sqrt(shape[0])
+    gain = 1.5 if leaf == "in_proj_weight" else 1.0
+    gain = next((GAINS[part] for part in name.split(".") if part in GAINS), gain)
+    gain = 2 if name.endswith("diffusion_model.out.2.weight") else gain
+    return 0.0, math.sqrt(gain / math.prod(shape[1:]))
+
+
+def values(name: str, shape: list[int]) -> np.ndarray:
+    """A tensor's values: normals from a generator seeded by its name, rounded to float16."""
+    mean, deviation = scale(name, shape)
+    drawn = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode()))).standard_normal(
+        shape, dtype=np.float32
+    )
+    return (drawn * np.float32(deviation) + np.float32(mean)).astype(np.float16)
+
+
+def normal(seed: int, *shape: int) -> np.ndarray:
+    """The inputs of the stored answers."""
+    return np.random.Generator(np.random.PCG64(seed)).standard_normal(shape, dtype=np.float32)
+
+
+def write(path: Path, tensors: dict[str, list[int]]) -> Path:
+    """A float16 file sorted by name, its header not padded, so that the data begin at any byte."""
+    kept = {name: shape for name, shape in sorted(tensors.items()) if len(shape) > 0 and shape != [1000]}
+    header, place = {"__metadata__": {"format": "pt"}}, 0
+    for name, shape in kept.items():
+        end = place + 2 * math.prod(shape)
+        header[name] = {"dtype": "F16", "shape": shape, "data_offsets": [place, end]}
+        place = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for name, shape in kept.items():
+            file.write(values(name, shape).tobytes())
+    return path
