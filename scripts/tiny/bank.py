@@ -27,7 +27,7 @@ def dresses(
     pictures, texts = [], []
     for i in range(recipe.DRESSES):
         colour, worn, ground = own, sprite, None
-        if i >= recipe.DRESSES * (1 - recipe.RECOLOURED):
+        if _recoloured(i):
             wish = str(random.choice([hue for hue in HUES if hue != own]))
             turned = recolour(sprite, wish)
             if turned is not None:
@@ -43,6 +43,15 @@ def dresses(
         pictures.append(place(worn, recipe.SIZE, part, shift, flip, rgb))
         texts.append([caption(random, names, style, colour, changed, ground) for _ in range(recipe.CAPTIONS)])
     return pictures, texts
+
+
+def is_plain(dress: int) -> bool:
+    """Whether a sprite's dress of this number is its own colours on white."""
+    return not _recoloured(dress) and dress % 10 not in recipe.ON_COLOUR
+
+
+def _recoloured(dress: int) -> bool:
+    return dress >= recipe.DRESSES * (1 - recipe.RECOLOURED)
 
 
 @torch.no_grad()

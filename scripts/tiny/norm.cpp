@@ -12,7 +12,8 @@ Shape shape_of(const at::Tensor& x, int64_t groups) {
   return {x.size(0), x.size(1), x.size(2) * x.size(3), groups, x.size(1) / groups};
 }
 
-inline float sigmoid(float y) { return 1.0f / (1.0f + std::exp(-y)); }
+// the bound keeps exp finite: with -ffast-math, 1 / infinity is not a number
+inline float sigmoid(float y) { return 1.0f / (1.0f + std::exp(std::min(-y, 80.0f))); }
 
 }  // namespace
 

@@ -80,10 +80,10 @@ UNET = {
     "sample_size": SIZE // 8,
     "in_channels": 4,
     "out_channels": 4,
-    "block_out_channels": (48, 96, 192, 256),
+    "block_out_channels": (32, 64, 160, 256),
     "layers_per_block": 1,
     "norm_num_groups": 8,
-    "attention_head_dim": (3, 3, 6, 8),  # diffusers: the NUMBER of heads
+    "attention_head_dim": (1, 2, 5, 8),  # diffusers: the NUMBER of heads
     "down_block_types": ("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
     "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
     "cross_attention_dim": 128,
@@ -91,10 +91,11 @@ UNET = {
     "addition_embed_type_num_heads": 4,
     "resnet_time_scale_shift": "scale_shift",
 }
-UNET_MINUTES, UNET_RATE, UNET_BATCH = 76.0, 8e-4, 16
+UNET_MINUTES, UNET_RATE, UNET_BATCH = 46.0, 1e-3, 16
 UNET_FALL = 0.4  # part of the time over which the rate falls
+UNET_EARLY = 0.6  # first part of the time: pictures on white in their own colours only
+UNET_NOISIEST = 0.7  # where the noisiest times begin, of 1: half of all are drawn from there
 UNET_EMPTY = 0.1  # part of the captions left empty, for guidance
-UNET_OFFSET = 0.07  # noise common to a whole channel: the last trace of the picture's mean must tell nothing
 UNET_AVERAGE = 0.999  # what the running average keeps at each step
 UNET_SHEET = 7.0  # minutes between contact sheets
 SCHEDULE = {
@@ -106,6 +107,7 @@ SCHEDULE = {
     "clip_sample": False,
     "set_alpha_to_one": False,
     "steps_offset": 1,
-    "timestep_spacing": "leading",
+    "timestep_spacing": "trailing",
+    "rescale_betas_zero_snr": True,  # else the silhouette shows through even the most noise, and words are not needed
 }
 SEED = 7

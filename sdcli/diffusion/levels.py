@@ -37,6 +37,17 @@ class Levels:
         """Evenly spaced betas (Ho et al. 2020)."""
         return cls.of_betas([start + (end - start) * i / (count - 1) for i in range(count)])
 
+    def rescaled(self) -> Levels:
+        """The same levels with no signal left at the last: zero terminal SNR, for networks trained so.
+
+        Lin et al. 2023, "Common Diffusion Noise Schedules and Sample Steps are Flawed", algorithm 1. The last level
+        stays finite, as a share of 2^-24 of the signal's variance: sigma 4096.
+        """
+        signal = [1 / math.sqrt(1 + sigma**2) for sigma in self.table]
+        first, last = signal[0], signal[-1]
+        kept = [((s - last) * first / (first - last)) ** 2 for s in signal[:-1]] + [2.0**-24]
+        return Levels(tuple(math.sqrt((1 - a) / a) for a in kept))
+
     @property
     def sigma_min(self) -> float:
         return self.table[0]

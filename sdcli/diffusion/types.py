@@ -17,10 +17,10 @@ Predict = Callable[["Tensor", float, Sequence[Any]], list["Tensor"]]
 """The network: (x, sigma, conds) -> one denoised estimate a cond, each of the shape of x (1, 4, h/8, w/8)."""
 
 Denoise = Callable[["Tensor", float], "Tensor"]
-"""The guided network: (x, sigma) -> denoised."""
+"""The guided network: (x, sigma) -> denoised. What it returns may also answer `unguided.unguided(denoised)`."""
 
 Noise = Callable[[float, float], "Tensor"]
-"""Unit noise of the shape of x for the step (sigma, lower); one seeded stream a picture."""
+"""Unit noise of the shape of x for the step (sigma, lower); one seeded stream a picture. Brownian is one, too."""
 
 
 class Schedule(Protocol):

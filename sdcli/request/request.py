@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,6 +43,31 @@ class Request:
     )
     seed: int | None = asks(
         None, "--seed", of=int, low=0, high=2**32 - 1, help="Which noise to start from; drawn if not given."
+    )
+    rng: str = asks(
+        "torch",
+        "--rng",
+        of=str,
+        help="Whose noise: torch, philox (CUDA's, as in A1111) or comfyui.",
+    )
+    variation_seed: int | None = asks(
+        None,
+        "--variation-seed",
+        of=int,
+        low=0,
+        high=2**32 - 1,
+        help="Another noise to go towards, by --variation-strength.",
+    )
+    variation_strength: float = asks(
+        0.0,
+        "--variation-strength",
+        of=float,
+        low=0,
+        high=1,
+        help="How far towards the noise of --variation-seed, 0 to 1.",
+    )
+    seed_size: str | None = asks(
+        None, "--seed-size", of=str, help="Keep the composition of the seed at another size, as 512x512."
     )
     steps: int | None = asks(None, "-s", "--steps", of=int, low=1, high=1000, help="Steps of the sampler.")
     cfg: float | None = asks(
@@ -103,6 +129,11 @@ class Request:
             levels = sigmas.parse(self.sigmas)
             object.__setattr__(self, "sigmas", sigmas.plain(levels))
             object.__setattr__(self, "steps", _same(self.steps, len(levels) - 1))
+        if (self.variation_seed is None) != (self.variation_strength == 0):
+            raise UsageError("--variation-seed and --variation-strength go together; give both or neither")
+        if self.seed_size is not None:
+            object.__setattr__(self, "seed_size", "{}x{}".format(*size(self.seed_size)))
+        _check_choice("rng", self.rng, ("torch", "philox", "comfyui"))
         registry.check("guidance", self.guidance)
         for side in ("width", "height"):
             _check_multiple_of_8(side, getattr(self, side))
@@ -128,6 +159,15 @@ class Request:
             if key not in known:
                 raise UsageError(f"no setting is called {key!r}; {registry.nearest(str(key), known)}")
         return cls(**values)
+
+
+def size(text: str) -> tuple[int, int]:
+    """`512x768` -> (512, 768), width and height in pixels, multiples of 8; raises UsageError."""
+    sides = re.fullmatch(r"(\d{1,4})\s*[xX×]\s*(\d{1,4})", text.strip(), re.ASCII)
+    found = tuple(map(int, sides.groups())) if sides else ()
+    if not found or any(side % 8 or not 64 <= side <= 8192 for side in found):
+        raise UsageError(f"--seed-size {text!r} is not width x height in multiples of 8 from 64; try 512x512")
+    return found[0], found[1]
 
 
 def flag(name: str) -> str:

@@ -24,11 +24,8 @@ def loaded(request, tmp_path_factory):
     """(family, model in float32, stored answers), from a file written for the purpose."""
     path = write(tmp_path_factory.mktemp("full") / "x.safetensors", published(request.param))
     prediction = "v_prediction" if request.param == "sd21-v" else "auto"
-    yield (
-        request.param,
-        load(str(path), "cpu", "float32", prediction),
-        load_file(GOLDEN / f"{request.param}.safetensors"),
-    )
+    answers = load_file(GOLDEN / f"{request.param}.safetensors")
+    yield request.param, load(str(path), "cpu", "float32", prediction), answers
     load.cache_clear()
     path.unlink()
 
@@ -76,11 +73,18 @@ def test_the_text_encoders_are_the_references(loaded):
 
 def test_a_short_run_is_the_references(loaded):
     family, model, answers = loaded
-    if family == "sdxl-base":
-        pytest.skip("its conditioning is told apart in the passes above")
     chunks = [row[1 : row.index(49407)] for row in answers["text.tokens"].tolist()]
-    prompt, negative = (Cond(encode(model, "text_encoder", [chunk])[0]) for chunk in chunks)
-    sigmas = [model.levels.sigma(t) for t in answers["run.timesteps"].tolist()] + [model.levels.sigma_min]
+    if family == "sdxl-base":
+        low, (high, pooled) = (
+            encode(model, "text_encoder", chunks)[0],
+            encode(model, "text_encoder_2", chunks),
+        )
+        prompt = Cond(torch.cat([low, high], -1), pooled, tuple(map(float, answers["cond"].tolist())))
+        negative = Cond(prompt.context * 0, pooled * 0, prompt.sizes)
+        sigmas = answers["run.sigmas"].tolist()
+    else:
+        prompt, negative = (Cond(encode(model, "text_encoder", [chunk])[0]) for chunk in chunks)
+        sigmas = [model.levels.sigma(t) for t in answers["run.timesteps"].tolist()] + [model.levels.sigma_min]
     denoise = registry.find("guidance", "cfg")(predictor(model), prompt, negative, 7.5)
     x = tensor(5000, 1, 4, 32, 32) * math.sqrt(1 + sigmas[0] ** 2)
     *_, x = registry.find("samplers", "ddim")(denoise, x, sigmas, None)

@@ -5,6 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from sdcli.diffusion.types import Denoise, Predict
+from sdcli.diffusion.unguided import carrying
 
 
 def cfg(predict: Predict, positive: Any, negative: Any, scale: float) -> Denoise:
@@ -13,12 +14,14 @@ def cfg(predict: Predict, positive: Any, negative: Any, scale: float) -> Denoise
     Ho & Salimans 2021, in SD's scale: 0 is the negative prompt alone, 1 the prompt alone (one call of the network
     each), more is the difference enlarged.
     """
-    if scale in (0, 1):
-        only = positive if scale == 1 else negative
-        return lambda x, sigma: predict(x, sigma, [only])[0]
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
+        if scale == 0:
+            return predict(x, sigma, [negative])[0]
+        if scale == 1:
+            (towards,) = predict(x, sigma, [positive])
+            return carrying(towards, lambda: predict(x, sigma, [negative])[0])
         against, towards = predict(x, sigma, [negative, positive])
-        return against + (towards - against) * scale
+        return carrying(against + (towards - against) * scale, lambda: against)
 
     return denoise

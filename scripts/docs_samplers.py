@@ -1,0 +1,107 @@
+"""Measure every sampler and write docs/samplers.md: python scripts/docs_samplers.py"""
+
+import math
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from sdcli import registry  # noqa: E402
+from sdcli.diffusion.levels import Levels  # noqa: E402
+from tests.diffusion import test_samplers as tests  # noqa: E402
+from tests.diffusion.truth import MEAN, SPREAD, gaussian, gaussian_end  # noqa: E402
+
+HEAD = """# Samplers, schedules, guidance
+
+Written by `scripts/docs_samplers.py`, which measured the numbers; `sd samplers NAME` tells more of one.
+
+## Samplers
+
+Knobs are set behind a colon: `--sampler euler_a:eta=0.5`.
+
+| name | what it is | evaluations in 20 steps |
+|---|---|---|
+"""
+ORDERS = """
+### Order of convergence
+
+Data N(0.7, 0.5²), whose denoiser and exact path are known, from noise level 10 to 0.1 in equal ratios, float64. The
+error is the largest over 41 starts; the order is that between 150 and 300 steps. The memory of a multistep method
+starts empty, which bounds its order; those of a stochastic one are without its noise.
+
+| sampler | claims | measured | error in 20 steps | in 40 |
+|---|---|---|---|---|
+"""
+VARIANCES = """
+### Mean and variance of the stochastic ones
+
+102,400 numbers from pure noise to 0 on the `karras` schedule; the data have mean 0.7 and variance 0.25. The variance of
+the sample itself is good to 0.5 %. `lcm` is for networks that answer with the end of the path, and is given one.
+
+| sampler | steps | mean | variance | off by |
+|---|---|---|---|---|
+"""
+SCHEDULES = """
+## Schedules
+
+`--schedule karras`, or `--sigmas 14.6,7,2.1,0` for one's own. The levels of 5 steps of Stable Diffusion:
+
+| name | what it is | levels |
+|---|---|---|
+"""
+GUIDANCE = """
+## Guidance
+
+| name | what it is |
+|---|---|
+"""
+
+
+def evaluations(sampler: str) -> int:
+    calls = []
+    sigmas = registry.find("schedules", "karras")(20, tests.LEVELS)
+    x = tests.torch.randn(1, 4, 8, 8, generator=tests.torch.Generator().manual_seed(0)) * sigmas[0]
+
+    def denoise(x, sigma):
+        calls.append(sigma)
+        return gaussian()(x, sigma)
+
+    tests.end(sampler, denoise, x, sigmas, tests.Stream(0, (1, 4, 8, 8)))
+    return len(calls)
+
+
+def line(*cells: object) -> str:
+    return f"| {' | '.join(map(str, cells))} |\n"
+
+
+def main() -> None:
+    text = HEAD
+    for name in tests.ALL:
+        text += line(f"`{name}`", registry.describe("samplers", name).summary, evaluations(name))
+    text += ORDERS
+    for spec, claim in tests.ORDER.items():
+        orders = math.log2(tests.error(spec, 150) / tests.error(spec, 300))
+        errors = [f"{tests.error(spec, steps):.1e}" for steps in (20, 40)]
+        text += line(f"`{spec}`", claim, f"{orders:.2f}", *errors)
+    text += VARIANCES
+    for spec, steps in [*tests.STOCHASTIC.items(), *((name, 4) for name in tests.CONSISTENCY)]:
+        exact = spec in tests.CONSISTENCY
+        got = tests.drawn(spec, (lambda x, s: gaussian_end(x, s, 0)) if exact else gaussian(), steps)
+        mean, variance = float(got.mean()), float(got.var())
+        off = max(abs(mean - MEAN) / SPREAD, abs(variance / SPREAD**2 - 1))
+        text += line(f"`{spec}`", steps, f"{mean:.3f}", f"{variance:.4f}", f"{off:.1%}")
+    text += SCHEDULES
+    for name in registry.names("schedules"):
+        levels = registry.find("schedules", name)(5, Levels.scaled_linear())
+        told = " ".join(f"{level:.3g}" for level in levels)
+        text += line(f"`{name}`", registry.describe("schedules", name).summary, told)
+    text += GUIDANCE
+    for name in registry.names("guidance"):
+        text += line(f"`{name}`", registry.describe("guidance", name).summary)
+    (ROOT / "docs").mkdir(exist_ok=True)
+    (ROOT / "docs" / "samplers.md").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

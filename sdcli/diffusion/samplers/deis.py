@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import pairwise
+
+from torch import Tensor
+
+from sdcli.diffusion.types import Denoise, Noise, Sigmas
+from sdcli.diffusion.weights import weights
+
+
+def deis(denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise, *, order: int = 3) -> Iterator[Tensor]:
+    """DEIS, a multistep exponential integrator of the noise: one evaluation a step, remembering up to three.
+
+    Zhang & Chen 2022, "Fast Sampling of Diffusion Models with Exponential Integrator", the slope a polynomial in
+    log(sigma) as in diffusers (ComfyUI's has one in sigma: here that is lms). Second order overall, as it starts with
+    Euler's method. The step to 0 returns the denoised estimate. Knob: order, how many slopes are used.
+    """
+    slopes: list[Tensor] = []
+    for i, (sigma, lower) in enumerate(pairwise(sigmas)):
+        denoised = denoise(x, sigma)
+        slopes = [(x - denoised) / sigma, *slopes][:order]
+        if lower == 0:
+            x = denoised
+        else:
+            nodes = [math.log(sigmas[i - j]) for j in range(len(slopes))]
+            for slope, weight in zip(
+                slopes, weights(nodes, math.log(sigma), math.log(lower), math.exp), strict=True
+            ):
+                x = x + slope * weight
+        yield x

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import pairwise
+
+from torch import Tensor
+
+from sdcli.diffusion.types import Denoise, Noise, Sigmas
+
+
+def dpm2(denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise) -> Iterator[Tensor]:
+    """DPM-Solver-2: second order, two evaluations a step but one in the last (2 x steps - 1 in all).
+
+    Karras et al. 2022, algorithm 2, with the middle in log(sigma) as in Lu et al. 2022, "DPM-Solver": k-diffusion's
+    `sample_dpm_2`.
+    """
+    for sigma, lower in pairwise(sigmas):
+        denoised = denoise(x, sigma)
+        if lower == 0:
+            x = denoised
+        else:
+            middle = math.sqrt(sigma * lower)
+            halfway = denoised + (x - denoised) * (middle / sigma)
+            x = x + (halfway - denoise(halfway, middle)) * ((lower - sigma) / middle)
+        yield x

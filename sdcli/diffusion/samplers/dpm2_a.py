@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import pairwise
+
+from torch import Tensor
+
+from sdcli.diffusion.ancestral import split
+from sdcli.diffusion.types import Denoise, Noise, Sigmas
+
+
+def dpm2_a(
+    denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise, *, eta: float = 1.0, s_noise: float = 1.0
+) -> Iterator[Tensor]:
+    """DPM-Solver-2 with fresh noise at each step (ancestral): two evaluations a step but one in the last.
+
+    k-diffusion's `sample_dpm_2_ancestral`; second order at eta 0. Knobs: eta, how much of each step's noise is drawn
+    anew; s_noise, its strength.
+    """
+    for sigma, lower in pairwise(sigmas):
+        denoised = denoise(x, sigma)
+        down, up = split(sigma, lower, eta)
+        if down == 0:
+            x = denoised
+        else:
+            middle = math.sqrt(sigma * down)
+            halfway = denoised + (x - denoised) * (middle / sigma)
+            x = x + (halfway - denoise(halfway, middle)) * ((down - sigma) / middle)
+        if up > 0:
+            x = x + noise(sigma, lower) * (up * s_noise)
+        yield x

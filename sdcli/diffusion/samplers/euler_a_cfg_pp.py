@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+from torch import Tensor
+
+from sdcli.diffusion.ancestral import split
+from sdcli.diffusion.types import Denoise, Noise, Sigmas
+from sdcli.diffusion.unguided import unguided
+
+
+def euler_a_cfg_pp(
+    denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise, *, eta: float = 1.0, s_noise: float = 1.0
+) -> Iterator[Tensor]:
+    """Euler ancestral with CFG++: guided estimate, unguided noise; one evaluation a step, for --cfg 0 to 2.
+
+    Chung et al. 2024, "CFG++: Manifold-constrained Classifier Free Guidance", in sigma. Knobs: eta, how much of each
+    step's noise is drawn anew; s_noise, its strength.
+    """
+    for sigma, lower in pairwise(sigmas):
+        denoised = denoise(x, sigma)
+        down, up = split(sigma, lower, eta)
+        x = denoised + (x - unguided(denoised)) * (down / sigma) if down > 0 else denoised
+        if up > 0:
+            x = x + noise(sigma, lower) * (up * s_noise)
+        yield x

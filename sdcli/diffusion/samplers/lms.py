@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+from torch import Tensor
+
+from sdcli.diffusion.types import Denoise, Noise, Sigmas
+from sdcli.diffusion.weights import weights
+
+
+def lms(denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise, *, order: int = 4) -> Iterator[Tensor]:
+    """Linear multistep (Adams-Bashforth): one evaluation a step, remembering up to four; second order overall.
+
+    k-diffusion's `sample_lms`: the slope is a polynomial in sigma through the remembered ones, integrated exactly. It
+    starts as Euler's method, which bounds its order. Knob: order, how many slopes are used.
+    """
+    slopes: list[Tensor] = []  # the latest first, as the levels they belong to
+    for i, (sigma, lower) in enumerate(pairwise(sigmas)):
+        slopes = [(x - denoise(x, sigma)) / sigma, *slopes][:order]
+        nodes = [sigmas[i - j] for j in range(len(slopes))]
+        for slope, weight in zip(slopes, weights(nodes, sigma, lower), strict=True):
+            x = x + slope * weight
+        yield x

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+from torch import Tensor
+
+from sdcli.diffusion.adams import adams
+from sdcli.diffusion.types import Denoise, Noise, Sigmas
+
+
+def plms(denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise) -> Iterator[Tensor]:
+    """Pseudo linear multistep (PNDM, CompVis' PLMS): one evaluation a step but two in the first; second order.
+
+    Liu et al. 2022, "Pseudo Numerical Methods for Diffusion Models on Manifolds", section 3.3. A single step, and a
+    first step to 0, is the denoised estimate.
+    """
+    slopes: list[Tensor] = []
+    for sigma, lower in pairwise(sigmas):
+        slopes = [(x - denoise(x, sigma)) / sigma, *slopes][:4]
+        if len(slopes) == 1 and lower > 0:
+            ahead = x + slopes[0] * (lower - sigma)
+            slope = (slopes[0] + (ahead - denoise(ahead, lower)) / lower) / 2
+        else:
+            slope = adams(slopes)
+        x = x + slope * (lower - sigma)
+        yield x

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import pairwise
+
+from torch import Tensor
+
+from sdcli.diffusion.ancestral import split
+from sdcli.diffusion.types import Denoise, Noise, Sigmas
+from sdcli.diffusion.weights import decay, weights
+
+
+def res_multistep(
+    denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise, *, eta: float = 0.0, s_noise: float = 1.0
+) -> Iterator[Tensor]:
+    """RES multistep, an exponential Adams method of the estimate: second order, one evaluation a step.
+
+    Zhang et al. 2023, "Improved Order Analysis and Design of Exponential Integrator for Diffusion Models Sampling".
+    Knobs: eta, how much of each step's noise is drawn anew (1 is ComfyUI's `res_multistep_ancestral`); s_noise, its
+    strength.
+    """
+    before = None
+    for i, (sigma, lower) in enumerate(pairwise(sigmas)):
+        denoised = denoise(x, sigma)
+        down, up = split(sigma, lower, eta)
+        if down == 0 or before is None:
+            x = denoised + (x - denoised) * (down / sigma)
+        else:
+            end = -math.log(down)
+            nodes = [-math.log(sigma), -math.log(sigmas[i - 1])]
+            now, then = weights(nodes, nodes[0], end, decay(end))
+            x = x * (down / sigma) + denoised * now + before * then
+        if up > 0:
+            x = x + noise(sigma, lower) * (up * s_noise)
+        before = denoised
+        yield x

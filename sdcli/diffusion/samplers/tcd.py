@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import pairwise
+
+from torch import Tensor
+
+from sdcli.diffusion.levels import Levels
+from sdcli.diffusion.types import Denoise, Noise, Sigmas
+
+
+def tcd(denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise, *, gamma: float = 0.3) -> Iterator[Tensor]:
+    """Trajectory consistency sampling: fall below the next level, climb back with noise; few steps, TCD models.
+
+    Zheng et al. 2024, "Trajectory Consistency Distillation", algorithm 4. One evaluation a step. Knob: gamma, how far
+    below: the share of the next timestep (on Stable Diffusion's table of levels) that noise takes back; 0 is none.
+    """
+    levels = Levels.scaled_linear()
+    for sigma, lower in pairwise(sigmas):
+        denoised = denoise(x, sigma)
+        down = min(lower, levels.sigma(int((1 - gamma) * levels.t(lower)))) if gamma > 0 else lower
+        x = denoised + (x - denoised) * (down / sigma)
+        if lower > down:
+            x = x + noise(sigma, lower) * math.sqrt(lower**2 - down**2)
+        yield x
