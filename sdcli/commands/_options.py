@@ -12,6 +12,9 @@ import click
 from sdcli.errors import UsageError
 from sdcli.request.request import Request
 
+OF_THE_MODEL = ("steps", "cfg", "sampler", "schedule", "width", "height", "clip_skip")
+"""Fields whose default the model brings."""
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -20,9 +23,8 @@ def request_options(command: F) -> F:
     for each in reversed(dataclasses.fields(Request)):
         about = each.metadata
         if about["flags"]:
-            text = (
-                about["help"] if each.default in (None, "") else f"{about['help']} [default: {each.default}]"
-            )
+            default = "the model's" if each.name in OF_THE_MODEL else each.default
+            text = about["help"] if default in (None, "") else f"{about['help']} [default: {default}]"
             kind = {int: click.INT, float: click.FLOAT, str: click.STRING}[about["of"]]
             command = click.option(*about["flags"], each.name, type=kind, help=text, default=None)(command)
     return command
