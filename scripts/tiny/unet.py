@@ -1,11 +1,10 @@
 """The UNet: learns to take the noise off the bank's latents, told by the caption.
 
 Writes `unet/` (the running average of the weights), `unet.pt` (everything needed to go on) and, now and then, a
-sheet of samples and the loss curve.
+sheet of samples and the loss curve. Stopped (SIGTERM, Ctrl-C) it saves; run again, it goes on.
 """
 
 import json
-import math
 import signal
 import sys
 import time
@@ -44,123 +43,102 @@ class Bank:
         return self.latents[rows].float(), self.embeddings[words].float()
 
 
-def alphas() -> Tensor:
-    """The share of the signal's variance left at each of the 1000 times."""
-    return DDIMScheduler(**recipe.SCHEDULE).alphas_cumprod
+class Training:
+    """The network, its running average, the optimizer, and how far they have come."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(recipe.SEED)
+        self.unet = hasten(UNet2DConditionModel(**recipe.UNET)).eval()
+        self.unet.set_attn_processor(AttnProcessor())  # plain matrix products: as fast at these sizes
+        self.average = deepcopy(self.unet).requires_grad_(False)
+        self.optimizer = torch.optim.AdamW(
+            self.unet.parameters(), lr=recipe.UNET_RATE, betas=(0.9, 0.99), weight_decay=0.01, fused=True
+        )
+        self.minutes, self.step, self.seen, self.curve = 0.0, 0, 0, []
+        self.share = DDIMScheduler(
+            **recipe.SCHEDULE
+        ).alphas_cumprod  # of the variance that is signal, by time
+        self.path = recipe.WORK / "unet.pt"
+        if self.path.exists():
+            saved = torch.load(self.path)
+            for name in ("unet", "average", "optimizer"):
+                getattr(self, name).load_state_dict(saved[name])
+            self.minutes, self.step, self.seen, self.curve = saved["progress"]
+        self.bank = Bank(recipe.SEED + self.step)
+        self.random = torch.Generator().manual_seed(recipe.SEED + self.step)
+
+    def learn(self, done: float) -> float:
+        """One step at `done` of the whole time; the loss."""
+        fall = min(1.0, (1 - done) / recipe.UNET_FALL)
+        for group in self.optimizer.param_groups:
+            group["lr"] = recipe.UNET_RATE * min(1.0, (self.step + 1) / 200) * max(fall, 0.02)
+        x, words = self.bank.batch(recipe.UNET_BATCH, plain=done < recipe.UNET_EARLY)
+        loss = self.loss_of(x, words)
+        self.optimizer.zero_grad()
+        loss.backward()
+        if torch.nn.utils.clip_grad_norm_(self.unet.parameters(), 1.0).isfinite():
+            self.optimizer.step()
+        self.step, self.seen = self.step + 1, self.seen + len(x)
+        if self.step % 4 == 0:
+            keep = min(recipe.UNET_AVERAGE, self.step / (self.step + 20)) ** 4
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.unet.parameters()), 1 - keep)
+        return loss.item()
+
+    def loss_of(self, x: Tensor, words: Tensor) -> Tensor:
+        """Plain v-prediction error: min-SNR and its kin would weigh down the noisiest times."""
+        times = times_of(len(x), self.random)
+        noise = torch.randn(x.shape, generator=self.random)
+        share = self.share[times][:, None, None, None]
+        signal, sigma = share.sqrt(), (1 - share).sqrt()
+        noisy = (signal * x + sigma * noise).contiguous(memory_format=torch.channels_last)
+        v = self.unet(noisy, times, encoder_hidden_states=words).sample
+        return (v - (signal * noise - sigma * x)).square().mean()
+
+    def save(self) -> None:
+        state = {name: getattr(self, name).state_dict() for name in ("unet", "average", "optimizer")}
+        torch.save({**state, "progress": (self.minutes, self.step, self.seen, self.curve)}, self.path)
+        plain = UNet2DConditionModel(**recipe.UNET)
+        plain.load_state_dict(self.average.state_dict())
+        plain.save_pretrained(recipe.WORK / "unet")
+        facts = {"steps": self.step, "pictures": self.seen, "minutes": round(self.minutes)}
+        (recipe.WORK / "unet.json").write_text(json.dumps(facts))
+        plot(self.curve, recipe.WORK / "sheets" / "unet-loss.png")
+
+    def sheet(self) -> None:
+        sample.sheet(self.average, recipe.WORK / "sheets" / f"unet-{self.step:06d}.png")
 
 
 def times_of(count: int, random: torch.Generator) -> Tensor:
-    """Times of a batch, half of them in the noisiest part: there the shape is decided, by the words alone, and that
-    takes longest to learn (below it the noise already shows the shape)."""
+    """Times of a batch, evenly spread, more of them in the noisiest part: there the shape is decided, by the words
+    alone, and that takes longest to learn (below it the noise already shows the shape)."""
     spread = (torch.arange(count) + torch.rand(count, generator=random)) / count
-    low = recipe.UNET_NOISIEST
-    spread = torch.where(spread < 0.5, low + 2 * spread * (1 - low), 2 * spread - 1)
-    return (spread * 1000).long()
-
-
-def loss_of(
-    unet: UNet2DConditionModel,
-    x: Tensor,
-    words: Tensor,
-    times: Tensor,
-    share: Tensor,
-    random: torch.Generator,
-) -> Tensor:
-    """Plain v-prediction error: min-SNR and its kin would weigh down the noisiest times."""
-    count = len(x)
-    noise = torch.randn(x.shape, generator=random)
-    signal, sigma = (y.sqrt()[:, None, None, None] for y in (share[times], 1 - share[times]))
-    noisy = (signal * x + sigma * noise).contiguous(memory_format=torch.channels_last)
-    return (
-        (unet(noisy, times, encoder_hidden_states=words).sample - (signal * noise - sigma * x))
-        .square()
-        .mean()
-    )
-
-
-def rate_at(done: float, step: int) -> float:
-    """Warm up, hold, and fall to nothing over the last part."""
-    fall = min(1.0, (1 - done) / recipe.UNET_FALL)
-    return recipe.UNET_RATE * min(1.0, (step + 1) / 200) * max(fall, 0.02)
+    low, part = recipe.UNET_NOISIEST, recipe.UNET_NOISY
+    noisiest = low + spread / part * (1 - low)
+    return (torch.where(spread < part, noisiest, (spread - part) / (1 - part)) * 1000).long().clamp(max=999)
 
 
 def main(minutes: float = recipe.UNET_MINUTES) -> None:
-    torch.manual_seed(recipe.SEED)
-    unet = hasten(UNet2DConditionModel(**recipe.UNET)).eval()
-    unet.set_attn_processor(AttnProcessor())  # plain matrix products: faster backward at these sizes
-    average = deepcopy(unet).requires_grad_(False)
-    optimizer = torch.optim.AdamW(
-        unet.parameters(), lr=1e-4, betas=(0.9, 0.99), weight_decay=0.01, fused=True
-    )
-    bank, share, random = Bank(recipe.SEED), alphas(), torch.Generator().manual_seed(recipe.SEED)
-    spent, step, seen, curve = 0.0, 0, 0, []
-    checkpoint = recipe.WORK / "unet.pt"
-    if checkpoint.exists():
-        saved = torch.load(checkpoint)
-        unet.load_state_dict(saved["unet"])
-        average.load_state_dict(saved["average"])
-        optimizer.load_state_dict(saved["optimizer"])
-        spent, step, seen, curve = (saved[key] for key in ("spent", "step", "seen", "curve"))
-        random.manual_seed(recipe.SEED + step)
-        bank.random.manual_seed(recipe.SEED + step)
-
-    def save() -> None:
-        torch.save(
-            {
-                "unet": unet.state_dict(),
-                "average": average.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "spent": spent + time.time() - start,
-                "step": step,
-                "seen": seen,
-                "curve": curve,
-            },
-            checkpoint,
-        )
-        plain = UNet2DConditionModel(**recipe.UNET)
-        plain.load_state_dict(average.state_dict())
-        plain.save_pretrained(recipe.WORK / "unet")
-        plot(curve, recipe.WORK / "sheets" / "unet-loss.png")
-
-    start = last = drawn = time.time()
-    recent, since = None, seen
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped; run again to go on"))
+    training = Training()
+    recent = None
+    clock = told = drawn = time.time()
     try:
-        while (done := (spent + time.time() - start) / 60 / minutes) < 1:
-            for group in optimizer.param_groups:
-                group["lr"] = rate_at(done, step)
-            early = done < recipe.UNET_EARLY
-            x, words = bank.batch(recipe.UNET_BATCH, early)
-            times = times_of(len(x), random)
-            loss = loss_of(unet, x, words, times, share, random)
-            optimizer.zero_grad()
-            loss.backward()
-            if torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0).isfinite():
-                optimizer.step()
-            step, seen = step + 1, seen + len(x)
-            if step % 4 == 0:
-                keep = min(recipe.UNET_AVERAGE, step / (step + 20)) ** 4
-                torch._foreach_lerp_(list(average.parameters()), list(unet.parameters()), 1 - keep)
-            recent = loss.item() if recent is None else 0.99 * recent + 0.01 * loss.item()
-            if step % 100 == 0:
-                curve.append((step, recent))
-            if (now := time.time()) - last > 60:
-                print(
-                    f"{done:.1%} step {step} seen {seen} loss {recent:.4f} {(seen - since) / (now - last):.1f}/s",
-                    flush=True,
-                )
-                last, since = now, seen
-            if now - drawn > 60 * recipe.UNET_SHEET:
-                sample.sheet(average, recipe.WORK / "sheets" / f"unet-{step:06d}.png")
-                save()
-                drawn = last = time.time()
-                since = seen
+        while (done := training.minutes / minutes) < 1:
+            loss = training.learn(done)
+            recent = loss if recent is None else 0.99 * recent + 0.01 * loss
+            training.minutes, clock = training.minutes + (time.time() - clock) / 60, time.time()
+            if training.step % 100 == 0:
+                training.curve.append((training.step, recent))
+            if clock - told > 60:
+                print(f"{done:.1%} step {training.step} seen {training.seen} loss {recent:.4f}", flush=True)
+                told = clock
+            if clock - drawn > 60 * recipe.UNET_SHEET:
+                training.save()
+                training.sheet()
+                drawn = clock = time.time()
     finally:
-        save()
-    sample.sheet(average, recipe.WORK / "sheets" / f"unet-{step:06d}.png")
-    (recipe.WORK / "unet.json").write_text(
-        json.dumps({"steps": step, "pictures": seen, "minutes": math.ceil(minutes)})
-    )
+        training.save()
+    training.sheet()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import json
 import math
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -113,67 +114,56 @@ def normalise(vae: AutoencoderKL, x: Tensor) -> None:
     post.weight *= deviation[None, :, None, None]
 
 
-def main(minutes: float = recipe.VAE_MINUTES) -> None:
-    torch.manual_seed(recipe.SEED)
-    vae, crops = hasten(begin()).eval(), Crops(recipe.SEED)
+def train(vae: AutoencoderKL, crops: Crops, minutes: float) -> None:
+    """Train in place, from `vae.pt` where there is one, until `minutes` in all are spent."""
     optimizer = torch.optim.AdamW(vae.parameters(), lr=1e-4, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
-    start, spent, step, average, curve = time.time(), 0.0, 0, None, []
-    checkpoint = recipe.WORK / "vae.pt"
-    if checkpoint.exists():
-        saved = torch.load(checkpoint)
+    path, test = recipe.WORK / "vae.pt", crops.held_out(16)
+    spent, step, average = 0.0, 0, None
+    if path.exists():
+        saved = torch.load(path)
         vae.load_state_dict(saved["vae"])
         optimizer.load_state_dict(saved["optimizer"])
-        spent, step, curve = saved["spent"], saved["step"], saved["curve"]
-    test, last = crops.held_out(48), time.time()
-    while (done := (spent + time.time() - start) / 60 / minutes) < 1:
-        rate = (
-            recipe.VAE_RATE * min(1, (step + 1) / 200) * (0.5 * (1 + math.cos(math.pi * done)) * 0.98 + 0.02)
-        )
+        spent, step = saved["progress"]
+    clock = told = time.time()
+    while (done := spent / minutes) < 1:
+        fall = 0.5 * (1 + math.cos(math.pi * done)) * 0.98 + 0.02
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = recipe.VAE_RATE * min(1, (step + 1) / 200) * fall
         loss = loss_of(vae, crops.batch(*(recipe.VAE_CROPS if done < 0.55 else recipe.VAE_LATE_CROPS)))
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimizer.step()
-        step += 1
-        average = loss.item() if average is None else 0.98 * average + 0.02 * loss.item()
-        if step % 50 == 0:
-            curve.append((step, average))
-        if time.time() - last > 120 or step == 100:
-            last = time.time()
-            print(f"step {step} {done:.0%} loss {average:.4f} psnr {psnr(vae, test[:16]):.2f}", flush=True)
-            torch.save(
-                {
-                    "vae": vae.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "step": step,
-                    "curve": curve,
-                    "spent": spent + time.time() - start,
-                },
-                checkpoint,
-            )
-    torch.save(
-        {
-            "vae": vae.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "step": step,
-            "curve": curve,
-            "spent": spent + time.time() - start,
-        },
-        checkpoint,
-    )
+        step, average = step + 1, loss.item() if average is None else 0.98 * average + 0.02 * loss.item()
+        spent, clock = spent + (time.time() - clock) / 60, time.time()
+        if clock - told > 120 or spent >= minutes:
+            told = clock
+            print(f"step {step} {done:.0%} loss {average:.4f} psnr {psnr(vae, test):.2f}", flush=True)
+            state = {"vae": vae.state_dict(), "optimizer": optimizer.state_dict(), "progress": (spent, step)}
+            torch.save(state, path)
+
+
+@torch.no_grad()
+def sheet(vae: AutoencoderKL, x: Tensor, path: Path) -> None:
+    """Sixteen pictures, each above what becomes of it."""
+    y = vae.decode(vae.encode(x[:16]).latent_dist.mode()).sample.clamp(-1, 1)
+    rows = torch.cat([x[:8], y[:8], x[8:16], y[8:16]]).reshape(4, 8, 3, recipe.SIZE, recipe.SIZE)
+    page = rows.permute(0, 3, 1, 4, 2).reshape(4 * recipe.SIZE, 8 * recipe.SIZE, 3)
+    Image.fromarray(((page + 1) * 127.5).round().byte().numpy()).save(path)
+
+
+def main(minutes: float = recipe.VAE_MINUTES) -> None:
+    torch.manual_seed(recipe.SEED)
+    vae, crops = hasten(begin()).eval(), Crops(recipe.SEED)
+    train(vae, crops, minutes)
+    test = crops.held_out(48)
     before = psnr(vae, test)
-    normalise(vae, torch.cat([test, crops.batch(64, 128)[..., :128, :128].repeat(1, 1, 2, 2)[:16]]))
+    normalise(vae, test)
     print(f"held-out psnr {before:.2f}, after folding {psnr(vae, test):.2f}")
     final = AutoencoderKL(**recipe.VAE)
     final.load_state_dict(vae.state_dict())
     final.save_pretrained(recipe.WORK / "vae")
-    with torch.no_grad():
-        y = final.decode(final.encode(test[:16]).latent_dist.mode()).sample.clamp(-1, 1)
-    rows = torch.cat([test[:8], y[:8], test[8:16], y[8:16]]).reshape(4, 8, 3, recipe.SIZE, recipe.SIZE)
-    sheet = rows.permute(0, 3, 1, 4, 2).reshape(4 * recipe.SIZE, 8 * recipe.SIZE, 3)
-    Image.fromarray(((sheet + 1) * 127.5).round().byte().numpy()).save(recipe.WORK / "sheets" / "vae.png")
+    sheet(final, test, recipe.WORK / "sheets" / "vae.png")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import json
+import math
 import os
 import secrets
 import sys
@@ -20,6 +22,8 @@ from sdcli.networks import checkpoint
 from sdcli.request.request import Request
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from sdcli.engine import Result, Step
 
 PATIENCE = 5.0  # seconds between lines of progress where there is no terminal
@@ -32,6 +36,8 @@ class Output:
     count: int = 1
     out: str | None = None
     steps_dir: str | None = None
+    filmstrip: str | None = None
+    decode_steps: bool = False
     latents_out: str | None = None
     metadata: bool = True
     as_json: bool = False
@@ -77,6 +83,8 @@ def _check(request: Request, output: Output) -> None:
         _check_folder(store.place(output.latents_out, request, ".safetensors").parent)
     if output.steps_dir:
         _check_folder(Path(output.steps_dir))
+    if output.filmstrip:
+        _check_folder(store.place(output.filmstrip, request).parent)
 
 
 def _check_folder(path: Path) -> None:
@@ -126,7 +134,9 @@ def _watched(request: Request, output: Output, i: int) -> Iterator[Any]:
 
     def watch(steps: Iterator[Step]) -> Iterable[Step]:
         if output.steps_dir:
-            steps = _saving(steps, Path(output.steps_dir), request)
+            steps = _saving(steps, output, request)
+        if output.filmstrip:
+            steps = _filming(steps, output, request)
         if output.quiet:
             return steps
         label = f"{i + 1}/{output.count}" if output.count > 1 else "steps"
@@ -135,19 +145,40 @@ def _watched(request: Request, output: Output, i: int) -> Iterator[Any]:
     yield watch
 
 
-def _saving(steps: Iterator[Step], path: Path, request: Request) -> Iterator[Step]:
+def _saving(steps: Iterator[Step], output: Output, request: Request) -> Iterator[Step]:
+    stem = store.place(None, request).stem
     for step in steps:
-        digits = len(str(step.total))
-        name = store.place(None, request).stem + f"-step-{step.number:0{digits}}.png"
-        store.save(_png(step), path / name)
+        name = f"{stem}-step-{step.number:0{len(str(step.total))}}"
+        seen = step.x / math.sqrt(1 + step.sigma**2)  # as the network sees it
+        for suffix, image in (("", _estimate(step, output)), ("-x", _large(step.preview(seen)))):
+            store.save(_png(image), Path(str(output.steps_dir)) / f"{name}{suffix}.png")
         yield step
 
 
-def _png(step: Step) -> bytes:
-    import io
+def _filming(steps: Iterator[Step], output: Output, request: Request) -> Iterator[Step]:
+    from sdcli.commands._film import Film
 
+    film = Film()
+    for step in steps:
+        if film.wants(step.number, step.total):
+            film.add(_estimate(step, output))
+        yield step
+    if film.frames:
+        store.save(film.png(), store.place(output.filmstrip, request))
+
+
+def _estimate(step: Step, output: Output) -> Image:
+    return step.picture() if output.decode_steps else _large(step.preview(step.denoised))
+
+
+def _large(image: Image) -> Image:
+    """A preview at the size of the picture."""
+    return image.resize((image.width * 8, image.height * 8), resample=3)  # bicubic
+
+
+def _png(image: Image) -> bytes:
     file = io.BytesIO()
-    step.picture().save(file, "PNG", compress_level=1)
+    image.save(file, "PNG", compress_level=1)
     return file.getvalue()
 
 

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import click
 
-from sdcli import registry
+from sdcli import registry, store
 from sdcli.errors import UsageError
 
 _KINDS = {"samplers": "--sampler", "schedules": "--schedule", "guidance": "--guidance"}
@@ -14,12 +15,21 @@ _KINDS = {"samplers": "--sampler", "schedules": "--schedule", "guidance": "--gui
 @click.command()
 @click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a plug.")
+@click.option("--plot", default=None, help="Draw the noise levels of all schedules into this PNG.")
+@click.option(
+    "--steps", "-s", type=click.IntRange(2, 1000), default=20, help="Of how many steps; for --plot."
+)
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def samplers(name: str | None, as_json: bool, debug: bool) -> None:
+def samplers(name: str | None, as_json: bool, plot: str | None, steps: int, debug: bool) -> None:
     """List the samplers, schedules and guidances there are, or tell all about one.
 
     Knobs are set behind a colon: --sampler euler_a:eta=0.5,s_noise=1.02
     """
+    if plot is not None:
+        from sdcli.commands import _plot
+
+        print(store.save(_plot.plot(steps), Path(plot)))
+        return
     plugs = [registry.describe(kind, each) for kind in _KINDS for each in registry.names(kind)]
     if name is not None:
         known = [plug.name for plug in plugs]

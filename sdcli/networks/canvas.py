@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -45,7 +46,10 @@ def canvas(model: Model, request: Request) -> Canvas:
     x = x.to(model.place.device)
     if sigma is None:
         return Canvas(x * start, sigmas, noise, extra)
-    return Canvas(x, latents.from_level(request.latents_in, sigma, sigmas), noise, extra)
+    rest = latents.from_level(request.latents_in, sigma, sigmas)
+    for before, after in pairwise(sigmas[: len(sigmas) - len(rest) + 1]):
+        noise(before, after)  # what the steps already taken have drawn, one each
+    return Canvas(x, rest, noise, extra)
 
 
 def _noise(request: Request, shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, Noise]:

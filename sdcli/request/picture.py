@@ -114,7 +114,11 @@ def parameters(request: Request, facts: Mapping[str, Any]) -> str:
         "Size": f"{request.width}x{request.height}",
         "Model hash": model.get("sha256", "")[:10] or None,
         "Model": os.path.splitext(os.path.basename(os.path.normpath(request.model)))[0],
+        "Variation seed": request.variation_seed,
+        "Variation seed strength": request.variation_strength or None,
+        "Seed resize from": request.seed_size,
         "Clip skip": request.clip_skip,
+        "RNG": {"torch": "CPU", "philox": "NV"}.get(request.rng),
         "Version": f"sdcli {sdcli.__version__}",
     }
     lines = [request.prompt]

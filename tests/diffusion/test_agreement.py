@@ -33,6 +33,10 @@ CASES = {
         "EulerDiscreteScheduler",
         {"timestep_spacing": "linspace", "use_karras_sigmas": True},
     ),
+    ("euler", "exponential"): (
+        "EulerDiscreteScheduler",
+        {"timestep_spacing": "linspace", "use_exponential_sigmas": True},
+    ),
     ("euler", "uniform"): ("EulerDiscreteScheduler", {"timestep_spacing": "linspace"}),
     ("euler_a", "leading"): (
         "EulerAncestralDiscreteScheduler",

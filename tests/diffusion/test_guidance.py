@@ -9,7 +9,9 @@ import torch
 from sdcli import registry
 from sdcli.diffusion.levels import Levels
 from sdcli.diffusion.noise import Stream
+from sdcli.diffusion.scorers import SCORERS, gradient
 from sdcli.diffusion.unguided import unguided
+from sdcli.errors import UsageError
 from tests.diffusion.truth import gaussian
 
 ALL = registry.names("guidance")
@@ -69,14 +71,21 @@ def test_a_plain_estimate_is_its_own_unguided_one():
     assert unguided(X) is X
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if name not in ("pag",)])
+@pytest.mark.parametrize("name", [name for name in ALL if name not in ("pag", "classifier")])
 def test_scale_one_is_the_prompt_alone(name):
     weight = ":weight=0" if name == "perp_neg" else ""
     assert torch.allclose(guided(name + weight, 1.0), POSITIVE.answer, atol=1e-5)
 
 
 @pytest.mark.parametrize(
-    "spec", ["cfg_rescale:phi=0", "cfg_interval", "apg:eta=1,norm=0,momentum=0", "pag:strength=0"]
+    "spec",
+    [
+        "cfg_rescale:phi=0",
+        "cfg_interval",
+        "apg:eta=1,norm=0,momentum=0",
+        "pag:strength=0",
+        "classifier:strength=0",
+    ],
 )
 def test_with_its_knobs_at_rest_it_is_plain_guidance(spec):
     assert torch.allclose(guided(spec, 7.5), guided("cfg", 7.5), atol=2e-5)
@@ -135,6 +144,32 @@ def test_momentum_remembers_the_steps_of_its_own_picture_only():
 def test_perturbed_attention_guides_away_from_the_shapeless_estimate():
     aside = guided("pag:strength=2", 7.5) - guided("cfg", 7.5)
     assert torch.allclose(aside, (POSITIVE.answer - POSITIVE.perturbed.answer) * 2, atol=1e-5)
+
+
+@pytest.mark.parametrize("scorer", SCORERS)
+def test_a_score_rises_along_its_gradient_and_rests_one_step_on(scorer):
+    score = SCORERS[scorer]
+    x = X.double()
+    rise = gradient(score, x)
+    step = torch.randn(X.shape, generator=torch.Generator().manual_seed(8)).double()
+    slope = (score(x + step * 1e-4) - score(x - step * 1e-4)) / 2e-4
+    assert float(slope) == pytest.approx(float((rise * step).sum()), rel=1e-6)
+    assert score(x) < score(x + rise * 0.5) < score(x + rise)
+
+
+def test_the_mirror_makes_left_like_right():
+    got = guided("classifier:strength=1", 7.5)
+    assert torch.allclose(got, got.flip(-1), atol=1e-5)
+
+
+def test_an_estimate_made_in_inference_mode_has_a_gradient_too():
+    with torch.inference_mode():
+        assert torch.isfinite(guided("classifier:scorer=smooth", 7.5)).all()
+
+
+def test_an_unknown_scorer_is_a_usage_error():
+    with pytest.raises(UsageError, match="there are: mirror, smooth, plain"):
+        guided("classifier:scorer=beauty", 7.5)
 
 
 @pytest.mark.parametrize("name", ALL)

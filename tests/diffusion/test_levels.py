@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sdcli import registry
 from sdcli.diffusion.levels import Levels
+from sdcli.errors import UsageError
 
 LEVELS = Levels.scaled_linear()
 
@@ -112,3 +113,25 @@ def test_kl_optimal_steps_are_even_in_the_arctangent():
 def test_the_linear_half_of_linear_quadratic_covers_its_threshold():
     sigmas = registry.find("schedules", "linear_quadratic:threshold=0.1")(8, LEVELS)
     assert [sigma / LEVELS.sigma_max for sigma in sigmas[:5]] == pytest.approx([1, 0.975, 0.95, 0.925, 0.9])
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "karras:rho=0",
+        "polyexponential:rho=-1",
+        "beta:alpha=0",
+        "linear_quadratic:threshold=1",
+        "leading:offset=-3",
+    ],
+)
+def test_a_knob_that_makes_no_levels_is_a_usage_error(spec):
+    with pytest.raises(UsageError, match="is outside"):
+        registry.find("schedules", spec)(10, LEVELS)
+
+
+@pytest.mark.parametrize("rho", [0.1, 0.5, 3, 5])
+@pytest.mark.parametrize("schedule", ["karras", "polyexponential"])
+def test_levels_fall_for_every_rho(schedule, rho):
+    sigmas = registry.find("schedules", f"{schedule}:rho={rho}")(50, LEVELS)
+    assert all(a > b for a, b in pairwise(sigmas))

@@ -29,3 +29,21 @@ def mixture(low: float = -1.0, high: float = 1.5, spread: float = 0.4) -> Denois
         return share * gaussian(high, spread)(x, sigma) + (1 - share) * gaussian(low, spread)(x, sigma)
 
     return denoise
+
+
+def mixture_end(
+    x: Tensor, start: float, end: float, low: float = -1.0, high: float = 1.5, spread: float = 0.4
+) -> Tensor:
+    """Where the probability flow takes x from level `start` to `end`: to the same quantile, found by bisection."""
+
+    def below(y: Tensor, sigma: float) -> Tensor:
+        width = math.sqrt(spread**2 + sigma**2)
+        return (torch.special.ndtr((y - low) / width) + torch.special.ndtr((y - high) / width)) / 2
+
+    wanted = below(x, start)
+    left, right = torch.full_like(x, -20.0), torch.full_like(x, 20.0)
+    for _ in range(80):
+        middle = (left + right) / 2
+        under = below(middle, end) < wanted
+        left, right = torch.where(under, middle, left), torch.where(under, right, middle)
+    return (left + right) / 2

@@ -57,7 +57,9 @@ def test_cut_attention_is_that_of_diffusers(toy, request_):
     assert torch.allclose(ours, both, atol=1e-5)
 
 
-@pytest.mark.parametrize("guidance", ["cfg", "cfg_rescale", "cfg_interval", "apg", "perp_neg", "pag"])
+@pytest.mark.parametrize(
+    "guidance", ["cfg", "cfg_rescale", "cfg_interval", "apg", "perp_neg", "pag", "classifier"]
+)
 def test_each_guidance_draws_and_the_same_twice(request_, guidance):
     runs = [generate(request_.but(guidance=guidance)).latents for _ in range(2)]
     assert torch.equal(*runs)

@@ -239,10 +239,15 @@ def test_bfloat16_draws_nearly_the_same(toy):
     assert float((exact.latents - rough.latents).norm() / exact.latents.norm()) < 0.05
 
 
-def test_split_and_resume_at_a_step_is_the_straight_run_bit_for_bit(toy, tmp_path):
+ONE_STEP = ["euler", "heun", "dpm2", "euler_a", "dpm2_a", "dpmpp_2s_a", "ddpm", "ddim:eta=1", "lcm", "tcd"]
+ONE_STEP += ["euler_cfg_pp", "euler_a_cfg_pp"]
+
+
+@pytest.mark.parametrize("sampler", ONE_STEP)  # the others remember earlier steps, or walk one Brownian path
+def test_split_and_resume_at_a_step_is_the_straight_run_bit_for_bit(toy, tmp_path, sampler):
     from sdcli.networks import latents
 
-    request = Request("a cat", model=str(toy), seed=1, steps=6, sampler="euler")
+    request = Request("a cat", model=str(toy), seed=1, steps=6, sampler=sampler)
     saved = []
 
     def keep(steps):

@@ -123,8 +123,22 @@ def test_the_parameters_text_reads_as_a1111_writes_it():
     assert lines[:2] == ["a cat, sitting", "Negative prompt: a dog"]
     assert lines[2].startswith(
         "Steps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 6, Seed: 7, Size: 512x256, "
-        'Model hash: 0123456789, Model: "my, model", Clip skip: 1, Version: sdcli '
+        'Model hash: 0123456789, Model: "my, model", Clip skip: 1, RNG: CPU, Version: sdcli '
     )
+
+
+def test_a_variation_is_told_as_a1111_tells_it():
+    request = Request(
+        "x", seed=7, variation_seed=8, variation_strength=0.25, seed_size="512x768", rng="philox"
+    )
+    told = picture.parameters(request, {})
+    for pair in (
+        "Variation seed: 8",
+        "Variation seed strength: 0.25",
+        "Seed resize from: 512x768",
+        "RNG: NV",
+    ):
+        assert f", {pair}, " in told
 
 
 def png(sd: str) -> io.BytesIO:

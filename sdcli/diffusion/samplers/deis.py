@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
+from sdcli.diffusion.knobs import within
 from sdcli.diffusion.types import Denoise, Noise, Sigmas
 from sdcli.diffusion.weights import weights
 
@@ -17,6 +18,7 @@ def deis(denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise, *, order: in
     log(sigma) as in diffusers (ComfyUI's has one in sigma: here that is lms). Second order overall, as it starts with
     Euler's method. The step to 0 returns the denoised estimate. Knob: order, how many slopes are used.
     """
+    within("order", order, 1, 10)
     slopes: list[Tensor] = []
     for i, (sigma, lower) in enumerate(pairwise(sigmas)):
         denoised = denoise(x, sigma)

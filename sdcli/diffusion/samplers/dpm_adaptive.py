@@ -8,6 +8,7 @@ from torch import Tensor
 
 from sdcli.diffusion.ancestral import split
 from sdcli.diffusion.brownian import Brownian
+from sdcli.diffusion.knobs import within
 from sdcli.diffusion.types import Denoise, Noise, Sigmas
 
 
@@ -29,6 +30,8 @@ def dpm_adaptive(
     step may be; eta, how much noise is drawn anew (from one Brownian path, so that a step tried again finds the noise
     of its part); s_noise, its strength.
     """
+    within("rtol", rtol, 1e-6, 10)
+    within("atol", atol, 1e-6, 10)
     path = Brownian(noise, sigmas[0])
     size, earlier = 0.05, x
     for level, target in pairwise(sigmas):

@@ -7,6 +7,7 @@ from itertools import pairwise
 from torch import Tensor
 
 from sdcli.diffusion.brownian import Brownian
+from sdcli.diffusion.knobs import within
 from sdcli.diffusion.types import Denoise, Noise, Sigmas
 
 
@@ -25,6 +26,7 @@ def dpmpp_2m_sde(
     Lu et al. 2022, "DPM-Solver++", appendix D, with k-diffusion's eta; second order at eta 0. Knobs: eta, how much
     noise is drawn anew; s_noise, its strength; heun, the average of the slopes in place of the one in the middle.
     """
+    within("eta", eta, 0, 10)
     path = Brownian(noise, sigmas[0])
     before, h_before = None, 0.0
     for sigma, lower in pairwise(sigmas):

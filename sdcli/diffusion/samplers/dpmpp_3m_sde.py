@@ -7,6 +7,7 @@ from itertools import pairwise
 from torch import Tensor
 
 from sdcli.diffusion.brownian import Brownian
+from sdcli.diffusion.knobs import within
 from sdcli.diffusion.types import Denoise, Noise, Sigmas
 
 
@@ -19,6 +20,7 @@ def dpmpp_3m_sde(
     difference half as much as the expansion asks for; so does this one, to draw what they draw. Its order at eta 0 is
     therefore 2. Knobs: eta, how much noise is drawn anew; s_noise, its strength.
     """
+    within("eta", eta, 0, 10)
     path = Brownian(noise, sigmas[0])
     past: list[tuple[float, Tensor]] = []  # (width of the step, slope over it), the latest first
     before = x

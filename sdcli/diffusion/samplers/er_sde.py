@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
+from sdcli.diffusion.knobs import within
 from sdcli.diffusion.types import Denoise, Noise, Sigmas
 from sdcli.diffusion.weights import integral
 
@@ -18,6 +19,7 @@ def er_sde(
     Cui et al. 2023, "Elucidating the Solution Space of Extended Reverse-Time SDE", algorithm 4, with the noise scale
     of its section 5. Knobs: order, 1 to 3 terms of Taylor's series; s_noise, the strength of the noise.
     """
+    within("order", order, 1, 3)
     before: list[Tensor] = []  # of the step before: the estimate, its slope and its bend in sigma
     for i, (sigma, lower) in enumerate(pairwise(sigmas)):
         series = [denoise(x, sigma)]

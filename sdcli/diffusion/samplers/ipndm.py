@@ -6,6 +6,7 @@ from itertools import pairwise
 from torch import Tensor
 
 from sdcli.diffusion.adams import adams
+from sdcli.diffusion.knobs import within
 from sdcli.diffusion.types import Denoise, Noise, Sigmas
 
 
@@ -15,6 +16,7 @@ def ipndm(denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise, *, order: i
     Liu et al. 2022, "Pseudo Numerical Methods", without the costly start, as in Zhang & Chen 2022, "DEIS". Knob:
     order, how many slopes are used.
     """
+    within("order", order, 1, 4)
     slopes: list[Tensor] = []
     for sigma, lower in pairwise(sigmas):
         slopes = [(x - denoise(x, sigma)) / sigma, *slopes][:order]

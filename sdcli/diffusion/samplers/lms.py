@@ -5,6 +5,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
+from sdcli.diffusion.knobs import within
 from sdcli.diffusion.types import Denoise, Noise, Sigmas
 from sdcli.diffusion.weights import weights
 
@@ -15,6 +16,7 @@ def lms(denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise, *, order: int
     k-diffusion's `sample_lms`: the slope is a polynomial in sigma through the remembered ones, integrated exactly. It
     starts as Euler's method, which bounds its order. Knob: order, how many slopes are used.
     """
+    within("order", order, 1, 10)
     slopes: list[Tensor] = []  # the latest first, as the levels they belong to
     for i, (sigma, lower) in enumerate(pairwise(sigmas)):
         slopes = [(x - denoise(x, sigma)) / sigma, *slopes][:order]

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
+from sdcli.diffusion.knobs import within
 from sdcli.diffusion.samplers.heun import heun
 from sdcli.diffusion.types import Denoise, Noise, Sigmas
 
@@ -27,6 +28,7 @@ def restart(
     step but one in the last, and two more for each step walked again. Knobs: times it goes back; low and high, from
     which noise level to which (the schedule's nearest); s_noise, the strength of the noise.
     """
+    within("times", times, 0, 100)
     bottom = min(range(len(sigmas) - 1), key=lambda i: abs(sigmas[i] - low))
     top = min(range(len(sigmas) - 1), key=lambda i: abs(sigmas[i] - high))
     again = sigmas[top : bottom + 1]

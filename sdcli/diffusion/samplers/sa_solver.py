@@ -7,6 +7,7 @@ from itertools import pairwise
 from torch import Tensor
 
 from sdcli.diffusion.brownian import Brownian
+from sdcli.diffusion.knobs import within
 from sdcli.diffusion.types import Denoise, Noise, Sigmas
 from sdcli.diffusion.weights import decay, weights
 
@@ -28,14 +29,16 @@ def sa_solver(
     Xue et al. 2023, "SA-Solver", algorithm 1, in data prediction. Second order at eta 0. Knobs: order of the predictor;
     order of the corrector, 0 for none; eta, how much noise is drawn anew (their tau) between the levels high and low.
     """
+    within("order", order, 1, 10)
+    within("corrector", corrector, 0, 10)
+    within("eta", eta, 0, 10)
     path = Brownian(noise, sigmas[0])
     past: list[tuple[float, Tensor]] = []  # (log of the level, estimate), the latest first
-    start, fresh, rate = x, None, 1.0
+    start, fresh, rate = x, x * 0, 1.0
     for i, (sigma, lower) in enumerate(pairwise(sigmas)):
         here = (-math.log(sigma), denoise(x, sigma))
         if past and corrector:
-            start = _advance(start, [here, *past][:corrector], past[0][0], here[0], rate)
-            x = start = start if fresh is None else start + fresh
+            x = _advance(start, [here, *past][:corrector], past[0][0], here[0], rate) + fresh
         start = x
         past = [here, *past][: max(order, corrector - 1)]
         if lower == 0:
@@ -44,10 +47,9 @@ def sa_solver(
             tau = eta if low <= sigma <= high else 0.0
             rate = 1 + tau**2
             left = len(sigmas) - 1 - i if sigmas[-1] == 0 else order
-            x = _advance(start, past[: min(order, left)], here[0], -math.log(lower), rate)
-            h = math.log(sigma / lower)
-            fresh = path(sigma, lower) * (lower * math.sqrt(-math.expm1(-2 * tau**2 * h))) if tau else None
-            x = x if fresh is None else x + fresh
+            up = lower * math.sqrt(-math.expm1(-2 * tau**2 * math.log(sigma / lower)))
+            fresh = path(sigma, lower) * up if up > 0 else x * 0
+            x = _advance(start, past[: min(order, left)], here[0], -math.log(lower), rate) + fresh
         yield x
 
 

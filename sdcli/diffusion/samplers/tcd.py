@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
+from sdcli.diffusion.knobs import within
 from sdcli.diffusion.levels import Levels
 from sdcli.diffusion.types import Denoise, Noise, Sigmas
 
@@ -16,6 +17,7 @@ def tcd(denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise, *, gamma: flo
     Zheng et al. 2024, "Trajectory Consistency Distillation", algorithm 4. One evaluation a step. Knob: gamma, how far
     below: the share of the next timestep (on Stable Diffusion's table of levels) that noise takes back; 0 is none.
     """
+    within("gamma", gamma, 0, 1)
     levels = Levels.scaled_linear()
     for sigma, lower in pairwise(sigmas):
         denoised = denoise(x, sigma)

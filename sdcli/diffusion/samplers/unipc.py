@@ -7,6 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from sdcli.diffusion.knobs import within
 from sdcli.diffusion.types import Denoise, Noise, Sigmas
 from sdcli.diffusion.weights import integral
 
@@ -19,6 +20,7 @@ def unipc(
     Zhao et al. 2023, "UniPC", algorithms 5 and 6, in data prediction. The step to 0 returns the denoised estimate.
     Knobs: order of the predictor; bh2, their B(h) = exp(h) - 1 in place of h.
     """
+    within("order", order, 1, 10)
     start = x  # corrected
     past: list[tuple[float, Tensor]] = []  # (log of the level, estimate), the latest first
     for i, (sigma, lower) in enumerate(pairwise(sigmas)):

@@ -2,6 +2,7 @@ import math
 from bisect import bisect_right
 from functools import cache
 
+from sdcli.diffusion.knobs import within
 from sdcli.diffusion.levels import Levels
 
 
@@ -11,6 +12,8 @@ def beta(steps: int, levels: Levels, *, alpha: float = 0.6, beta: float = 0.6) -
     Lee et al. 2024, "Beta Sampling is All You Need", as ComfyUI has it. Where rounding makes two timesteps one, the
     later gives way, so that the steps are as many as asked for. Knobs: the distribution's alpha and beta.
     """
+    within("alpha", alpha, 0.05, 20)
+    within("beta", beta, 0.05, 20)
     borders = _borders(levels.last, alpha, beta)
     t, sigmas = levels.last + 1, []
     for i in range(steps):

@@ -1,3 +1,4 @@
+from sdcli.diffusion.knobs import within
 from sdcli.diffusion.levels import Levels
 
 
@@ -6,6 +7,7 @@ def karras(steps: int, levels: Levels, *, rho: float = 7.0) -> tuple[float, ...]
 
     Karras et al. 2022, "Elucidating the Design Space", equation 5, between the ends of the trained levels.
     """
+    within("rho", rho, 0.1, 100)
     high, low = levels.sigma_max ** (1 / rho), levels.sigma_min ** (1 / rho)
     between = [(high + i / (steps - 1) * (low - high)) ** rho for i in range(1, steps - 1)]
     ends = [levels.sigma_max, levels.sigma_min] if steps > 1 else [levels.sigma_max]

@@ -1,3 +1,4 @@
+from sdcli.diffusion.knobs import within
 from sdcli.diffusion.levels import Levels
 
 
@@ -7,6 +8,7 @@ def linear_quadratic(steps: int, levels: Levels, *, threshold: float = 0.025) ->
     Polyak et al. 2024, "Movie Gen", section 3.4, as in Mochi and ComfyUI. Knob: threshold, the share of the way that
     the first half covers.
     """
+    within("threshold", threshold, 0.001, 0.5)
     if steps == 1:
         return (levels.sigma_max, 0.0)
     even = steps // 2
