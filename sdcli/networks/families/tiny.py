@@ -4,5 +4,7 @@ tiny = Family(
     name="tiny",
     summary="the embedded illustration model: text width 128",
     traits=Traits(channels=4, context=128),
-    cfg=5.0,
+    size=256,
+    cfg=3.0,
+    schedule="trailing",  # its last level is all noise (zero terminal SNR), where karras would spend half its steps
 )
