@@ -75,7 +75,7 @@ def test_options_change_the_picture(draw):
         return hashlib.sha256(Image.open(path).tobytes()).hexdigest()
 
     changes = [(), ("--seed", 8), ("--cfg", 1), ("-n", "a dog"), ("--steps", 3), ("--sampler", "heun")]
-    changes += [("--sampler", "euler_a"), ("--schedule", "trailing"), ("--clip-skip", 2), ("--width", 128)]
+    changes += [("--sampler", "euler_a"), ("--schedule", "uniform"), ("--clip-skip", 2), ("--width", 128)]
     changes += [
         ("--sampler", "euler_a:eta=0.5"),
         ("--schedule", "karras:rho=3", "--steps", 3),

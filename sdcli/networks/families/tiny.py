@@ -5,6 +5,6 @@ tiny = Family(
     summary="the embedded illustration model: text width 128",
     traits=Traits(channels=4, context=128),
     size=256,
-    cfg=3.0,
+    cfg=4.0,
     schedule="trailing",  # its last level is all noise (zero terminal SNR), where karras would spend half its steps
 )
