@@ -263,7 +263,7 @@ def test_a_network_gone_wrong_leaves_no_picture_and_names_the_level(draw, monkey
     from sdcli.networks import predict
 
     monkeypatch.setattr(predict, "unet", lambda model, x, t, conds: x / 0)
-    ran = draw("a cat", "--seed", 7)
+    ran = draw("a cat", "--seed", 7, "--schedule", "trailing")
     assert (ran.code, len(ran.err.splitlines()), os.listdir()) == (7, 1, [])
     assert "noise level 14.61 is not finite" in ran.err
 
