@@ -91,9 +91,9 @@ UNET = {
     "addition_embed_type_num_heads": 4,
     "resnet_time_scale_shift": "scale_shift",
 }
-UNET_MINUTES, UNET_RATE, UNET_BATCH = 57.0, 1e-3, 16
+UNET_MINUTES, UNET_RATE, UNET_BATCH = 170.0, 1e-3, 16
 UNET_FALL = 0.4  # part of the time over which the rate falls
-UNET_EARLY = 0.6  # first part of the time: pictures on white in their own colours only
+UNET_EARLY = 0.75  # first part of the time: pictures on white in their own colours only
 UNET_NOISIEST, UNET_NOISY = (
     0.7,
     0.4,
