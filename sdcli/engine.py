@@ -16,12 +16,15 @@ from sdcli.diffusion.sentry import sentry
 from sdcli.diffusion.types import Denoise
 from sdcli.networks import latents
 from sdcli.networks.canvas import Canvas, canvas
+from sdcli.networks.hires import enlarged
 from sdcli.networks.load import load
 from sdcli.networks.model import Model
 from sdcli.networks.place import memory_errors
 from sdcli.networks.predict import predictor
 from sdcli.networks.preview import preview
+from sdcli.networks.seamless import seamless
 from sdcli.networks.text import conditions
+from sdcli.request.given import Given, Layout, open_given
 from sdcli.request.picture import Picture
 from sdcli.request.request import Request
 
@@ -52,32 +55,51 @@ class Result:
     seconds: dict[str, float]
 
 
-def generate(request: Request, watch: Watch = iter) -> Result:
+def generate(request: Request, watch: Watch = iter, given: Given | None = None) -> Result:
     """Make the picture that `request` asks for. What it leaves open the model decides; the seed must be given.
 
-    Raises SdError, of the kind that says whose fault it is; see sdcli.errors.
+    `given` are the pictures that it names, if they are open already. Raises SdError, of the kind that says whose fault
+    it is; see sdcli.errors.
     """
     clock = _Clock()
+    given = given or open_given(request)
     with memory_errors("loading the model"):
         model = load(
             request.model, request.device, request.dtype, request.prediction, request.vae, request.revision
         )
     clock("load")
-    request = model.complete(request)
-    with memory_errors(f"drawing {request.width}x{request.height} pixels"):
-        positive, negative = conditions(model, request)
-        clock("text")
-        start = canvas(model, request)
-        guidance = registry.find("guidance", request.guidance)
-        denoise = sentry(guidance(predictor(model, start.extra), positive, negative, request.cfg))
-        x = start.x
-        for step in watch(_steps(model, request, denoise, start)):
-            x = step.x
-        clock("steps")
+    request = model.complete(given.sized(request))
+    layout = given.laid(request)
+    doing = f"drawing {request.width}x{request.height} pixels"
+    with memory_errors(doing), seamless([model.unet, model.vae], request.tile):
+        x = _drawn(model, request, watch, clock, layout)
+        if request.hires > 1:
+            larger, over, start = enlarged(model, request, x)
+            x = _drawn(model, larger, watch, clock, over, start)
         image, fallback = latents.decode(model, x)
-        clock("decode")
-    facts = {**model.facts, "sdcli": sdcli.__version__} | ({"fallback": fallback} if fallback else {})
-    return Result(Picture(image, request, facts), x, clock.seconds)
+    image, told = layout.finish(image)
+    clock("decode")
+    facts = {**model.facts, "sdcli": sdcli.__version__, **told}
+    facts |= {"given": given.facts} if given.facts else {}
+    facts |= {"fallback": fallback} if fallback else {}
+    return Result(Picture(image, request, facts, given.icc), x, clock.seconds)
+
+
+def _drawn(
+    model: Model, request: Request, watch: Watch, clock: _Clock, layout: Layout, start: Tensor | None = None
+) -> Tensor:
+    """The finished latents of one run, over the pictures laid out, or over latents to start from."""
+    positive, negative = conditions(model, request)
+    clock("text")
+    begin = canvas(model, request, layout, start)
+    predict = predictor(model, begin.beside, request.window and request.window // model.factor)
+    guidance = registry.find("guidance", str(request.guidance))
+    denoise = begin.hold(sentry(guidance(predict, positive, negative, request.cfg)))
+    x = begin.x
+    for step in watch(_steps(model, request, denoise, begin)):
+        x = step.x
+    clock("steps")
+    return x
 
 
 def _steps(model: Model, request: Request, denoise: Denoise, start: Canvas) -> Iterator[Step]:
@@ -105,5 +127,5 @@ class _Clock:
 
     def __call__(self, stage: str) -> None:
         now = time.perf_counter()
-        self.seconds[stage] = round(now - self._last, 3)
+        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + now - self._last, 3)
         self._last = now

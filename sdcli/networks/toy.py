@@ -19,6 +19,7 @@ MODELS = {
     "test:inpaint": ("sd1_inpaint", "epsilon"),
     "test:depth": ("sd2_depth", "epsilon"),
     "test:pix2pix": ("pix2pix", "epsilon"),
+    "test:x4": ("x4_upscaler", "v_prediction"),
     "test:sdxl": ("sdxl", "epsilon"),
 }
 """Name -> (family, prediction type)."""
