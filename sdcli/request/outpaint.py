@@ -25,8 +25,8 @@ def outpaint(
 ) -> tuple[Opened, Image]:
     """The picture enlarged by so many pixels on each side, and its mask (L): white is new.
 
-    The new part is the picture mirrored at its edges, the more blurred the further out, and opaque: its colours lead
-    on from the picture's, its shapes do not. To feather inwards: `prepare_mask(mask, …, grow=3 * blur, blur=blur)`.
+    The new part is opaque: the picture's edges drawn out, the more blurred the further out. Its colours lead on from
+    the picture's, its shapes do not. To feather inwards: `prepare_mask(mask, …, grow=3 * blur, blur=blur)`.
     """
     from PIL import Image
 
@@ -56,19 +56,33 @@ def _surrounded(image: Image, sides: tuple[int, int, int, int]) -> Image:
     from PIL import Image, ImageFilter
 
     left, top, right, bottom = sides
-    pixels = np.asarray(image)
-    canvas = Image.fromarray(np.pad(pixels, ((top, bottom), (left, right), (0, 0)), mode="symmetric"))
     across, down = (_outside(*each) for each in ((left, image.width, right), (top, image.height, bottom)))
     distance = np.hypot(across[None, :], down[:, None])  # to the picture, in pixels
-    mirrored, start = canvas.copy(), 0
+    rim, start = _rim(image, sides), 0
+    canvas = rim.copy()
     for blur in _BLURS:
         weight = ((distance - start) / (blur - start)).clip(0, 1) * 255
         canvas.paste(
-            mirrored.filter(ImageFilter.GaussianBlur(blur)), mask=Image.fromarray(weight.astype(np.uint8))
+            rim.filter(ImageFilter.GaussianBlur(blur)), mask=Image.fromarray(weight.astype(np.uint8))
         )
         start = blur
     canvas.paste(image, (left, top))
     return canvas
+
+
+def _rim(image: Image, sides: tuple[int, int, int, int]) -> Image:
+    """The canvas with each pixel that of the picture's outermost ones that is nearest, inside the picture too."""
+    import numpy as np
+    from PIL import Image
+
+    left, top, right, bottom = sides
+    x, y = np.arange(-left, image.width + right), np.arange(-top, image.height + bottom)[:, None]
+    x, y = x.clip(0, image.width - 1), y.clip(0, image.height - 1)
+    near_x, near_y = (
+        np.where(2 * at < last, 0, last) for at, last in ((x, image.width - 1), (y, image.height - 1))
+    )
+    sideways = abs(x - near_x) <= abs(y - near_y)
+    return Image.fromarray(np.asarray(image)[np.where(sideways, y, near_y), np.where(sideways, near_x, x)])
 
 
 def _outside(before: int, length: int, after: int) -> np.ndarray:
