@@ -61,7 +61,7 @@ def canvas(model: Model, request: Request, layout: Layout, start: Tensor | None 
             free = F.max_pool2d(
                 latents.values(layout.mask).to(start), model.factor
             )  # as free as its freest pixel
-            shown = layout.image if layout.shown is None else layout.shown
+            shown = layout.shown or layout.image
             kept = start if shown is layout.image else latents.encode(model, latents.pixels(shown))
             start = _CONTENT[request.masked_content](start, unit, free)
         if around.masked:
