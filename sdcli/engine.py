@@ -45,11 +45,13 @@ Watch = Callable[[Iterator[Step]], Iterable[Step]]
 
 @dataclass(frozen=True)
 class Result:
-    """What a run leaves: the picture, the latents it was decoded from, and seconds spent by stage."""
+    """What a run leaves: the picture, the latents it was decoded from, and, for who asks how it went, the seconds
+    spent by stage and whether the networks were in memory all at once or one at a time."""
 
     picture: Picture
     latents: Tensor
     seconds: dict[str, float]
+    networks: str
 
 
 def generate(request: Request, watch: Watch = iter) -> Result:
@@ -77,7 +79,7 @@ def generate(request: Request, watch: Watch = iter) -> Result:
         image, fallback = latents.decode(model, x)
         clock("decode")
     facts = {**model.facts, "sdcli": sdcli.__version__} | ({"fallback": fallback} if fallback else {})
-    return Result(Picture(image, request, facts), x, clock.seconds)
+    return Result(Picture(image, request, facts), x, clock.seconds, model.nets.how)
 
 
 def _steps(model: Model, request: Request, denoise: Denoise, start: Canvas) -> Iterator[Step]:

@@ -36,7 +36,7 @@ def canvas(model: Model, request: Request) -> Canvas:
     on at any first level; ComfyUI and DDIM do the same, A1111 takes sigma.
     """
     sigmas = _sigmas(model, request)
-    shape = (1, model.unet.config.out_channels, (request.height or 0) // 8, (request.width or 0) // 8)
+    shape = (1, model.config("unet").out_channels, (request.height or 0) // 8, (request.width or 0) // 8)
     unit, noise = _noise(request, shape, model.place.device)
     start = math.sqrt(1 + sigmas[0] ** 2)
     extra = _beside(model, shape)
