@@ -48,11 +48,13 @@ Watch = Callable[[Iterator[Step]], Iterable[Step]]
 
 @dataclass(frozen=True)
 class Result:
-    """What a run leaves: the picture, the latents it was decoded from, and seconds spent by stage."""
+    """What a run leaves: the picture, the latents it was decoded from, and, for who asks how it went, the seconds
+    spent by stage and whether the networks were in memory all at once or one at a time."""
 
     picture: Picture
     latents: Tensor
     seconds: dict[str, float]
+    networks: str
 
 
 def generate(request: Request, watch: Watch = iter, given: Given | None = None) -> Result:
@@ -71,7 +73,7 @@ def generate(request: Request, watch: Watch = iter, given: Given | None = None) 
     request = model.complete(given.sized(request))
     layout = given.laid(request)
     doing = f"drawing {request.width}x{request.height} pixels"
-    with memory_errors(doing), seamless([model.unet, model.vae], request.tile):
+    with memory_errors(doing), seamless(model, request.tile):
         x = _drawn(model, request, watch, clock, layout)
         if request.hires > 1:
             larger, over, start = enlarged(model, request, x)
@@ -82,7 +84,7 @@ def generate(request: Request, watch: Watch = iter, given: Given | None = None) 
     facts = {**model.facts, "sdcli": sdcli.__version__, **told}
     facts |= {"given": given.facts} if given.facts else {}
     facts |= {"fallback": fallback} if fallback else {}
-    return Result(Picture(image, request, facts, given.icc), x, clock.seconds)
+    return Result(Picture(image, request, facts, given.icc), x, clock.seconds, model.nets.how)
 
 
 def _drawn(

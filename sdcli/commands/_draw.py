@@ -121,7 +121,8 @@ def _tell(result: Result, path: str, output: Output) -> None:
     picture = result.picture
     if output.as_json:
         told = {"path": path, "seed": picture.request.seed, "request": picture.request.as_dict()}
-        print(json.dumps({**told, **picture.facts, "seconds": result.seconds}), flush=True)
+        went = {"networks": result.networks, "seconds": result.seconds}
+        print(json.dumps({**told, **picture.facts, **went}), flush=True)
     elif output.out != "-":
         print(path, flush=True)
 

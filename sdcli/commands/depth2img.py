@@ -24,6 +24,8 @@ def depth2img(**values: Any) -> None:
         raise UsageError("no depth: give a picture with -i, or a depth map with --depth")
     found = recognised(asked)
     if found.family.traits.channels != 5:
-        raise ModelError(f"{found.name}: a {found.family.name} model takes no depth; name an SD 2 depth one with -m")
+        raise ModelError(
+            f"{found.name}: a {found.family.name} model takes no depth; name an SD 2 depth one with -m"
+        )
     for _ in draw(Request(**asked), Output.of(values)):
         pass

@@ -57,7 +57,7 @@ def canvas(model: Model, request: Request, layout: Layout, start: Tensor | None 
         start = latents.encode(model, latents.pixels(layout.image))
     if start is not None:
         sigmas = sigmas[_first(request.strength or 0, len(sigmas) - 1) :]
-        if layout.mask is not None:
+        if layout.image is not None and layout.mask is not None:
             free = F.max_pool2d(
                 latents.values(layout.mask).to(start), model.factor
             )  # as free as its freest pixel

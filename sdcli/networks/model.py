@@ -12,6 +12,7 @@ from torch import Tensor
 from sdcli.diffusion.levels import Levels
 from sdcli.networks.family import Family
 from sdcli.networks.place import Place
+from sdcli.networks.shelf import Shelf
 from sdcli.request.request import Request
 
 
@@ -44,7 +45,7 @@ class Cond:
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A loaded checkpoint: its networks, where they are, and what it brings along.
+    """A loaded checkpoint: its networks, in memory when they are taken, and what it brings along.
 
     `prediction` is what the U-Net predicts: epsilon, v_prediction or sample. `size` is its picture's side in
     pixels. `facts` go into the metadata of each picture it makes.
@@ -52,9 +53,7 @@ class Model:
 
     name: str
     family: Family
-    texts: Mapping[str, Any]  # CLIPTextModel, by the name of the part
-    unet: Any  # UNet2DConditionModel
-    vae: Any  # AutoencoderKL
+    nets: Shelf
     levels: Levels
     prediction: str
     size: int
@@ -64,9 +63,28 @@ class Model:
     @property
     def factor(self) -> int:
         """How many pixels a latent stands for, each way: 8, but 4 for the x4 upscaler."""
-        config = self.vae.config
+        config = self.config("vae")
         levels = config.get("block_out_channels") or config["encoder_block_out_channels"]
         return int(2 ** (len(levels) - 1))
+
+    @property
+    def texts(self) -> Mapping[str, Any]:
+        """The text encoders, CLIPTextModel, by the name of their part."""
+        return self.nets.only(self.family.readers)
+
+    @property
+    def unet(self) -> Any:
+        """UNet2DConditionModel."""
+        return self.nets["unet"]
+
+    @property
+    def vae(self) -> Any:
+        """AutoencoderKL, or a tiny autoencoder."""
+        return self.nets["vae"]
+
+    def config(self, part: str) -> Any:
+        """The config of a network, which is at hand whether the network is in memory or not."""
+        return self.nets.nets[part].config
 
     def complete(self, request: Request) -> Request:
         """The request with the model's own defaults for everything that was left open, but the seed."""

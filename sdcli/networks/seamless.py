@@ -9,11 +9,14 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sdcli.networks.model import Model
+
 
 @contextmanager
-def seamless(nets: list[Any], way: str) -> Iterator[None]:
-    """While inside, the networks see the left edge beyond the right one (x), the top beyond the bottom (y), or both."""
+def seamless(model: Model, way: str) -> Iterator[None]:
+    """While inside, U-Net and VAE see the left edge beyond the right (x), the top beyond the bottom (y), or both."""
     round_x, round_y = way in ("x", "both"), way in ("y", "both")
+    nets = [model.nets.nets[part] for part in ("unet", "vae")]  # whether in memory or not
     changed = [
         conv for net in nets for conv in net.modules() if isinstance(conv, nn.Conv2d) and any(conv.padding)
     ]

@@ -1,5 +1,7 @@
 """Hold: what is not free ends as it was, and grey is freed in its time."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -36,7 +38,7 @@ def test_it_is_what_mixing_in_the_noised_picture_gives():
     denoise = lambda x, sigma: x / (1 + sigma**2)  # noqa: E731
     unit = noise()(0, 0)
     mixed = KEPT + 8 * unit
-    for sigma, lower in zip(SIGMAS, SIGMAS[1:], strict=False):
+    for sigma, lower in pairwise(SIGMAS):
         d = denoise(mixed, sigma)
         stepped = d + (mixed - d) * lower / sigma
         mixed = stepped * free + (KEPT + lower * unit) * (1 - free)

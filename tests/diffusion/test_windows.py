@@ -1,5 +1,7 @@
 """Windows cover a plane, overlap enough, and join without a seam."""
 
+from itertools import pairwise
+
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,11 +19,11 @@ def test_they_cover_everything_and_share_what_is_asked(height, width, side, over
         assert rows.stop - rows.start == min(side, height) and columns.stop - columns.start == min(
             side, width
         )
-        assert 0 <= rows.start and rows.stop <= height and 0 <= columns.start and columns.stop <= width
+        assert rows.start >= 0 and rows.stop <= height and columns.start >= 0 and columns.stop <= width
         covered[rows, columns] += 1
     assert covered.min() >= 1
     across = sorted({columns.start for _, columns in found})
-    assert all(before + side - after >= overlap for before, after in zip(across, across[1:], strict=False))
+    assert all(before + side - after >= overlap for before, after in pairwise(across))
 
 
 @given(sides, sides, st.integers(8, 32))

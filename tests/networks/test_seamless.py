@@ -11,10 +11,11 @@ from sdcli.request.request import Request
 
 @pytest.mark.parametrize(("way", "turn"), [("x", (0, 8)), ("y", (8, 0)), ("both", (8, 16))])
 def test_the_decoder_goes_round_that_edge_alone(way, turn):
-    vae = load("test:sd1", "cpu", "float32").vae
+    model = load("test:sd1", "cpu", "float32")
+    vae = model.vae
     z = torch.randn(1, 4, 16, 24, generator=torch.Generator().manual_seed(0))
     moved = tuple(8 * side for side in turn)
-    with torch.inference_mode(), seamless([vae], way):
+    with torch.inference_mode(), seamless(model, way):
         plain, turned = (vae.decode(each).sample for each in (z, z.roll(turn, (-2, -1))))
         assert torch.allclose(turned, plain.roll(moved, (-2, -1)), atol=1e-4)
         other = vae.decode(z.roll((8, 0) if way == "x" else (0, 8), (-2, -1))).sample
@@ -33,7 +34,8 @@ def test_it_changes_the_picture_and_then_nothing():
 
 
 def test_it_is_undone_after_an_error():
-    vae = load("test:sd1", "cpu", "float32").vae
-    with pytest.raises(RuntimeError), seamless([vae], "both"):
+    model = load("test:sd1", "cpu", "float32")
+    vae = model.vae
+    with pytest.raises(RuntimeError), seamless(model, "both"):
         raise RuntimeError
     assert not any("_conv_forward" in vars(module) for module in vae.modules())
