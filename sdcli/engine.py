@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 from PIL.Image import Image
 from torch import Tensor
 
 import sdcli
 from sdcli import registry
+from sdcli.diffusion.likes import LIKES
+from sdcli.diffusion.recording import Call, Recording, recorded
 from sdcli.diffusion.sentry import sentry
-from sdcli.diffusion.types import Denoise
+from sdcli.diffusion.types import Denoise, Predict
+from sdcli.errors import UsageError
 from sdcli.networks import latents
 from sdcli.networks.canvas import Canvas, canvas
 from sdcli.networks.load import load
@@ -45,11 +50,16 @@ Watch = Callable[[Iterator[Step]], Iterable[Step]]
 
 @dataclass(frozen=True)
 class Result:
-    """What a run leaves: the picture, the latents it was decoded from, and seconds spent by stage."""
+    """What a run leaves: the picture, the latents it ended with, and seconds spent by stage.
+
+    The latents of a run that was stopped stand at a noise level `sigma`, and its recording lets another go on.
+    """
 
     picture: Picture
     latents: Tensor
     seconds: dict[str, float]
+    sigma: float = 0.0
+    recording: Recording | None = None
 
 
 def generate(request: Request, watch: Watch = iter) -> Result:
@@ -67,17 +77,29 @@ def generate(request: Request, watch: Watch = iter) -> Result:
     with memory_errors(f"drawing {request.width}x{request.height} pixels"):
         positive, negative = conditions(model, request)
         clock("text")
-        start = canvas(model, request)
+        start, like = canvas(model, request), LIKES[request.like]
+        predict, calls = _predict(model, request, start)
         guidance = registry.find("guidance", request.guidance)
-        denoise = sentry(guidance(predictor(model, start.extra), positive, negative, request.cfg))
-        x = start.x
+        denoise = sentry(guidance(predict, positive, negative, request.cfg))
+        last = None
         for step in watch(_steps(model, request, denoise, start)):
-            x = step.x
+            last = step
+        end = _end(start, last, calls)
         clock("steps")
-        image, fallback = latents.decode(model, x)
+        image, fallback = latents.decode(model, end.shown, like.truncates)
         clock("decode")
     facts = {**model.facts, "sdcli": sdcli.__version__} | ({"fallback": fallback} if fallback else {})
-    return Result(Picture(image, request, facts), x, clock.seconds)
+    return Result(Picture(image, request, facts), end.x, clock.seconds, end.sigma, end.recording)
+
+
+def _predict(model: Model, request: Request, start: Canvas) -> tuple[Predict, list[Call]]:
+    """The network, and where its calls are kept if the run is stopped or goes on from one that was."""
+    calls: list[Call] = []
+    whole = LIKES[request.like].whole(str(request.sampler).partition(":")[0])
+    predict = predictor(model, start.extra, whole)
+    if request.stop_after is not None or start.recording is not None:
+        predict = recorded(predict, start.recording, calls)
+    return predict, calls
 
 
 def _steps(model: Model, request: Request, denoise: Denoise, start: Canvas) -> Iterator[Step]:
@@ -89,13 +111,36 @@ def _steps(model: Model, request: Request, denoise: Denoise, start: Canvas) -> I
 
     sampler = registry.find("samplers", str(request.sampler))
     total = len(start.sigmas) - 1
-    for i, x in enumerate(sampler(remembered, start.x, start.sigmas, start.noise), 1):
-        decoded = partial(_decoded, model, seen[0])
+    if (request.stop_after or 0) > total:
+        raise UsageError(f"--stop-after {request.stop_after} is more than the {total} steps of this run")
+    total = request.stop_after or total
+    for i, x in enumerate(islice(sampler(remembered, start.x, start.sigmas, start.noise), total), 1):
+        if start.recording is not None and i == start.recording.step:
+            start.recording.check(x)
+        decoded = partial(_decoded, model, seen[0], LIKES[request.like].truncates)
         yield Step(i, total, start.sigmas[i], x, seen[0], decoded, partial(preview, model))
 
 
-def _decoded(model: Model, x: Tensor) -> Image:
-    return latents.decode(model, x)[0]
+@dataclass(frozen=True)
+class _End:
+    """Where a run ended: the latents to look at, and those to keep, with their level."""
+
+    shown: Tensor
+    x: Tensor
+    sigma: float = 0.0
+    recording: Recording | None = None
+
+
+def _end(start: Canvas, last: Step | None, calls: list[Call]) -> _End:
+    if last is not None and last.number == last.total < len(start.sigmas) - 1:
+        recording = Recording(start.x, start.sigmas[0], last.x, last.number, calls)
+        return _End(last.denoised, last.x, last.sigma, recording)
+    x = (start.x if last is None else last.x) / math.sqrt(1 + start.sigmas[-1] ** 2)  # 1, if it ends at 0
+    return _End(x, x)
+
+
+def _decoded(model: Model, x: Tensor, truncates: bool) -> Image:
+    return latents.decode(model, x, truncates)[0]
 
 
 class _Clock:

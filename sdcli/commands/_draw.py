@@ -109,7 +109,7 @@ def _save_latents(result: Result, out: str) -> None:
     from sdcli.networks import latents
 
     path = store.place(out, result.picture.request, ".safetensors")
-    store.save(latents.to_file(result.latents, 0.0), path)
+    store.save(latents.to_file(result.latents, result.sigma, result.recording), path)
 
 
 def _tell(result: Result, path: str, output: Output) -> None:

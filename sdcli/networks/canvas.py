@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -10,7 +9,9 @@ import torch
 from torch import Tensor
 
 from sdcli import registry
+from sdcli.diffusion.likes import LIKES
 from sdcli.diffusion.noise import STREAMS, laid, slerp
+from sdcli.diffusion.recording import Recording
 from sdcli.diffusion.types import Noise, Sigmas
 from sdcli.errors import ModelError
 from sdcli.networks import latents
@@ -27,29 +28,30 @@ class Canvas:
     sigmas: Sigmas
     noise: Noise
     extra: Tensor | None = None  # (1, k, h/8, w/8) what the network is shown beside x
+    recording: Recording | None = None  # of the part of the run that was taken before
 
 
 def canvas(model: Model, request: Request) -> Canvas:
     """The canvas of a completed request: seeded noise, or the latents that --latents-in names.
 
     Noise begins at sqrt(1 + sigma^2) times its unit size, so that the network sees the unit variance it was trained
-    on at any first level; ComfyUI and DDIM do the same, A1111 takes sigma.
+    on at any first level, or as the tool of --like has it.
     """
     sigmas = _sigmas(model, request)
     shape = (1, model.unet.config.out_channels, (request.height or 0) // 8, (request.width or 0) // 8)
     unit, noise = _noise(request, shape, model.place.device)
-    start = math.sqrt(1 + sigmas[0] ** 2)
+    start = LIKES[request.like].first(sigmas[0], model.levels, *_names(request))
     extra = _beside(model, shape)
     if request.latents_in is None:
         return Canvas(unit * start, sigmas, noise, extra)
-    x, sigma = latents.read(request.latents_in, shape)
+    x, sigma, recording = latents.read(request.latents_in, shape)
     x = x.to(model.place.device)
     if sigma is None:
         return Canvas(x * start, sigmas, noise, extra)
     rest = latents.from_level(request.latents_in, sigma, sigmas)
     for before, after in pairwise(sigmas[: len(sigmas) - len(rest) + 1]):
         noise(before, after)  # what the steps already taken have drawn, one each
-    return Canvas(x, rest, noise, extra)
+    return Canvas(x, rest, noise, extra, recording)
 
 
 def _noise(request: Request, shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, Noise]:
@@ -86,4 +88,11 @@ def _beside(model: Model, shape: tuple[int, ...]) -> Tensor | None:
 def _sigmas(model: Model, request: Request) -> list[float]:
     if request.sigmas is not None:
         return list(own_sigmas.parse(request.sigmas))
-    return list(registry.find("schedules", str(request.schedule))(request.steps, model.levels))
+    schedule = registry.find("schedules", str(request.schedule))
+    return LIKES[request.like].sigmas(schedule, request.steps or 0, model.levels, _names(request)[0])
+
+
+def _names(request: Request) -> tuple[str, str]:
+    """The sampler and the schedule, without their knobs; no schedule if the levels are one's own."""
+    sampler, schedule = (str(each).partition(":")[0] for each in (request.sampler, request.schedule))
+    return sampler, "" if request.sigmas else schedule

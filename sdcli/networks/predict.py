@@ -14,19 +14,21 @@ from sdcli.networks.model import Cond, Model
 from sdcli.networks.perturb import perturbed
 
 
-def predictor(model: Model, extra: Tensor | None = None) -> Predict:
+def predictor(model: Model, extra: Tensor | None = None, whole: bool = False) -> Predict:
     """The model's U-Net as (x, sigma, conds) -> one denoised estimate a cond.
 
     x is data + sigma * noise in float32; the conds of one picture go through the network together, in their order.
     `extra` (1, k, h/8, w/8) are channels that the network is shown beside x: a mask, a masked picture, a depth map.
+    `whole`: a level between two timesteps is told as the nearest of them, not as a fraction.
     """
 
     def predict(x: Tensor, sigma: float, conds: Sequence[Cond]) -> list[Tensor]:
         shown = x / math.sqrt(sigma**2 + 1)
         if extra is not None:
             shown = torch.cat([shown, extra], 1)
+        t = model.levels.t(sigma)
         with perturbed(model.unet, any(cond.cut for cond in conds)):
-            out = unet(model, shown.expand(len(conds), -1, -1, -1), model.levels.t(sigma), conds)
+            out = unet(model, shown.expand(len(conds), -1, -1, -1), round(t) if whole else t, conds)
         return list((to_denoised[model.prediction](x, out, sigma)).split(1))
 
     return predict

@@ -84,6 +84,12 @@ class Request:
         help="Noise levels of one's own, as 14.6,7,2.1,0; for --steps and --schedule.",
     )
     guidance: str = asks("cfg", "--guidance", of=str, help="How prompt and negative are weighed.")
+    like: str = asks(
+        "sdcli",
+        "--like",
+        of=str,
+        help="Whose conventions: sdcli, a1111, comfyui, diffusers or compvis.",
+    )
     width: int | None = asks(
         None, "-W", "--width", of=int, low=64, high=8192, help="Width in pixels, a multiple of 8."
     )
@@ -100,6 +106,14 @@ class Request:
     )
     latents_in: str | None = asks(
         None, "--latents-in", of=str, help="Start from this safetensors file instead of seeded noise."
+    )
+    stop_after: int | None = asks(
+        None,
+        "--stop-after",
+        of=int,
+        low=1,
+        high=1000,
+        help="End after this many steps, with the estimate so far; --latents-out then keeps the rest for later.",
     )
     vae: str | None = asks(None, "--vae", of=str, help="Another VAE: a safetensors file or a folder of one.")
     revision: str | None = asks(
@@ -134,6 +148,7 @@ class Request:
         if self.seed_size is not None:
             object.__setattr__(self, "seed_size", "{}x{}".format(*size(self.seed_size)))
         _check_choice("rng", self.rng, ("torch", "philox", "comfyui"))
+        _check_choice("like", self.like, ("sdcli", "a1111", "comfyui", "diffusers", "compvis"))
         registry.check("guidance", self.guidance)
         for side in ("width", "height"):
             _check_multiple_of_8(side, getattr(self, side))
