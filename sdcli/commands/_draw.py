@@ -51,9 +51,10 @@ class Output:
 
 def draw(request: Request, output: Output) -> Iterator[Result]:
     """Draw, save and print each picture, then hand its result on. All that can be checked early is."""
-    seed = secrets.randbelow(2**32) if request.seed is None else request.seed
-    requests = [request.but(seed=seed + i) for i in (0, output.count - 1)]  # the last seed is checked as well
-    _check(requests[0], output)
+    if request.seed is None:
+        request = request.but(seed=secrets.randbelow(2**32))
+    request.nth(output.count - 1)  # the last seed is checked as well
+    _check(request, output)
     checkpoint.read(request.model, request.prediction, request.vae, request.revision)
     if request.latents_in is not None and not os.path.isfile(request.latents_in):
         raise UsageError(f"--latents-in {request.latents_in}: there is no such file")
@@ -61,9 +62,8 @@ def draw(request: Request, output: Output) -> Iterator[Result]:
     from sdcli.engine import generate
 
     for i in range(output.count):
-        request = request.but(seed=seed + i)
-        with _watched(request, output, i) as watch:
-            result = generate(request, watch)
+        with _watched(request.nth(i), output, i) as watch:
+            result = generate(request.nth(i), watch)
         if output.latents_out:
             _save_latents(result, output.latents_out)
         _tell(result, _saved(result, output), output)

@@ -35,7 +35,7 @@ def output_options(command: F) -> F:
     for option in reversed(
         [
             click.option("-c", "--count", type=click.IntRange(1, 1_000_000), default=1, show_default=True,
-                         help="How many pictures; number i has seed + i."),
+                         help="How many pictures; number i has seed + i, of a variation the same seed."),
             click.option("-o", "--out", default=None,
                          help="A folder, or a file name that may hold {prompt}, {seed}, …; - is standard output."),
             click.option("--steps-dir", default=None,

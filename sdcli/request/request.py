@@ -161,6 +161,12 @@ class Request:
         """The same request with some fields changed."""
         return dataclasses.replace(self, **changes)
 
+    def nth(self, i: int) -> Request:
+        """Picture i of a count: the seed and i, or if there is a variation seed, the same seed and that and i."""
+        if self.variation_seed is not None:
+            return self.but(variation_seed=self.variation_seed + i)
+        return self.but(seed=(self.seed or 0) + i)
+
     def as_dict(self) -> dict[str, Any]:
         """The fields that differ from their defaults, and the prompt: what makes the request again."""
         pairs = ((each, getattr(self, each.name)) for each in dataclasses.fields(self))
