@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 from PIL.Image import Image
 from torch import Tensor
 
 import sdcli
 from sdcli import registry
+from sdcli.diffusion.likes import LIKES
+from sdcli.diffusion.recording import Call, Recording, recorded
 from sdcli.diffusion.sentry import sentry
-from sdcli.diffusion.types import Denoise
+from sdcli.diffusion.types import Denoise, Predict
+from sdcli.errors import UsageError
 from sdcli.networks import latents
 from sdcli.networks.canvas import Canvas, canvas
 from sdcli.networks.hires import enlarged
@@ -48,13 +53,18 @@ Watch = Callable[[Iterator[Step]], Iterable[Step]]
 
 @dataclass(frozen=True)
 class Result:
-    """What a run leaves: the picture, the latents it was decoded from, and, for who asks how it went, the seconds
-    spent by stage and whether the networks were in memory all at once or one at a time."""
+    """What a run leaves: the picture, the latents it ended with, and, for who asks how it went, the seconds spent by
+    stage and whether the networks were in memory all at once or one at a time.
+
+    The latents of a run that was stopped stand at a noise level `sigma`, and its recording lets another go on.
+    """
 
     picture: Picture
     latents: Tensor
     seconds: dict[str, float]
     networks: str
+    sigma: float = 0.0
+    recording: Recording | None = None
 
 
 def generate(request: Request, watch: Watch = iter, given: Given | None = None) -> Result:
@@ -74,34 +84,46 @@ def generate(request: Request, watch: Watch = iter, given: Given | None = None) 
     layout = given.laid(request)
     doing = f"drawing {request.width}x{request.height} pixels"
     with memory_errors(doing), seamless(model, request.tile):
-        x = _drawn(model, request, watch, clock, layout)
+        end = _run(model, request, watch, clock, layout)
         if request.hires > 1:
-            larger, over, start = enlarged(model, request, x)
-            x = _drawn(model, larger, watch, clock, over, start)
-        image, fallback = latents.decode(model, x)
+            larger, over, start = enlarged(model, request, end.x)
+            end = _run(model, larger, watch, clock, over, start)
+        image, fallback = latents.decode(model, end.shown, LIKES[request.like].truncates)
     image, told = layout.finish(image)
     clock("decode")
     facts = {**model.facts, "sdcli": sdcli.__version__, **told}
     facts |= {"given": given.facts} if given.facts else {}
     facts |= {"fallback": fallback} if fallback else {}
-    return Result(Picture(image, request, facts, given.icc), x, clock.seconds, model.nets.how)
+    picture = Picture(image, request, facts, given.icc)
+    return Result(picture, end.x, clock.seconds, model.nets.how, end.sigma, end.recording)
 
 
-def _drawn(
-    model: Model, request: Request, watch: Watch, clock: _Clock, layout: Layout, start: Tensor | None = None
-) -> Tensor:
-    """The finished latents of one run, over the pictures laid out, or over latents to start from."""
+def _run(
+    model: Model, request: Request, watch: Watch, clock: _Clock, layout: Layout, begun: Tensor | None = None
+) -> _End:
+    """One run of the sampler, over the pictures laid out, or over latents to start from."""
     positive, negative = conditions(model, request)
     clock("text")
-    begin = canvas(model, request, layout, start)
-    predict = predictor(model, begin.beside, request.window and request.window // model.factor)
+    start = canvas(model, request, layout, begun)
+    predict, calls = _predict(model, request, start)
     guidance = registry.find("guidance", str(request.guidance))
-    denoise = begin.hold(sentry(guidance(predict, positive, negative, request.cfg)))
-    x = begin.x
-    for step in watch(_steps(model, request, denoise, begin)):
-        x = step.x
+    denoise = start.hold(sentry(guidance(predict, positive, negative, request.cfg)))
+    last = None
+    for step in watch(_steps(model, request, denoise, start)):
+        last = step
     clock("steps")
-    return x
+    return _end(start, last, calls)
+
+
+def _predict(model: Model, request: Request, start: Canvas) -> tuple[Predict, list[Call]]:
+    """The network, and where its calls are kept if the run is stopped or goes on from one that was."""
+    calls: list[Call] = []
+    whole = LIKES[request.like].whole(str(request.sampler).partition(":")[0])
+    side = request.window and request.window // model.factor
+    predict = predictor(model, start.beside, side, whole)
+    if request.stop_after is not None or start.recording is not None:
+        predict = recorded(predict, start.recording, calls)
+    return predict, calls
 
 
 def _steps(model: Model, request: Request, denoise: Denoise, start: Canvas) -> Iterator[Step]:
@@ -113,13 +135,36 @@ def _steps(model: Model, request: Request, denoise: Denoise, start: Canvas) -> I
 
     sampler = registry.find("samplers", str(request.sampler))
     total = len(start.sigmas) - 1
-    for i, x in enumerate(sampler(remembered, start.x, start.sigmas, start.noise), 1):
-        decoded = partial(_decoded, model, seen[0])
+    if (request.stop_after or 0) > total:
+        raise UsageError(f"--stop-after {request.stop_after} is more than the {total} steps of this run")
+    total = request.stop_after or total
+    for i, x in enumerate(islice(sampler(remembered, start.x, start.sigmas, start.noise), total), 1):
+        if start.recording is not None and i == start.recording.step:
+            start.recording.check(x)
+        decoded = partial(_decoded, model, seen[0], LIKES[request.like].truncates)
         yield Step(i, total, start.sigmas[i], x, seen[0], decoded, partial(preview, model))
 
 
-def _decoded(model: Model, x: Tensor) -> Image:
-    return latents.decode(model, x)[0]
+@dataclass(frozen=True)
+class _End:
+    """Where a run ended: the latents to look at, and those to keep, with their level."""
+
+    shown: Tensor
+    x: Tensor
+    sigma: float = 0.0
+    recording: Recording | None = None
+
+
+def _end(start: Canvas, last: Step | None, calls: list[Call]) -> _End:
+    if last is not None and last.number == last.total < len(start.sigmas) - 1:
+        recording = Recording(start.x, start.sigmas[0], last.x, last.number, calls)
+        return _End(last.denoised, last.x, last.sigma, recording)
+    x = (start.x if last is None else last.x) / math.sqrt(1 + start.sigmas[-1] ** 2)  # 1, if it ends at 0
+    return _End(x, x)
+
+
+def _decoded(model: Model, x: Tensor, truncates: bool) -> Image:
+    return latents.decode(model, x, truncates)[0]
 
 
 class _Clock:

@@ -95,6 +95,7 @@ def _fields(request: Request) -> dict[str, str]:
     values: Mapping[str, Any] = {
         "prompt": _shortened(re.sub(r"\W+", "-", _words(request).lower()).strip("-"), LONGEST_PROMPT),
         "seed": request.seed,
+        "variation_seed": request.variation_seed,
         "steps": request.steps,
         "cfg": request.cfg,
         "sampler": request.sampler,

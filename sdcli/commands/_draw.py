@@ -52,9 +52,10 @@ class Output:
 
 def draw(request: Request, output: Output) -> Iterator[Result]:
     """Draw, save and print each picture, then hand its result on. All that can be checked early is."""
-    seed = secrets.randbelow(2**32) if request.seed is None else request.seed
-    requests = [request.but(seed=seed + i) for i in (0, output.count - 1)]  # the last seed is checked as well
-    _check(requests[0], output)
+    if request.seed is None:
+        request = request.but(seed=secrets.randbelow(2**32))
+    request.nth(output.count - 1)  # the last seed is checked as well
+    _check(request, output)
     checkpoint.read(request.model, request.prediction, request.vae, request.revision)
     given = open_given(request, sys.stdin.buffer)
     if request.latents_in is not None and not os.path.isfile(request.latents_in):
@@ -66,9 +67,8 @@ def draw(request: Request, output: Output) -> Iterator[Result]:
     from sdcli.engine import generate
 
     for i in range(output.count):
-        request = request.but(seed=seed + i)
-        with _watched(request, output, i) as watch:
-            result = generate(request, watch, given)
+        with _watched(request.nth(i), output, i) as watch:
+            result = generate(request.nth(i), watch, given)
         if output.latents_out:
             _save_latents(result, output.latents_out)
         _tell(result, _saved(result, output), output)
@@ -114,7 +114,7 @@ def _save_latents(result: Result, out: str) -> None:
     from sdcli.networks import latents
 
     path = store.place(out, result.picture.request, ".safetensors")
-    store.save(latents.to_file(result.latents, 0.0), path)
+    store.save(latents.to_file(result.latents, result.sigma, result.recording), path)
 
 
 def _tell(result: Result, path: str, output: Output) -> None:

@@ -50,14 +50,14 @@ def output_options(command: F) -> F:
     for option in reversed(
         [
             click.option("-c", "--count", type=click.IntRange(1, 1_000_000), default=1, show_default=True,
-                         help="How many pictures; number i has seed + i."),
+                         help="How many pictures; number i has seed + i, of a variation the same seed."),
             click.option("-o", "--out", default=None,
                          help="A folder, or a file name that may hold {prompt}, {seed}, …; - is standard output."),
             click.option("--steps-dir", default=None,
                          help="Save each step as pictures in here: the estimate, and the noisy x."),
             click.option("--filmstrip", default=None, help="Lay the estimates of the steps side by side in this PNG."),
             click.option("--decode-steps", is_flag=True, help="Decode the steps with the VAE: sharp, but slow."),
-            click.option("--latents-out", default=None, help="Save the final latents in this safetensors file."),
+            click.option("--latents-out", default=None, help="Save the latents at the end in this safetensors file."),
             click.option("--metadata/--no-metadata", default=True, help="Whether the PNG tells how it was made."),
             click.option("--json", "as_json", is_flag=True, help="Print one JSON object a picture."),
             click.option("-q", "--quiet", is_flag=True, help="No progress on standard error."),

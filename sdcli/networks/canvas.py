@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -13,7 +12,9 @@ from torch import Tensor
 
 from sdcli import registry
 from sdcli.diffusion.hold import hold
+from sdcli.diffusion.likes import LIKES
 from sdcli.diffusion.noise import STREAMS, laid, slerp
+from sdcli.diffusion.recording import Recording
 from sdcli.diffusion.types import Denoise, Noise, Sigmas
 from sdcli.networks import latents
 from sdcli.networks.beside import Beside, beside
@@ -33,6 +34,7 @@ class Canvas:
     beside: Beside  # what the network is shown and told besides x
     kept: Tensor | None = None  # (1, 4, h/8, w/8) latents to be held where they are not free
     free: Tensor | None = None  # (1, 1, h/8, w/8) in 0 … 1
+    recording: Recording | None = None  # of the part of the run that was taken before
 
     def hold(self, denoise: Denoise) -> Denoise:
         """The same denoise, keeping what is not free."""
@@ -45,51 +47,46 @@ def canvas(model: Model, request: Request, layout: Layout, start: Tensor | None 
     """The canvas of a completed request: seeded noise, or that of --latents-in, alone or over the picture laid out.
 
     Noise alone begins at sqrt(1 + sigma^2) times its unit size, so that the network sees the unit variance it was
-    trained on at any first level; ComfyUI and DDIM do the same, A1111 takes sigma. A picture begins as its latents, or
-    as `start` if those are given, and sigma times the same noise, at the level from which `strength` of the steps are
-    left.
+    trained on at any first level. A picture begins as its latents, or as `start` if those are given, and sigma times
+    the same noise, at the level from which `strength` of the steps are left. Or as the tool of --like has it.
     """
     shape = (1, 4, (request.height or 0) // model.factor, (request.width or 0) // model.factor)
     unit, noise = _noise(request, shape, model.place.device)
     around = beside(model, request, layout, noise, shape)
-    sigmas, kept, free = _sigmas(model, request), None, None
+    kept = free = None
     if layout.image is not None and around.redraws:
         start = latents.encode(model, latents.pixels(layout.image))
-    if start is not None:
-        sigmas = sigmas[_first(request.strength or 0, len(sigmas) - 1) :]
-        if layout.image is not None and layout.mask is not None:
-            free = F.max_pool2d(
-                latents.values(layout.mask).to(start), model.factor
-            )  # as free as its freest pixel
-            shown = layout.shown or layout.image
-            kept = start if shown is layout.image else latents.encode(model, latents.pixels(shown))
-            start = _CONTENT[request.masked_content](start, unit, free)
-        if around.masked:
-            kept, start = None, (None if request.strength == 1 else start)  # the network itself sees to it
-    at = sigmas[0]
+    sigmas, first = _sigmas(model, request, None if start is None else request.strength)
+    if start is not None and layout.image is not None and layout.mask is not None:
+        free = F.max_pool2d(
+            latents.values(layout.mask).to(start), model.factor
+        )  # as free as its freest pixel
+        shown = layout.shown or layout.image
+        kept = start if shown is layout.image else latents.encode(model, latents.pixels(shown))
+        start = _CONTENT[request.masked_content](start, unit, free)
+    if around.masked:
+        kept, start = None, (None if request.strength == 1 else start)  # the network itself sees to it
+    like = LIKES[request.like]
 
     def begun(unit: Tensor) -> Tensor:
-        return unit * math.sqrt(1 + at**2) if start is None else start + unit * at
+        if start is None:
+            return unit * like.first(sigmas[first], model.levels, *_names(request))
+        return like.mixed(start, unit, sigmas, first, model.levels)
 
-    full = Canvas(begun(unit), sigmas, noise, around, kept, free)
+    full = Canvas(begun(unit), sigmas[first:], noise, around, kept, free)
     return full if request.latents_in is None else _resumed(model, request.latents_in, full, begun)
 
 
 def _resumed(model: Model, path: str, full: Canvas, begun: Callable[[Tensor], Tensor]) -> Canvas:
     """The canvas that goes on from a file: from unit noise, or from the level that its latents stand at."""
-    x, sigma = latents.read(path, tuple(full.x.shape), model.factor)
+    x, sigma, recording = latents.read(path, tuple(full.x.shape), model.factor)
     x = x.to(model.place.device)
     if sigma is None:
         return replace(full, x=begun(x))
     rest = latents.from_level(path, sigma, full.sigmas)
     for before, after in pairwise(full.sigmas[: len(full.sigmas) - len(rest) + 1]):
         full.noise(before, after)  # what the steps already taken have drawn, one each
-    return replace(full, x=x, sigmas=rest)
-
-
-def _first(strength: float, steps: int) -> int:
-    """Which of the steps is the first, if that part of them is taken: at least one, but none at strength 0."""
-    return steps - (max(1, round(steps * strength)) if strength > 0 else 0)
+    return replace(full, x=x, sigmas=rest, recording=recording)
 
 
 _CONTENT = {
@@ -120,7 +117,18 @@ def _noise(request: Request, shape: tuple[int, ...], device: torch.device) -> tu
     return (unit if unit.shape == own.shape else laid(unit, own)), noise
 
 
-def _sigmas(model: Model, request: Request) -> list[float]:
+def _sigmas(model: Model, request: Request, strength: float | None) -> tuple[list[float], int]:
+    """All the levels, and the number of the one to begin with if that part of the steps is to be taken."""
     if request.sigmas is not None:
-        return list(own_sigmas.parse(request.sigmas))
-    return list(registry.find("schedules", str(request.schedule))(request.steps, model.levels))
+        levels = list(own_sigmas.parse(request.sigmas))
+        return levels, 0 if strength is None else LIKES["sdcli"].start(len(levels) - 1, strength)[1]
+    like, schedule = LIKES[request.like], registry.find("schedules", str(request.schedule))
+    steps = request.steps or 0
+    total, first = (steps, 0) if strength is None else like.start(steps, strength)
+    return like.sigmas(schedule, total, model.levels, _names(request)[0]), first
+
+
+def _names(request: Request) -> tuple[str, str]:
+    """The sampler and the schedule, without their knobs; no schedule if the levels are one's own."""
+    sampler, schedule = (str(each).partition(":")[0] for each in (request.sampler, request.schedule))
+    return sampler, "" if request.sigmas else schedule

@@ -16,12 +16,14 @@ from sdcli.networks.model import Cond, Model
 from sdcli.networks.perturb import perturbed
 
 
-def predictor(model: Model, beside: Beside | None = None, side: int | None = None) -> Predict:
+def predictor(
+    model: Model, beside: Beside | None = None, side: int | None = None, whole: bool = False
+) -> Predict:
     """The model's U-Net as (x, sigma, conds) -> one denoised estimate a cond.
 
     x is data + sigma * noise in float32; the conds of one picture go through the network together, in their order.
     `beside` is what the network is shown and told besides x. Where x is larger than `side` latents, it goes through in
-    overlapping windows.
+    overlapping windows. `whole`: a level between two timesteps is told as the nearest of them, not as a fraction.
     """
     beside = beside or Beside()
     channels, label = beside.channels, beside.label
@@ -31,6 +33,7 @@ def predictor(model: Model, beside: Beside | None = None, side: int | None = Non
         if channels is not None:
             shown = torch.cat([shown, torch.cat([channels * (not cond.blind) for cond in conds])], 1)
         size, t = (x.shape[-2], x.shape[-1]), model.levels.t(sigma)
+        t = round(t) if whole else t
         places = windows(*size, side or max(size), (side or 0) // 4)
         with perturbed(model.unet, any(cond.cut for cond in conds)):
             out = joined(size, places, lambda place: unet(model, shown[..., *place], t, conds, label))

@@ -96,6 +96,13 @@ class Request:
     guidance: str | None = asks(
         None, "--guidance", of=str, help="How prompt and negative are weighed: see `sd samplers`."
     )
+    like: str = asks(
+        "sdcli",
+        "--like",
+        of=str,
+        known=("sdcli", "a1111", "comfyui", "diffusers", "compvis"),
+        help="Whose conventions: sdcli, a1111, comfyui, diffusers or compvis.",
+    )
     width: int | None = asks(
         None, "-W", "--width", of=int, low=64, high=8192, help="Width in pixels, a multiple of 8."
     )
@@ -247,6 +254,14 @@ class Request:
     latents_in: str | None = asks(
         None, "--latents-in", of=str, help="Start from this safetensors file instead of seeded noise."
     )
+    stop_after: int | None = asks(
+        None,
+        "--stop-after",
+        of=int,
+        low=1,
+        high=1000,
+        help="End after this many steps, with the estimate so far; --latents-out then keeps the rest for later.",
+    )
     vae: str | None = asks(None, "--vae", of=str, help="Another VAE: a safetensors file or a folder of one.")
     revision: str | None = asks(
         None, "--revision", of=str, help="Which revision of a hub repo; the newest if not given."
@@ -297,6 +312,12 @@ class Request:
     def but(self, **changes: Any) -> Request:
         """The same request with some fields changed."""
         return dataclasses.replace(self, **changes)
+
+    def nth(self, i: int) -> Request:
+        """Picture i of a count: the seed and i, or if there is a variation seed, the same seed and that and i."""
+        if self.variation_seed is not None:
+            return self.but(variation_seed=self.variation_seed + i)
+        return self.but(seed=(self.seed or 0) + i)
 
     def as_dict(self) -> dict[str, Any]:
         """The fields that differ from their defaults, and the prompt: what makes the request again."""
@@ -393,6 +414,8 @@ def _check_pictures(asked: Request) -> None:
         margins(asked.margins)
     if asked.image == asked.mask == "-":
         raise UsageError("-i - and --mask - cannot both be standard input; name a file for one of them")
+    if asked.hires > 1 and asked.stop_after is not None:
+        raise UsageError("--stop-after ends one run, --hires takes two; leave one of them out")
     if asked.hires > 1 and asked.image is not None:
         raise UsageError(
             "--hires draws a picture from nothing first; to enlarge one there is, use sd upscale"
