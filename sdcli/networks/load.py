@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from sdcli.networks import borrowed, checkpoint, place
 from sdcli.networks.checkpoint import Checkpoint, Network, counted
 from sdcli.networks.digest import digest
 from sdcli.networks.model import Model
+from sdcli.networks.names import OPTIONAL
 
 WINDOW = 256 * 2**20  # bytes read through one mapping of a file before its pages are given back
 
@@ -38,7 +40,9 @@ def load(
     with ThreadPoolExecutor(1) as pool:  # hashing leaves the interpreter free, so it hides behind the imports
         hashed = pool.submit(digest, found.paths)
         blank = {
-            part: borrowed.blank(part, net.config, str(found.path)) for part, net in found.networks.items()
+            part: borrowed.blank(part, net.config, str(found.path))
+            for part, net in found.networks.items()
+            if part not in OPTIONAL
         }
         where = place.choose(
             device, dtype, sum(p.numel() for net in blank.values() for p in net.parameters())
@@ -56,7 +60,23 @@ def load(
         size=found.size,
         place=where,
         facts={**facts, **borrowed.versions()},
+        depth=_later(found, "depth_estimator", where) if "depth_estimator" in found.networks else None,
     )
+
+
+def alone(found: Checkpoint, part: str, device: str = "auto") -> nn.Module:
+    """One network of a checkpoint, in float32, and no other."""
+    net: nn.Module = _later(found, part, place.choose(device, "float32", 0))()
+    return net
+
+
+def _later(found: Checkpoint, part: str, where: place.Place) -> Callable[[], nn.Module]:
+    """What loads a network, once and in float32, when it is asked to; its tensors are accounted for here and now."""
+    network = found.networks[part]
+    net = borrowed.blank(part, network.config, str(found.path))
+    if network.header is not None:
+        _account(network, _need(net))
+    return functools.cache(partial(fill, part, net, network, place.Place(where.device, torch.float32)))
 
 
 def fill(part: str, net: nn.Module, network: Network, where: place.Place) -> nn.Module:
@@ -67,8 +87,7 @@ def fill(part: str, net: nn.Module, network: Network, where: place.Place) -> nn.
     if network.header is None:
         return _seeded(part, network, where)
     path = network.header.path
-    prefix = borrowed.prefix(net)
-    need = {name.removeprefix(prefix): tensor for name, tensor in net.state_dict().items()}
+    prefix, need = borrowed.prefix(net), _need(net)
     _account(network, need)
     weights, bad = {}, []
     for name, tensor in tensors(network):
@@ -92,6 +111,12 @@ def _seeded(part: str, network: Network, where: place.Place) -> nn.Module:
     made = borrowed.seeded(part, network.config)
     made = made.eval().requires_grad_(False).to(where.device, where.dtype)
     return made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _need(net: nn.Module) -> dict[str, Tensor]:
+    """What a network needs, by the names of a folder."""
+    prefix = borrowed.prefix(net)
+    return {name.removeprefix(prefix): tensor for name, tensor in net.state_dict().items()}
 
 
 def tensors(network: Network) -> Iterator[tuple[str, Tensor]]:

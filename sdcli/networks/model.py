@@ -54,6 +54,7 @@ class Model:
     size: int
     place: Place
     facts: Mapping[str, Any]
+    depth: Callable[[], Any] | None = None  # loads its DPTForDepthEstimation once, if it has one
 
     def complete(self, request: Request) -> Request:
         """The request with the model's own defaults for everything that was left open, but the seed."""
