@@ -139,6 +139,14 @@ def test_outpaint_keeps_the_picture_and_draws_on(run):
     assert made[:20].std() > 0
 
 
+def test_depth_is_estimated_where_no_map_is_given(run, sd):
+    alone = pixels(run("depth2img", "a cat", "-i", "in.png", model="test:depth"))
+    assert sd("annotate", "depth", "in.png", "-m", "test:depth").lines == ["in-depth.png"]
+    flat = pixels(run("depth2img", "a cat", "-i", "in.png", "--depth", "black.png", model="test:depth"))
+    mapped = pixels(run("depth2img", "a cat", "-i", "in.png", "--depth", "in-depth.png", model="test:depth"))
+    assert abs(alone - 1.0 * mapped).mean() < abs(alone - 1.0 * flat).mean()
+
+
 def test_depth_needs_a_depth_model(run, sd):
     photo(mode="L").save("depth.png")
     assert pixels(run("depth2img", "a cat", "--depth", "depth.png", model="test:depth")).shape == (64, 64, 3)

@@ -14,6 +14,7 @@ from sdcli.diffusion.levels import Levels
 from sdcli.diffusion.types import Noise
 from sdcli.errors import ModelError
 from sdcli.networks import latents
+from sdcli.networks.depth import estimate
 from sdcli.networks.model import Model
 from sdcli.request.fit import fit
 from sdcli.request.given import Layout
@@ -43,10 +44,11 @@ def _nothing(model: Model, request: Request, layout: Layout, noise: Noise, shape
 
 
 def _depth(model: Model, request: Request, layout: Layout, noise: Noise, shape: tuple[int, ...]) -> Beside:
-    """The depth map, smallest -1 and largest 1; near is large."""
-    if layout.depth is None:
-        raise _missing(model, "a depth map; give one with sd depth2img --depth")
-    depth = F.interpolate(latents.values(layout.depth), shape[2:], mode="bicubic", align_corners=False)
+    """The depth map that was given, or what is estimated of the picture, smallest -1 and largest 1; near is large."""
+    if layout.depth is None and layout.image is None:
+        raise _missing(model, "a picture or a depth map; give it to sd depth2img")
+    depth = estimate(model, layout.image) if layout.depth is None else latents.values(layout.depth)
+    depth = F.interpolate(depth, shape[2:], mode="bicubic", align_corners=False)
     low, high = depth.min(), depth.max()
     return Beside((2 * (depth - low) / (high - low).clamp(min=1e-6) - 1).to(model.place.device))
 
