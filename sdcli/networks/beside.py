@@ -45,9 +45,12 @@ def _nothing(model: Model, request: Request, layout: Layout, noise: Noise, shape
 
 def _depth(model: Model, request: Request, layout: Layout, noise: Noise, shape: tuple[int, ...]) -> Beside:
     """The depth map that was given, or what is estimated of the picture, smallest -1 and largest 1; near is large."""
-    if layout.depth is None and layout.image is None:
+    if layout.depth is not None:
+        depth = latents.values(layout.depth)
+    elif layout.image is not None:
+        depth = estimate(model, layout.image)
+    else:
         raise _missing(model, "a picture or a depth map; give it to sd depth2img")
-    depth = estimate(model, layout.image) if layout.depth is None else latents.values(layout.depth)
     depth = F.interpolate(depth, shape[2:], mode="bicubic", align_corners=False)
     low, high = depth.min(), depth.max()
     return Beside((2 * (depth - low) / (high - low).clamp(min=1e-6) - 1).to(model.place.device))

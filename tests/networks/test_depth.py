@@ -145,7 +145,7 @@ def test_the_network_is_loaded_once_and_not_before_it_is_asked(folder, monkeypat
     assert filled.count(PART) == 1
     assert first.dtype == torch.float32
     assert torch.equal(first, second)
-    load.load.cache_clear()
+    load.forget()
 
 
 def test_a_damaged_network_is_found_when_the_model_is_loaded(folder, tmp_path):
