@@ -25,6 +25,7 @@ Colour = tuple[int, int, int]
 MOST_PIXELS = 8192 * 8192  # the largest picture that can be asked for
 LONGEST_SIDE = 65_535  # pixels; JPEG's own limit, and what keeps a thin picture cheap to fit
 MOST_BYTES = 256 * 1024 * 1024  # of a file
+MOST_SCANS = 100  # of a JPEG; a progressive one has some ten, and each costs time for all its pixels
 _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
 _ORIENTATION = 0x0112  # EXIF's tag for the side that is up
 _TURNS = {  # by its value, what makes the picture upright
@@ -149,6 +150,8 @@ def _decoded(data: bytes, kind: str, name: str) -> tuple[Image, list[str]]:
     from PIL import Image
 
     notes = []
+    if kind == "JPEG" and data.count(b"\xff\xda") > MOST_SCANS:
+        raise ImageError(f"{name}: is a JPEG in more passes than are safe to open; save it again")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
