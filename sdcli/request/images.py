@@ -33,7 +33,8 @@ _TURNS = {  # by its value, what makes the picture upright
     6: "ROTATE_270", 7: "TRANSVERSE", 8: "ROTATE_90",
 }  # fmt: skip
 _DAMAGED = (  # what Pillow raises for damaged files
-    OSError, SyntaxError, ValueError, EOFError, OverflowError, NotImplementedError, struct.error, zlib.error,
+    OSError, SyntaxError, ValueError, EOFError, OverflowError, NotImplementedError, IndexError, struct.error,
+    zlib.error,
 )  # fmt: skip
 
 

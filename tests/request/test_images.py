@@ -462,7 +462,9 @@ def mutant(data: bytes, chance: random.Random) -> bytes:
     for _ in range(chance.choice((1, 1, 2, 4, 16))):
         at = chance.randrange(len(mutated))
         if chance.random() < 0.4:
-            at = min(at, chance.randrange(4, 150))  # headers, but seldom the first bytes
+            at = min(at, chance.randrange(150))  # headers
+        if chance.random() < 0.95:
+            at = min(max(at, 8), len(mutated) - 1)  # but seldom what tells its kind
         long = chance.randrange(1, 9)
         match chance.randrange(8):
             case 0:
