@@ -65,9 +65,8 @@ def open_picture(source: Source, name: str = "", background: Colour = _WHITE) ->
     `name` is what the source goes by in messages. Raises ImageError for all that is no whole picture of a sane size.
     """
     name = name or str(source)
-    data, kind = _read(source, name)
     try:
-        return _opened(data, kind, name, background)
+        return _opened(*_read(source, name), name, background)
     except MemoryError:
         raise ImageError(f"{name}: does not fit into memory; make it smaller first") from None
 
@@ -136,9 +135,11 @@ def _read(source: Source, name: str) -> tuple[bytes, str]:
 def _bytes(file: BinaryIO, name: str) -> tuple[bytes, str]:
     head = file.read(kinds.HEAD)
     kind = kinds.recognise(head, name)
-    data = head + file.read(MOST_BYTES + 1 - len(head))
-    _check_bytes(len(data), name)
-    return data, kind
+    data = bytearray(head)
+    while more := file.read(1 << 20):
+        data += more
+        _check_bytes(len(data), name)
+    return bytes(data), kind
 
 
 def _check_bytes(number: int, name: str) -> None:
@@ -163,7 +164,7 @@ def _decoded(data: bytes, kind: str, name: str) -> tuple[Image, list[str]]:
                 notes.append(f"first of {many} frames")  # a GIF's can only be counted by walking through all
             image.load()
             return _upright(image), notes
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+    except Image.DecompressionBombError:
         raise ImageError(
             f"{name}: its header claims more pixels than are safe to open; make it smaller"
         ) from None

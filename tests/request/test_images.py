@@ -346,6 +346,15 @@ def test_an_endless_source_is_refused_by_its_first_bytes():
         open_picture(zeros, "x")
 
 
+def test_a_picture_too_large_for_memory_says_so(monkeypatch):
+    def refuse(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(Image.Image, "convert", refuse)
+    with pytest.raises(ImageError, match="x: does not fit into memory; make it smaller first"):
+        opened(PLAIN)
+
+
 def jpeg_in_passes(number: int) -> bytes:
     """A grey progressive JPEG of 8192x8192 pixels that goes over all of them so many times, in few bytes."""
 
