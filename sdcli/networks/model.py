@@ -23,6 +23,7 @@ class Cond:
     context: Tensor  # (1, 77 * chunks, text width)
     pooled: Tensor | None = None  # (1, width), for families that add it to the time embedding
     sizes: tuple[float, ...] = ()  # what such a family is told of the picture's size
+    noise: int | None = None  # the noise level of the picture it is shown, which the x4 upscaler takes as a class
     cut: bool = False  # whether the U-Net's middle self-attention is cut
     unsaid: Callable[[], Cond] | None = None  # makes `empty`
 

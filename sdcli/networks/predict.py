@@ -47,6 +47,9 @@ def unet(model: Model, x: Tensor, t: float, conds: Sequence[Cond]) -> Tensor:
     if pooled:
         sizes = torch.tensor([cond.sizes for cond in conds], device=place.device)
         more["added_cond_kwargs"] = {"text_embeds": torch.cat(pooled).to(place.dtype), "time_ids": sizes}
+    noises = [cond.noise for cond in conds if cond.noise is not None]
+    if noises:
+        more["class_labels"] = torch.tensor(noises, device=place.device)
     return model.unet(x, step, context, return_dict=False, **more)[0].float().contiguous()
 
 
