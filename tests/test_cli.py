@@ -69,6 +69,18 @@ def test_a_picture_of_count_is_byte_for_byte_the_picture_its_seed_gives_alone(dr
     assert Path("many/9.png").read_bytes() == Path("alone/9.png").read_bytes()
 
 
+def test_a_count_of_variations_varies_one_seed(draw):
+    options = ("--seed", 7, "--variation-strength", 0.2)
+    many = draw(
+        "a cat", *options, "--variation-seed", 30, "--count", 3, "-o", "many/{seed}-{variation_seed}.png"
+    )
+    assert many.lines == [f"many/7-{seed}.png" for seed in (30, 31, 32)]
+    draw("a cat", *options, "--variation-seed", 32, "-o", "alone.png")
+    assert Path("many/7-32.png").read_bytes() == Path("alone.png").read_bytes()
+    ran = draw("a cat", *options, "--variation-seed", 4294967295, "--count", 2)
+    assert (ran.code, len(ran.err.splitlines())) == (2, 1)
+
+
 def test_options_change_the_picture(draw):
     def pixels(*options):
         path = draw("a cat", "--seed", 7, *options).lines[0]

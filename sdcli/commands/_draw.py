@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from sdcli import store
 from sdcli.errors import UsageError, WriteError
 from sdcli.networks import checkpoint
+from sdcli.request.given import open_given
 from sdcli.request.request import Request
 
 if TYPE_CHECKING:
@@ -51,19 +52,23 @@ class Output:
 
 def draw(request: Request, output: Output) -> Iterator[Result]:
     """Draw, save and print each picture, then hand its result on. All that can be checked early is."""
-    seed = secrets.randbelow(2**32) if request.seed is None else request.seed
-    requests = [request.but(seed=seed + i) for i in (0, output.count - 1)]  # the last seed is checked as well
-    _check(requests[0], output)
+    if request.seed is None:
+        request = request.but(seed=secrets.randbelow(2**32))
+    request.nth(output.count - 1)  # the last seed is checked as well
+    _check(request, output)
     checkpoint.read(request.model, request.prediction, request.vae, request.revision)
+    given = open_given(request, sys.stdin.buffer)
     if request.latents_in is not None and not os.path.isfile(request.latents_in):
         raise UsageError(f"--latents-in {request.latents_in}: there is no such file")
+
+    for note in given.notes:
+        print(f"sd: {note}", file=sys.stderr, flush=True)
 
     from sdcli.engine import generate
 
     for i in range(output.count):
-        request = request.but(seed=seed + i)
-        with _watched(request, output, i) as watch:
-            result = generate(request, watch)
+        with _watched(request.nth(i), output, i) as watch:
+            result = generate(request.nth(i), watch, given)
         if output.latents_out:
             _save_latents(result, output.latents_out)
         _tell(result, _saved(result, output), output)
@@ -109,7 +114,7 @@ def _save_latents(result: Result, out: str) -> None:
     from sdcli.networks import latents
 
     path = store.place(out, result.picture.request, ".safetensors")
-    store.save(latents.to_file(result.latents, 0.0), path)
+    store.save(latents.to_file(result.latents, result.sigma, result.recording), path)
 
 
 def _tell(result: Result, path: str, output: Output) -> None:
@@ -124,7 +129,7 @@ def _tell(result: Result, path: str, output: Output) -> None:
 
 def _warn(request: Request) -> None:
     """Of a negative prompt that decided nothing, which only the model's own default may have made so."""
-    alone = request.guidance.partition(":")[0] in ("cfg", "cfg_interval", "cfg_rescale", "apg")
+    alone = str(request.guidance).partition(":")[0] in ("cfg", "cfg_interval", "cfg_rescale", "apg")
     if request.negative and request.cfg == 1 and alone and not str(request.sampler).endswith("cfg_pp"):
         print("sd: the negative prompt has no effect at --cfg 1; try --cfg 5", file=sys.stderr, flush=True)
 

@@ -23,14 +23,19 @@ class Cond:
     context: Tensor  # (1, 77 * chunks, text width)
     pooled: Tensor | None = None  # (1, width), for families that add it to the time embedding
     sizes: tuple[float, ...] = ()  # what such a family is told of the picture's size
-    noise: int | None = None  # the noise level of the picture it is shown, which the x4 upscaler takes as a class
     cut: bool = False  # whether the U-Net's middle self-attention is cut
+    blind: bool = False  # whether the channels beside x are hidden from it
     unsaid: Callable[[], Cond] | None = None  # makes `empty`
 
     @property
     def perturbed(self) -> Cond:
         """The same, for a U-Net whose middle self-attention is cut."""
         return replace(self, cut=True)
+
+    @property
+    def unseen(self) -> Cond:
+        """The same, for a U-Net that is shown nothing beside x."""
+        return replace(self, blind=True)
 
     @cached_property
     def empty(self) -> Cond:
@@ -54,6 +59,13 @@ class Model:
     size: int
     place: Place
     facts: Mapping[str, Any]
+
+    @property
+    def factor(self) -> int:
+        """How many pixels a latent stands for, each way: 8, but 4 for the x4 upscaler."""
+        config = self.config("vae")
+        levels = config.get("block_out_channels") or config["encoder_block_out_channels"]
+        return int(2 ** (len(levels) - 1))
 
     @property
     def texts(self) -> Mapping[str, Any]:
@@ -81,8 +93,11 @@ class Model:
             "cfg": self.family.cfg,
             "sampler": self.family.sampler,
             "schedule": self.family.schedule,
+            "guidance": self.family.guidance,
             "clip_skip": self.family.clip_skip,
             "width": self.size,
             "height": self.size,
         }
+        if request.image is not None:
+            own["strength"] = self.family.strength
         return request.but(**{key: value for key, value in own.items() if getattr(request, key) is None})

@@ -70,8 +70,9 @@ def by_us(model: Model) -> dict[str, torch.Tensor]:
         cond = Cond(noise(i, 1, 77, config.cross_attention_dim))
         if family.traits.added:
             cond = replace(cond, pooled=noise(2 + i, 1, toy.WIDTH), sizes=sizes)
-        conds.append(replace(cond, noise=20 + i) if family.name == "x4_upscaler" else cond)
-    answers = {"unet": unet(model, noise(4, 2, family.traits.channels, 16, 16), 321.0, conds)}
+        conds.append(cond)
+    label = 20 if family.name == "x4_upscaler" else None
+    answers = {"unet": unet(model, noise(4, 2, family.traits.channels, 16, 16), 321.0, conds, label)}
     with torch.no_grad():
         answers["decoder"] = model.vae.decode(noise(5, 1, 4, 8, 8)).sample
     answers["encoder"] = latents.encode(model, noise(6, 1, 3, 64, 64).clamp(-1, 1))
@@ -99,7 +100,7 @@ def by_diffusers(family: Family, path: Path) -> dict[str, torch.Tensor]:
         pooled = torch.cat([noise(2, 1, toy.WIDTH), noise(3, 1, toy.WIDTH)])
         more["added_cond_kwargs"] = {"text_embeds": pooled, "time_ids": torch.tensor([sizes, sizes])}
     if family.name == "x4_upscaler":
-        more["class_labels"] = torch.tensor([20, 21])
+        more["class_labels"] = torch.tensor([20, 20])
     context = torch.cat([noise(0, 1, 77, width), noise(1, 1, 77, width)])
     x = noise(4, 2, family.traits.channels, 16, 16)
     vae = nets["vae"]

@@ -5,6 +5,7 @@ import torch
 
 from sdcli import registry
 from sdcli.engine import generate
+from sdcli.networks import latents
 from sdcli.request.request import Request
 
 
@@ -35,3 +36,32 @@ def test_so_it_is_with_other_tools_generators(toy, sampler, rng):
 @pytest.mark.parametrize("schedule", registry.names("schedules"))
 def test_every_schedule_draws(toy, schedule):
     assert torch.isfinite(drawn(toy, schedule=schedule)).all()
+
+
+def split(path, request: Request, step: int) -> torch.Tensor:
+    """The end of a run that was stopped after a step, written, and gone on with."""
+    half = generate(request.but(stop_after=step))
+    path.write_bytes(latents.to_file(half.latents, half.sigma, half.recording))
+    return generate(request.but(latents_in=str(path))).latents
+
+
+@pytest.mark.parametrize("sampler", registry.names("samplers"))
+def test_every_sampler_goes_on_from_any_step_bit_for_bit(tmp_path, sampler):
+    request = Request("a cat", negative="a dog", model="test:sd1", seed=9, steps=4, sampler=sampler)
+    straight = generate(request).latents
+    for step in (1, 2, 3):
+        assert torch.equal(split(tmp_path / f"{step}.safetensors", request, step), straight)
+
+
+@pytest.mark.parametrize("guidance", registry.names("guidance"))
+def test_so_does_every_guidance_also_where_it_remembers(tmp_path, guidance):
+    for sampler, cfg in (("dpmpp_2m", 5.0), ("euler_a_cfg_pp", 1.0)):
+        request = Request("a cat", negative="a dog", model="test:sd1", seed=9, steps=4, cfg=cfg,
+                          sampler=sampler, guidance=guidance)  # fmt: skip
+        assert torch.equal(split(tmp_path / f"{sampler}.safetensors", request, 2), generate(request).latents)
+
+
+@pytest.mark.parametrize("rng", ["philox", "comfyui"])
+def test_so_do_other_tools_generators(tmp_path, rng):
+    request = Request("a cat", model="test:sd1", seed=9, steps=4, sampler="dpmpp_2s_a", rng=rng, like="a1111")
+    assert torch.equal(split(tmp_path / "half.safetensors", request, 2), generate(request).latents)

@@ -7,5 +7,5 @@ sd2_depth = Family(
     traits=Traits(channels=5, context=1024),
     configs={"text_encoder": OPEN_CLIP_H, "unet": unet2(5, 512), "vae": vae()},
     readers={"text_encoder": Reader(pad=0)},
-    needs="a picture or a depth map",
+    strength=0.8,
 )
