@@ -13,6 +13,8 @@ from typing import Any
 from sdcli.errors import ModelError
 
 LARGEST = 100_000_000  # bytes of header; the format's own limit
+MOST = 500_000  # commas and brackets in a header, which bound what reading it costs; models have some 30,000
+LONGEST = 1_000  # letters of a tensor's name
 WIDTHS = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
 WIDTHS |= {"F8_E4M3": 1, "F8_E5M2": 1, "I8": 1, "U8": 1, "BOOL": 1}
 
@@ -76,24 +78,42 @@ def read(path: Path) -> Header:
     return _parsed(path, text, size - 8 - length, 8 + length)
 
 
+RUNS_CODE = "which can run code, and is never read; get the safetensors file"
+PAGE = "a web page, not the model; the download link needs a login or is wrong"
+KINDS = {
+    b"version https://git-lfs": "a git-lfs pointer, not the model; run `git lfs pull` or download the file itself",
+    b"<!doctype": PAGE,
+    b"<html": PAGE,
+    b"<?xml": PAGE,
+    b"pk\x03\x04": f"a zip file, as torch writes its pickles (.ckpt, .pt), {RUNS_CODE}",
+    **{bytes([0x80, version]): f"a pickle (.ckpt, .pt, .bin), {RUNS_CODE}" for version in range(2, 6)},
+    b"gguf": "a GGUF file; sd reads safetensors only",
+    b"\x89hdf": "an HDF5 file (Keras, TensorFlow); sd reads safetensors only",
+    b"\x1f\x8b": "compressed with gzip; unpack it first",
+    b"7z\xbc\xaf": "a 7z archive; unpack it first",
+    b"rar!": "a RAR archive; unpack it first",
+    b"\x89png": "a picture, not a model",
+    b"\xff\xd8\xff": "a picture, not a model",
+}
+"""What a file that is no model begins with, in lower case, and what to say of it."""
+
+
 def _refuse_what_it_is_not(path: Path, first: bytes, size: int) -> None:
-    kinds = {
-        b"version https://git-lfs": "a git-lfs pointer, not the model; run `git lfs pull` or download the file itself",
-        b"<!DOCTYPE": "a web page, not the model; the download link needs a login or is wrong",
-        b"<!doctype": "a web page, not the model; the download link needs a login or is wrong",
-        b"<html": "a web page, not the model; the download link needs a login or is wrong",
-        b"PK\x03\x04": "a zip file or a torch pickle (.ckpt, .pt), which can run code; get the safetensors file",
-        b"\x80\x02": "a pickle (.ckpt, .pt, .bin), which can run code, and is never read; get the safetensors file",
-        b"GGUF": "a GGUF file; sd reads safetensors only",
-    }
-    for start, what in kinds.items():
-        if first.startswith(start):
+    if first[4:9] == b"\0\0\0\0{":  # a header's length, which may look like anything, and a header
+        return
+    for start, what in KINDS.items():
+        if first.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n").lower().startswith(start):
             raise ModelError(f"{path}: {what}")
     if size < 10:
         raise ModelError(f"{path}: {'empty' if size == 0 else f'only {size} bytes'}; fetch it again")
+    if first[:8].isascii() and first[:8].decode().isprintable():
+        said = first[:40].decode(errors="replace").strip()
+        raise ModelError(f"{path}: a text ({said!r}), not the model; fetch it again")
 
 
 def _parsed(path: Path, text: bytes, room: int, begin: int) -> Header:
+    if sum(map(text.count, (b",", b"[", b"{"))) > MOST:
+        raise ModelError(f"{path}: its header describes far more than a model has; it is not read")
     try:
         told: Any = json.loads(text.decode("utf-8"), object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
@@ -125,6 +145,10 @@ def _entry(path: Path, name: str, value: Any, begin: int) -> Entry:
     bad = ModelError(f"{path}: the tensor {name[:80]!r} is not described as it must be; the file is damaged")
     if not isinstance(value, dict) or not {"dtype", "shape", "data_offsets"} <= value.keys():
         raise bad
+    if len(name) > LONGEST:
+        raise ModelError(
+            f"{path}: a tensor's name has {len(name):,} letters ({name[:40]!r}…); no model's has"
+        )
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if (
         not isinstance(dtype, str)
@@ -136,7 +160,7 @@ def _entry(path: Path, name: str, value: Any, begin: int) -> Entry:
         raise bad
     if dtype not in WIDTHS:
         raise ModelError(
-            f"{path}: the tensor {name[:80]!r} is stored as {dtype[:20]}, which is not read here"
+            f"{path}: the tensor {name[:80]!r} is stored as {dtype[:20]!r}, which is not read here"
         )
     size = WIDTHS[dtype]
     for n in shape:

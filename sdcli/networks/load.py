@@ -114,7 +114,7 @@ def _stored(net: nn.Module, network: Network, where: place.Place) -> dict[str, T
     for name, tensor in tensors(network):
         tensor = tensor.reshape(need[name].shape)
         tensor = tensor.to(where.device, where.dtype, copy=True, memory_format=_layout(tensor))
-        if not torch.isfinite(tensor).all():
+        if not _finite(tensor):
             bad.append(name)
         weights[borrowed.own_name(name, prefix)] = tensor
     if bad:
@@ -122,6 +122,11 @@ def _stored(net: nn.Module, network: Network, where: place.Place) -> dict[str, T
             f"{network.header.path}: {counted(bad)} not finite; the file is damaged, or {where.dtype} too narrow for it"
         )
     return weights
+
+
+def _finite(tensor: Tensor) -> bool:
+    """Whether all its numbers are; their sum, which is quick, can but say so too seldom."""
+    return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
 
 
 def _seeded(part: str, network: Network, where: place.Place) -> dict[str, Tensor]:
@@ -186,6 +191,11 @@ def account(network: Network, net: nn.Module) -> None:
         raise ModelError(
             f"{path}: {counted(surplus)} too many; it is not the network that its shapes or config say"
         )
+    entries = network.header.tensors
+    whole = [name for name in need if not entries[have[name].key].dtype.startswith(("F", "BF"))]
+    if whole:
+        kind = entries[have[whole[0]].key].dtype
+        raise ModelError(f"{path}: {counted(whole)} stored as {kind}, which no network here computes with")
     misshapen = [
         name for name, tensor in need.items() if not _fits(_shape(network, name), list(tensor.shape))
     ]

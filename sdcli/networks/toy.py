@@ -21,6 +21,7 @@ MODELS = {
     "test:pix2pix": ("pix2pix", "epsilon"),
     "test:x4": ("x4_upscaler", "v_prediction"),
     "test:sdxl": ("sdxl", "epsilon"),
+    "test:refiner": ("sdxl_refiner", "epsilon"),
 }
 """Name -> (family, prediction type)."""
 
@@ -38,10 +39,10 @@ def family(name: str) -> tuple[Family, str]:
 
 def configs(of: Family) -> dict[str, Config]:
     """The family's configs at toy width: as many levels and layers of every kind, but narrow ones."""
-    return {part: _shrunk(config, len(of.readers)) for part, config in of.configs.items()}
+    return {part: _shrunk(config, of) for part, config in of.configs.items()}
 
 
-def _shrunk(config: Config, readers: int) -> Mapping[str, Any]:
+def _shrunk(config: Config, of: Family) -> Mapping[str, Any]:
     if config.get("is_hybrid"):
         return _shrunk_depth(config)
     small: dict[str, Any] = {"norm_num_groups": 4}
@@ -57,13 +58,13 @@ def _shrunk(config: Config, readers: int) -> Mapping[str, Any]:
     levels = len(config["block_out_channels"])
     small["block_out_channels"] = [8] * levels if "latent_channels" in config else [WIDTH] * levels
     if "cross_attention_dim" in config:
-        small["cross_attention_dim"] = WIDTH * readers
+        small["cross_attention_dim"] = WIDTH * len(of.readers)
         small["attention_head_dim"] = 2
         small["layers_per_block"] = 1
         small["transformer_layers_per_block"] = 1
         if "addition_time_embed_dim" in config:
             small["addition_time_embed_dim"] = 8
-            small["projection_class_embeddings_input_dim"] = WIDTH + 6 * 8
+            small["projection_class_embeddings_input_dim"] = WIDTH + (5 if of.aesthetic else 6) * 8
     return {**config, **small}
 
 

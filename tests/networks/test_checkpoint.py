@@ -3,14 +3,18 @@
 import gzip
 import json
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from sdcli import registry
 from sdcli.errors import ModelError
 from sdcli.networks import borrowed, checkpoint, names
 from sdcli.networks.load import account
+from tests.single_file import layout
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "names"
 FAMILIES = {
@@ -84,8 +88,6 @@ def test_the_names_are_mapped_as_diffusers_maps_them(family, part):
     tensors = published(family)
     keys = sorted(tensors)
     prefix = {"unet": "model.diffusion_model.", "vae": "first_stage_model."}[part]
-    from sdcli import registry
-
     config = registry.find("families", FAMILIES[family][0]).configs[part]
     convert = {"unet": theirs.convert_ldm_unet_checkpoint, "vae": theirs.convert_ldm_vae_checkpoint}[part]
     net = borrowed.blank(part, config, "x")
@@ -101,8 +103,6 @@ def test_the_names_are_mapped_as_diffusers_maps_them(family, part):
 
 def test_open_clip_is_mapped_as_diffusers_maps_it():
     from diffusers.loaders import single_file_utils as theirs
-
-    from sdcli import registry
 
     tensors = published("sd21-v")
     config = registry.find("families", "sd2").configs["text_encoder"]
@@ -205,3 +205,39 @@ def test_a_checkpoint_without_its_vae_or_with_a_strange_tensor_is_refused(tmp_pa
         checkpoint.read(str(write(tmp_path / "x.safetensors", without)))
     with pytest.raises(ModelError, match=r"1 tensor \(strange\) of no network"):
         checkpoint.read(str(write(tmp_path / "y.safetensors", tensors | {"strange": [1]})))
+
+
+EVERY = [name for name in registry.names("families") if name != "tiny"]
+PROGRAM = """
+import json, sys, time
+from sdcli import cli
+from sdcli.networks import checkpoint
+cli.run(["info", sys.argv[1]])  # what is imported and compiled once
+for path in sys.argv[1:]:
+    took = []
+    for _ in range(3):
+        start = time.process_time()
+        found = checkpoint.read(path)
+        took.append(time.process_time() - start)
+    print(json.dumps([found.family.name, min(took)]))
+print(json.dumps(sorted({"torch", "numpy", "diffusers", "transformers"} & set(sys.modules))))
+"""
+
+
+def test_every_family_is_told_from_its_header_in_a_blink_and_without_torch(tmp_path):
+    paths = []
+    for number, name in enumerate(EVERY):  # the file's name tells nothing
+        family = registry.find("families", name)
+        paths.append(str(write(tmp_path / f"{number}.safetensors", layout(family, family.configs))))
+    ran = subprocess.run([sys.executable, "-c", PROGRAM, *paths], capture_output=True, text=True, check=True)
+    *told, heavy = (json.loads(line) for line in ran.stdout.splitlines() if line.startswith("["))
+    assert [name for name, _ in told] == EVERY
+    assert {name: took for name, took in told if took > 0.1} == {}
+    assert heavy == []
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_layouts_made_for_tests_are_the_published_ones(family):
+    ours = registry.find("families", FAMILIES[family][0])
+    made, true = layout(ours, ours.configs), published(family)
+    assert {key: true[key] for key in made} == made

@@ -1,0 +1,294 @@
+"""What people save as a model by mistake, and what damage or malice makes of one: each is a line of its own."""
+
+import random
+import shutil
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save
+
+from sdcli.errors import ModelError
+from sdcli.networks import borrowed, checkpoint, header
+from sdcli.networks.checkpoint import Network
+from sdcli.networks.load import account, fill
+from sdcli.networks.names import Source
+from sdcli.networks.place import Place
+from tests.networks.test_checkpoint import published, write
+from tests.networks.test_header import file
+
+
+def one(dtype="F32", shape=(1,), offsets=(0, 4), data=bytes(4), name="a") -> bytes:
+    """A file of one tensor, described as is told."""
+    return file({name: {"dtype": dtype, "shape": shape, "data_offsets": offsets}}, data)
+
+
+def headed(text: bytes, data: bytes = b"") -> bytes:
+    return struct.pack("<Q", len(text)) + text + data
+
+
+CLASSES: dict[str, tuple[bytes, str]] = {
+    "nothing": (b"", "empty"),
+    "one byte": (b"x", "only 1 bytes"),
+    "seven bytes": (b"\1" * 7, "only 7 bytes"),
+    "a length and no more": (bytes(8), "only 8 bytes"),
+    "an LFS pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 2\n", "git lfs pull"),
+    "a web page": (b"<!DOCTYPE html><html><body>Sign in</body></html>", "a web page"),
+    "a page in small letters": (b"<!doctype html>" * 9, "a web page"),
+    "a page behind blank lines": (b"\r\n\r\n  <HTML>" + b"x" * 99, "a web page"),
+    "a page with a mark of its order": (b"\xef\xbb\xbf<html>" + b"x" * 99, "a web page"),
+    "XML": (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "a web page"),
+    "an answer in JSON": (b'{"error": "Invalid username or password."}', "a text ('{\"error\""),
+    "an answer in words": (b"Entry not found, sorry", "a text ('Entry not found"),
+    "a zip": (b"PK\x03\x04" + bytes(99), "zip file"),
+    **{f"a pickle of protocol {i}": (bytes([0x80, i]) + b"}q\0." * 9, "a pickle") for i in range(2, 6)},
+    "an old torch pickle": (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.", "a pickle"),
+    "GGUF": (b"GGUF\3\0\0\0" + bytes(99), "a GGUF file"),
+    "HDF5": (b"\x89HDF\r\n\x1a\n" + bytes(99), "an HDF5 file"),
+    "gzip": (b"\x1f\x8b\x08" + bytes(99), "unpack it first"),
+    "7z": (b"7z\xbc\xaf\x27\x1c" + bytes(99), "unpack it first"),
+    "RAR": (b"Rar!\x1a\7" + bytes(99), "unpack it first"),
+    "a PNG": (b"\x89PNG\r\n\x1a\n" + bytes(99), "a picture, not a model"),
+    "a JPEG": (b"\xff\xd8\xff\xe0" + bytes(99), "a picture, not a model"),
+    "noise": (random.Random(1).randbytes(999), "its header would be"),
+    "zeros": (bytes(999), "not JSON"),
+    **{
+        f"a header of {size:,} bytes": (struct.pack("<Q", size) + b"{" + bytes(99), words)
+        for size, words in {
+            2**31: "its header would be 2,147,483,648 bytes",
+            2**63: "its header would be",
+            2**64 - 1: "its header would be",
+            100_000_001: "its header would be 100,000,001 bytes",
+            100_000_000: "fetch it again, whole",
+            101: "fetch it again, whole",
+        }.items()
+    },
+    "no JSON": (headed(b"nope nope"), "not JSON"),
+    "a list": (headed(b"[]       "), "no JSON object"),
+    "bad UTF-8": (headed(b'{"\xff":1}'), "not JSON"),
+    "half a header": (headed(b'{"a":{"dtype":"F3'), "not JSON"),
+    "deep JSON": (headed(b'{"a":' + b"[" * 50_000), "not JSON"),
+    "a number of 5000 digits": (headed(b'{"a":' + b"9" * 5000 + b"}"), "not JSON"),
+    "not a number": (headed(b'{"a":NaN}'), "not described"),
+    "a key twice": (headed(b'{"a":{"dtype":"F32","shape":[0],"data_offsets":[0,0]},"a":1}'), "a key twice"),
+    "a shape twice": (headed(b'{"a":{"dtype":"F32","shape":[0],"shape":[0],"data_offsets":[0,0]}}'), "a key twice"),
+    "a tensor that is a number": (file({"a": 1}), "not described"),
+    "a tensor without a dtype": (file({"a": {"shape": [1], "data_offsets": [0, 4]}}, bytes(4)), "not described"),
+    "a tensor without a place": (file({"a": {"dtype": "F32", "shape": [1]}}, bytes(4)), "not described"),
+    "a place of three numbers": (one(offsets=(0, 4, 4)), "not described"),
+    "a shape of words": (one(shape=["1"]), "not described"),
+    "a shape that is a number": (one(shape=1), "not described"),
+    "a side of minus one": (one(shape=[-1]), "not described"),
+    "a side of one and a half": (one(shape=[1.5]), "not described"),
+    "a side that is true": (one(shape=[True]), "not described"),
+    "a side of 2^62": (one(shape=[2**62, 4]), "bytes, not"),
+    "a side of 2^64": (one(shape=[2**64]), "not described"),
+    "a place before the data": (one(offsets=(-4, 0)), "not described"),
+    "a place that ends before it begins": (one(offsets=(4, 0)), "bytes, not"),
+    "a place of the wrong size": (one(shape=[2]), "has 4 bytes, not 8"),
+    "a dtype that is not known": (one("F7"), "stored as 'F7'"),
+    "a dtype that is a number": (file({"a": {"dtype": 7, "shape": [1], "data_offsets": [0, 4]}}), "not described"),
+    "a hole": (one(offsets=(4, 8), data=bytes(8)), "leaves a hole"),
+    "an overlap": (
+        file({k: {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]} for k in "ab"}, bytes(4)),
+        "overlaps",
+    ),
+    "more than its tensors": (one(data=bytes(5)), "1 bytes too long"),
+    "less than its tensors": (one(data=bytes(3)), "the download is incomplete"),
+    "metadata that are numbers": (file({"__metadata__": {"a": 1}}), "not texts"),
+    "metadata that are a list": (file({"__metadata__": ["a"]}), "not texts"),
+    "no tensor at all": (file({}), "no U-Net in it"),
+    "a model of another kind": (one(), "no U-Net in it"),
+    "a name that goes up": (one(name="../../etc/x"), "no U-Net in it"),
+    "a name that speaks to the terminal": (one(name="\x1b[2J\r\nx"), "no U-Net in it, only \\x1b[2J x"),
+    "a name of 5 KB": (one(name="x" * 5000), "name has 5,000 letters"),
+}  # fmt: skip
+
+
+def refused(ran, words: str) -> None:
+    assert (ran.code, ran.out) == (3, b""), ran
+    assert len(ran.err.splitlines()) == 1
+    assert ran.err.strip().isprintable()
+    assert words in ran.err
+    assert len(ran.err) < 300
+
+
+@pytest.mark.parametrize("what", CLASSES)
+def test_a_file_that_is_no_model_is_one_line_that_says_what_it_is(sd, what):
+    data, words = CLASSES[what]
+    for name in ("x.safetensors", "x.ckpt"):
+        Path(name).write_bytes(data)
+        refused(sd("info", name), words)
+        refused(sd("txt2img", "a cat", "-m", f"./{name}"), words)
+
+
+@pytest.fixture
+def broken(toy, tmp_path) -> Path:
+    """A copy of the toy model that a test may spoil."""
+    return Path(shutil.copytree(toy, tmp_path / "broken"))
+
+
+@pytest.mark.parametrize("what", [what for what, (_, words) in CLASSES.items() if "U-Net" not in words])
+def test_so_it_is_with_a_file_inside_a_folder(sd, broken, what):
+    data, words = CLASSES[what]
+    (broken / "vae" / "diffusion_pytorch_model.safetensors").write_bytes(data)
+    refused(sd("info", broken), words)
+    refused(sd("txt2img", "a cat", "-m", broken), words)
+
+
+def test_a_file_cut_off_anywhere_is_refused(toy, tmp_path):
+    whole = (toy / "unet" / "diffusion_pytorch_model.safetensors").read_bytes()
+    path = tmp_path / "x.safetensors"
+    for size in [*range(0, len(whole), 4096), len(whole) - 1]:
+        path.write_bytes(whole[:size])
+        with pytest.raises(ModelError):
+            header.read(path)
+
+
+def test_a_header_whose_length_looks_like_a_pickle_is_read(tmp_path):
+    for length in (0x0280, 0x0580, 0x8B1F):
+        text = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'.ljust(length)
+        (tmp_path / "x.safetensors").write_bytes(headed(text, bytes(4)))
+        assert list(header.read(tmp_path / "x.safetensors").tensors) == ["a"]
+
+
+def test_weights_that_are_whole_numbers_are_refused(tmp_path):
+    tensors = published("sd15")
+    path = write(tmp_path / "x.safetensors", tensors)
+    with open(path, "r+b") as opened:
+        begin = opened.read(4096)
+        opened.seek(0)
+        opened.write(begin.replace(b'"F16"', b'"I16"'))
+    found = checkpoint.read(str(path))
+    with pytest.raises(ModelError, match="stored as I16"):
+        for part, network in found.networks.items():
+            account(network, borrowed.blank(part, network.config, "x"))
+
+
+CONFIG = {
+    "vocab_size": 20, "hidden_size": 4, "intermediate_size": 4, "num_hidden_layers": 1, "num_attention_heads": 1,
+    "max_position_embeddings": 5, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2,
+}  # fmt: skip
+
+
+def survive(path: Path, net: torch.nn.Module, mutant: bytes) -> bool:
+    """Load a damaged file as a model's is loaded: it is refused in one line, or every weight is a finite number."""
+    path.write_bytes(mutant)
+    try:
+        head = header.read(path)
+        network = Network(CONFIG, head, {key: Source(key, "all") for key in head.tensors})
+        net.to("meta")
+        account(network, net)
+        fill("text_encoder", net, network, Place(torch.device("cpu"), torch.float32))
+    except ModelError as error:
+        assert "\n" not in str(error)
+        return False
+    assert all(torch.isfinite(each).all() for each in net.state_dict().values())
+    return True
+
+
+def damaged(whole: bytes, seed: int, count: int):
+    """Mutants of a file: bytes changed, bits flipped, pieces cut, doubled or moved; mostly in the header."""
+    draw = random.Random(seed)
+    length = 8 + struct.unpack("<Q", whole[:8])[0]
+    pieces = [
+        b"0",
+        b"9",
+        b"-",
+        b"e9",
+        b'"',
+        b"[",
+        b"}",
+        b"null",
+        b"1e99",
+        b"\\u0000",
+        b"F16",
+        b"I32",
+        b"\xff",
+        b"NaN",
+    ]
+    for _ in range(count):
+        mutant = bytearray(whole)
+        for _ in range(draw.randint(1, 3)):
+            at = draw.randrange(length if draw.random() < 0.8 else len(whole)) % max(1, len(mutant))
+            kind = draw.randrange(6)
+            size = draw.choice([1, 1, 2, 8, 64])
+            if kind == 0:
+                mutant[at : at + 1] = bytes([draw.randrange(256)])
+            elif kind == 1:
+                del mutant[at : at + size]
+            elif kind == 2:
+                mutant[at:at] = draw.choice(pieces)
+            elif kind == 3:
+                mutant[at : at + 1] = bytes([(mutant[at : at + 1] or b"\0")[0] ^ 1 << draw.randrange(8)])
+            elif kind == 4:
+                mutant[at:at] = mutant[at : at + size]
+            else:
+                mutant[at : at + 4] = draw.choice(
+                    [b"\x00\x00\x80\x7f", b"\x00\x00\xc0\x7f", b"\xff\xff\xff\xff"]
+                )
+        yield bytes(mutant)
+
+
+@pytest.fixture
+def small():
+    """(a blank text encoder, its file)"""
+    net = borrowed.seeded("text_encoder", CONFIG)
+    prefix = borrowed.prefix(net)
+    whole = save({name.removeprefix(prefix): tensor for name, tensor in net.state_dict().items()})
+    return net, whole
+
+
+def test_the_undamaged_file_is_loaded(small, tmp_path):
+    assert survive(tmp_path / "x", *small)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_damaged_file_is_refused_or_loaded_whole(small, tmp_path, seed):
+    net, whole = small
+    loaded = sum(survive(tmp_path / "x", net, mutant) for mutant in damaged(whole, seed, 750))
+    assert 0 < loaded < 600
+
+
+@pytest.mark.slow
+def test_a_million_damaged_files_are_refused_or_loaded_whole(small, tmp_path):
+    net, whole = small
+    for mutant in damaged(whole, 99, 1_000_000):
+        survive(tmp_path / "x", net, mutant)
+
+
+HOSTILE = {
+    "a million tiny tensors": lambda: {f"t{i}": i for i in range(1_000_000)},
+    "twenty thousand names of 5 KB": lambda: {f"{i:05}" + "x" * 4900: i for i in range(20_000)},
+}
+
+
+def hostile(path: Path, what: str) -> Path:
+    if what == "brackets alone":
+        text = b'{"a":[' + b"[]," * 30_000_000 + b"[]]}"
+        path.write_bytes(headed(text))
+        return path
+    names = HOSTILE[what]()
+    entries = (
+        f'"{name}":{{"dtype":"U8","shape":[1],"data_offsets":[{i},{i + 1}]}}' for name, i in names.items()
+    )
+    path.write_bytes(headed(("{" + ",".join(entries) + "}").encode(), bytes(len(names))))
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", [*HOSTILE, "brackets alone"])
+def test_hostile_headers_cost_no_more_than_their_file_and_200_mb(tmp_path, what):
+    path = hostile(tmp_path / "x.safetensors", what)
+    program = (
+        "import resource, sys; most = int(sys.argv[1]); resource.setrlimit(resource.RLIMIT_AS, (most, most));"
+        "from sdcli import cli; sys.exit(cli.run(['info', sys.argv[2]]))"
+    )
+    most = path.stat().st_size + 200_000_000 + 100_000_000  # the last for the interpreter and what it maps
+    ran = subprocess.run(
+        [sys.executable, "-c", program, str(most), str(path)], capture_output=True, text=True
+    )
+    assert (ran.returncode, len(ran.stderr.splitlines())) == (3, 1), ran.stderr[-500:]

@@ -1,0 +1,34 @@
+"""Single files with the original names for any family and any width, from the shapes of its networks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sdcli.networks import borrowed, ldm, toy
+from sdcli.networks.family import Config, Family
+
+
+def layout(family: Family, configs: Mapping[str, Config]) -> dict[str, list[int]]:
+    """Name and shape of every tensor of a single file of this family, with networks of these configs."""
+    found: dict[str, list[int]] = {}
+    for part, config in configs.items():
+        net = borrowed.blank(part, config, "x")
+        prefix = borrowed.prefix(net)
+        shapes = {name.removeprefix(prefix): list(tensor.shape) for name, tensor in net.state_dict().items()}
+        sources = ldm.keys(part, list(shapes), family.name, config.get("hidden_act") == "gelu")
+        for name, source in sources.items():
+            shape = shapes[name]
+            if source.take.startswith("third"):
+                shape = [3 * shape[0], *shape[1:]]
+            elif source.take == "transpose":
+                shape = shape[::-1]
+            elif ".mid.attn_1." in source.key and len(shape) == 2:
+                shape = [*shape, 1, 1]
+            found[source.key] = shape
+    return found
+
+
+def narrow(family: Family) -> dict[str, Config]:
+    """The family's configs at toy width, with the two resnets a level that original names count in."""
+    configs = toy.configs(family)
+    return configs | {"unet": {**configs["unet"], "layers_per_block": 2}}
