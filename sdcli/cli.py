@@ -96,7 +96,9 @@ def _said(message: str, code: int, debug: bool = False) -> int:
 
         traceback.print_exc()
     line = " ".join(message.split())
-    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)  # a file's own names may hold anything
+    line = "".join(
+        c if c.isprintable() else repr(c)[1:-1] for c in line
+    )  # a file's own names may hold anything
     with contextlib.suppress(OSError):
         print("sd:", line, file=sys.stderr)
     return code

@@ -146,7 +146,9 @@ def _entry(path: Path, name: str, value: Any, begin: int) -> Entry:
     if not isinstance(value, dict) or not {"dtype", "shape", "data_offsets"} <= value.keys():
         raise bad
     if len(name) > LONGEST:
-        raise ModelError(f"{path}: a tensor's name has {len(name):,} letters ({name[:40]!r}…); no model's has")
+        raise ModelError(
+            f"{path}: a tensor's name has {len(name):,} letters ({name[:40]!r}…); no model's has"
+        )
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if (
         not isinstance(dtype, str)

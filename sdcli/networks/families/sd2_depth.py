@@ -8,4 +8,5 @@ sd2_depth = Family(
     configs={"text_encoder": OPEN_CLIP_H, "unet": unet2(5, 512), "vae": vae()},
     readers={"text_encoder": Reader(pad=0)},
     strength=0.8,
+    pipeline="StableDiffusionDepth2ImgPipeline",
 )
