@@ -1,21 +1,27 @@
-"""Convert: a checkpoint written anew, as a single file or a diffusers folder, in a dtype; the same bytes every time."""
+"""Convert: a checkpoint written anew, as a single file or a diffusers folder, in a dtype; the same bytes every time.
+
+Tensors go from file to file one by one, so that a model of any size needs little memory.
+"""
 
 from __future__ import annotations
 
 import json
+import math
+import struct
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
 import sdcli
 from sdcli import store
 from sdcli.errors import ModelError, UsageError
-from sdcli.networks import ldm
-from sdcli.networks.checkpoint import Checkpoint
-from sdcli.networks.load import tensors
+from sdcli.networks import borrowed, ldm, tokenizer
+from sdcli.networks.checkpoint import Checkpoint, Network
+from sdcli.networks.family import Config
+from sdcli.networks.load import DTYPES, account, tensor
 
 CLASSES = {
     "unet": ("diffusers", "UNet2DConditionModel"),
@@ -23,73 +29,154 @@ CLASSES = {
     "text_encoder": ("transformers", "CLIPTextModel"),
     "text_encoder_2": ("transformers", "CLIPTextModelWithProjection"),
     "depth_estimator": ("transformers", "DPTForDepthEstimation"),
+    "tokenizer": ("transformers", "CLIPTokenizer"),
+    "tokenizer_2": ("transformers", "CLIPTokenizer"),
+    "scheduler": ("diffusers", "DDIMScheduler"),
 }
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One tensor of a file to be written: its key, its shape there, and the network's tensors that it is made of."""
+
+    key: str
+    shape: list[int]
+    network: Network
+    names: list[str]
+    turned: bool = False
+
+    def tensor(self, dtype: torch.dtype) -> Tensor:
+        """Its values; raises ModelError if one is not a finite number of this dtype."""
+        parts = [tensor(self.network, name).to(dtype) for name in self.names]
+        whole = (
+            torch.cat([part.T if self.turned else part for part in parts]).reshape(self.shape).contiguous()
+        )
+        if not torch.isfinite(whole.float()).all():
+            raise ModelError(
+                f"{self.key}: not finite; the file is damaged, or {dtype} too narrow for it: try --dtype float32"
+            )
+        return whole
+
+    def dtype(self) -> str:
+        """The format's name of the dtype that it is stored in."""
+        assert self.network.header is not None
+        return self.network.header.tensors[self.network.sources[self.names[0]].key].dtype
 
 
 def convert(found: Checkpoint, out: Path, dtype: torch.dtype | None = None) -> Path:
     """Write the checkpoint to `out`: one file with LDM names if it ends in .safetensors, else a diffusers folder.
 
-    `dtype` is that of all weights; None keeps each as it is stored. Raises UsageError if `out` is there already.
+    `dtype` is that of all weights; None keeps each as it is stored. Raises UsageError if `out` is there already, and
+    ModelError if a tensor is missing, surplus, misshapen or not finite.
     """
     if out.exists():
         raise UsageError(f"{out}: is there already; nothing is overwritten, choose another name")
     if any(network.header is None for network in found.networks.values()):
         raise ModelError(f"{found.name}: a test model is in no file; there is nothing to convert")
+    shapes = {part: _shapes(part, network, found.path) for part, network in found.networks.items()}
     if out.suffix == ".safetensors":
-        whole = {key: value for part in found.networks for key, value in _single(found, part, dtype)}
-        return store.save(_file(whole), out)
+        _check_alone(found, shapes)
+        pieces = [piece for part in shapes for piece in _original(found, part, shapes[part])]
+        return store.save(_file(pieces, dtype), out)
     for part, network in found.networks.items():
         stem = "diffusion_pytorch_model" if part in ("unet", "vae") else "model"
         prefix = "text_model." if part.startswith("text_encoder") else ""
-        weights = {
-            name if name.startswith("text_projection") else prefix + name: _as(value, dtype)
-            for name, value in tensors(network)
-        }
-        store.save(_file(weights), out / part / f"{stem}.safetensors")
+        pieces = [
+            Piece(borrowed.own_name(name, prefix), shape, network, [name])
+            for name, shape in shapes[part].items()
+        ]
+        store.save(_file(pieces, dtype), out / part / f"{stem}.safetensors")
         library, kind = CLASSES[part]
         config = {"_class_name": kind} if library == "diffusers" else {"architectures": [kind]}
         store.save(_json({**network.config, **config}), out / part / "config.json")
+        if part in found.family.readers:
+            for name, data in tokenizer.saved(found.family.readers[part].pad).items():
+                store.save(data, out / part.replace("text_encoder", "tokenizer") / name)
     store.save(_json(_scheduler(found)), out / "scheduler" / "scheduler_config.json")
-    index: dict[str, object] = {"_class_name": "StableDiffusionPipeline", "_sdcli_version": sdcli.__version__}
-    index |= {part: list(CLASSES[part]) for part in found.networks} | {
-        "scheduler": ["diffusers", "DDIMScheduler"]
-    }
-    store.save(_json(index), out / "model_index.json")
+    store.save(_json(_index(found)), out / "model_index.json")
     return out
 
 
-def _single(found: Checkpoint, part: str, dtype: torch.dtype | None) -> Iterator[tuple[str, Tensor]]:
+def _shapes(part: str, network: Network, path: Path) -> dict[str, list[int]]:
+    """The network's tensors by their names in a folder, and their shapes there."""
+    account(network, borrowed.blank(part, network.config, str(path)))
+    return _blank_shapes(part, network.config, path)
+
+
+def _blank_shapes(part: str, config: Config, path: Path) -> dict[str, list[int]]:
+    net = borrowed.blank(part, config, str(path))
+    prefix = borrowed.prefix(net)
+    return {name.removeprefix(prefix): list(tensor.shape) for name, tensor in net.state_dict().items()}
+
+
+def _check_alone(found: Checkpoint, shapes: Mapping[str, Mapping[str, list[int]]]) -> None:
+    """A single file brings no configs, so its networks must be those that its family is known to have."""
+    known = {part: _blank_shapes(part, config, found.path) for part, config in found.family.configs.items()}
+    if known != shapes:
+        raise ModelError(
+            f"{found.name}: its networks are not shaped as a single file's must be, which brings no configs; "
+            "name a folder to convert it to"
+        )
+
+
+def _original(found: Checkpoint, part: str, shapes: Mapping[str, list[int]]) -> Iterator[Piece]:
     """One network's tensors under their LDM names; what was split is packed again."""
     network = found.networks[part]
     open_clip = network.config.get("hidden_act") == "gelu"
-    places = ldm.keys(part, list(network.sources), found.family.name, open_clip)
-    packed: dict[str, dict[str, Tensor]] = {}
-    for name, value in tensors(network):
-        key, take = places[name].key, places[name].take
-        value = _as(value, dtype)
-        if take.startswith("third"):
-            thirds = packed.setdefault(key, {})
-            thirds[take] = value
-            if len(thirds) == 3:
-                yield key, torch.cat([thirds[f"third {i}"] for i in range(3)])
-        elif take == "transpose":
-            yield key, value.T.contiguous()
-        elif ".mid.attn_1." in key and value.dim() == 2:  # LDM has convolutions there
-            yield key, value[:, :, None, None]
+    packed: dict[str, list[str]] = {}
+    for name, source in ldm.keys(part, list(shapes), found.family.name, open_clip).items():
+        shape = shapes[name]
+        if source.take.startswith("third"):
+            thirds = packed.setdefault(source.key, ["", "", ""])
+            thirds[int(source.take[-1])] = name
+            if all(thirds):
+                yield Piece(source.key, [3 * shape[0], *shape[1:]], network, thirds)
+        elif source.take == "transpose":
+            yield Piece(source.key, shape[::-1], network, [name], turned=True)
+        elif ".mid.attn_1." in source.key and len(shape) == 2:  # LDM has convolutions there
+            yield Piece(source.key, [*shape, 1, 1], network, [name])
         else:
-            yield key, value
+            yield Piece(source.key, shape, network, [name])
 
 
-def _as(value: Tensor, dtype: torch.dtype | None) -> Tensor:
-    return value.to(dtype or value.dtype, copy=True)
-
-
-def _file(weights: dict[str, Tensor]) -> bytes:
-    return save(dict(sorted(weights.items())), {"format": "pt"})
+def _file(pieces: list[Piece], dtype: torch.dtype | None) -> Iterator[bytes]:
+    """A safetensors file of these pieces: wider dtypes first, then by name, as the format's own library writes it."""
+    names = {value: name for name, value in DTYPES.items()}
+    kinds = {piece.key: names[dtype] if dtype else piece.dtype() for piece in pieces}
+    widths = {piece.key: DTYPES[kinds[piece.key]].itemsize for piece in pieces}
+    pieces = sorted(pieces, key=lambda piece: (-widths[piece.key], piece.key))
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    place = 0
+    for piece in pieces:
+        end = place + widths[piece.key] * math.prod(piece.shape)
+        header[piece.key] = {"dtype": kinds[piece.key], "shape": piece.shape, "data_offsets": [place, end]}
+        place = end
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    yield struct.pack("<Q", len(text)) + text
+    for piece in pieces:
+        yield piece.tensor(DTYPES[kinds[piece.key]]).flatten().view(torch.uint8).numpy().tobytes()
 
 
 def _json(value: Mapping[str, object]) -> bytes:
     return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
+
+
+def _index(found: Checkpoint) -> dict[str, object]:
+    """model_index.json, by which diffusers opens the folder."""
+    read = [
+        part.replace("text_encoder", "tokenizer") for part in found.networks if part in found.family.readers
+    ]
+    index: dict[str, object] = {part: list(CLASSES[part]) for part in [*found.networks, *read, "scheduler"]}
+    if found.family.pipeline.startswith("StableDiffusionXL"):
+        absent = [part for part in ("text_encoder", "tokenizer") if part not in index]
+        index |= {"force_zeros_for_empty_prompt": found.family.zero_empty}
+    else:
+        absent = ["safety_checker", "feature_extractor"]
+        index |= {"requires_safety_checker": False}
+    index |= {part: [None, None] for part in absent}
+    versions = {"_diffusers_version": "0.36.0", "_sdcli_version": sdcli.__version__}  # the oldest that reads it
+    return {"_class_name": found.family.pipeline, **versions, **index}
 
 
 def _scheduler(found: Checkpoint) -> dict[str, object]:

@@ -11,7 +11,7 @@ import os
 import re
 import string
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +54,8 @@ def safe(stem: str, suffix: str) -> str:
     return _shortened(stem, LONGEST_NAME - len(suffix)) + suffix
 
 
-def save(data: bytes, path: Path) -> Path:
-    """Write `data` under `path`, or under path-2, path-3, … if that is taken; returns the name it got.
+def save(data: bytes | Iterable[bytes], path: Path) -> Path:
+    """Write `data`, whole or in pieces, under `path`, or path-2, path-3, … if that is taken; returns the name it got.
 
     The folder is made if it is missing. Raises WriteError with the reason if nothing could be written.
     """
@@ -184,15 +184,16 @@ class _Hidden:
 class _written:
     """`with _written(data, folder) as w`: data on the disk under no final name; `w.publish(path)` names it."""
 
-    def __init__(self, data: bytes, folder: Path) -> None:
+    def __init__(self, data: bytes | Iterable[bytes], folder: Path) -> None:
         try:
             self.file: _Nameless | _Hidden = _Nameless(folder)
         except (OSError, AttributeError):  # another system, or a file system without nameless files
             self.file = _Hidden(folder)
         try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(self.file.fd, view) :]
+            for piece in [data] if isinstance(data, bytes) else data:
+                view = memoryview(piece)
+                while view:
+                    view = view[os.write(self.file.fd, view) :]
             os.fsync(self.file.fd)
         except BaseException:
             self.file.close()

@@ -98,3 +98,33 @@ def sd(tmp_path, monkeypatch):
 def draw(sd, toy):
     """Draw with the toy model in two steps: draw("a cat", "--seed", 7) -> Ran."""
     return lambda prompt, *rest, **more: sd("txt2img", prompt, "-m", toy, "--steps", 2, *rest, **more)
+
+
+@pytest.fixture
+def written(tmp_path, monkeypatch):
+    """Write a family's single file at toy width, and let it be recognised: written("sdxl") -> (family, path)."""
+    from dataclasses import replace
+
+    from sdcli import registry
+    from sdcli.networks import checkpoint
+    from sdcli.networks.family import Traits
+    from sdcli.networks.load import forget
+    from tests.full_size import write
+    from tests.single_file import layout, narrow
+
+    def call(name: str):
+        family = registry.find("families", name)
+        configs = narrow(family)
+        width = configs["unet"]["cross_attention_dim"]
+        added = configs["unet"].get("projection_class_embeddings_input_dim", 0)
+        small = replace(family, configs=configs, traits=Traits(family.traits.channels, width, added))
+
+        def recognise(traits, path):
+            assert traits == small.traits
+            return small
+
+        monkeypatch.setattr(checkpoint, "recognise", recognise)
+        return small, write(tmp_path / f"{name}.safetensors", layout(family, configs))
+
+    yield call
+    forget()

@@ -1,14 +1,17 @@
 """Checkpoints written anew: the names are the published ones, the bytes are stable, and the picture stays the same."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save, save_file
 
 from sdcli import registry
 from sdcli.networks import ldm, names
+from sdcli.networks.load import load
 from sdcli.networks.names import IGNORABLE
+from sdcli.networks.tokenizer import framed, ids
 from tests.networks.test_checkpoint import FAMILIES, published
 
 
@@ -25,6 +28,67 @@ def test_the_way_back_gives_the_published_names(family):
         open_clip = any("resblocks" in key for key, _ in own.values())
         back = ldm.keys(part, list(own), FAMILIES[family][0], open_clip)
         assert {name: (source.key, source.take) for name, source in back.items()} == own
+
+
+@pytest.mark.parametrize("family", ["sd1", "sd2", "x4_upscaler", "sdxl", "sdxl_refiner"])
+def test_a_single_file_comes_back_from_a_folder_with_every_tensor(sd, written, family):
+    _, path = written(family)
+    for source, out in [
+        (path, "folder"),
+        ("folder", "a.safetensors"),
+        ("a.safetensors", "again"),
+        ("again", "b.safetensors"),
+    ]:
+        ran = sd("models", "convert", source, out)
+        assert (ran.code, ran.err) == (0, "")
+    before, after = load_file(path), load_file("a.safetensors")
+    assert before.keys() == after.keys()
+    assert all(
+        torch.equal(before[key], after[key]) and before[key].dtype == after[key].dtype for key in before
+    )
+    assert (
+        Path("a.safetensors").read_bytes()
+        == Path("b.safetensors").read_bytes()
+        == save(after, {"format": "pt"})
+    )
+    for file in Path("folder").rglob("*.*"):
+        assert file.read_bytes() == (Path("again") / file.relative_to("folder")).read_bytes()
+
+
+@pytest.mark.parametrize("family", ["sd1_inpaint", "pix2pix", "sd2", "sdxl", "sdxl_refiner"])
+@pytest.mark.filterwarnings("ignore")
+def test_diffusers_opens_a_converted_folder_and_finds_the_same_networks(sd, written, family):
+    from diffusers import DiffusionPipeline
+
+    told, path = written(family)
+    assert sd("models", "convert", path, "folder", "--dtype", "float32").code == 0
+    pipe = DiffusionPipeline.from_pretrained("folder", local_files_only=True)
+    assert type(pipe).__name__ == told.pipeline
+    ours = load("folder", "cpu", "float32")
+    for part, net in ours.nets.items():
+        theirs = getattr(pipe, part).state_dict()
+        assert all(torch.equal(tensor, theirs[name]) for name, tensor in net.state_dict().items())
+    for part, reader in told.readers.items():
+        cutter = getattr(pipe, part.replace("text_encoder", "tokenizer"))
+        cut = cutter("a red apple, größer", padding="max_length", max_length=77).input_ids
+        assert cut == framed(ids("a red apple, größer"), reader.pad)
+
+
+def test_a_model_that_no_single_file_can_hold_is_refused(sd):
+    ran = sd("models", "convert", "tiny", "x.safetensors")
+    assert (ran.code, len(ran.err.splitlines()), list(Path().iterdir())) == (3, 1, [])
+    assert "name a folder" in ran.err
+
+
+def test_weights_that_a_narrow_dtype_cannot_hold_are_refused(sd, toy):
+    copy = Path(shutil.copytree(toy, "copy"))
+    path = next((copy / "vae").glob("*.safetensors"))
+    tensors = load_file(path)
+    tensors["decoder.conv_in.bias"][0] = 1e30
+    save_file(tensors, path)
+    ran = sd("models", "convert", copy, "half", "--dtype", "float16")
+    assert (ran.code, len(ran.err.splitlines())) == (3, 1)
+    assert "decoder.conv_in.bias: not finite" in ran.err
 
 
 def test_a_converted_folder_draws_the_same_picture(sd, toy):

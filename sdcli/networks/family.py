@@ -56,6 +56,7 @@ class Family:
     strength: float = 0.75  # of a run that starts from a picture
     clip_skip: int = 1
     zero_empty: bool = False  # an empty negative is told as zeros, as in training
+    pipeline: str = "StableDiffusionPipeline"  # diffusers' class for it, as a model folder names it
     aesthetic: tuple[float, ...] = ()  # scores that prompt and negative are told instead of a size
 
 

@@ -21,6 +21,8 @@ from sdcli.networks.model import Model
 from sdcli.networks.names import OPTIONAL
 from sdcli.networks.shelf import shelf
 
+DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+DTYPES |= {"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2}
 WINDOW = 256 * 2**20  # bytes read through one mapping of a file before its pages are given back
 
 
@@ -170,6 +172,22 @@ def tensors(network: Network) -> Iterator[tuple[str, Tensor]]:
             raise ModelError(f"{head.path}: cannot be read ({reason}); fetch it again") from None
 
 
+def tensor(network: Network, name: str) -> Tensor:
+    """One of a network's tensors, as it is stored; read, not mapped, so that it costs its own size and no more."""
+    assert network.header is not None
+    source = network.sources[name]
+    entry = network.header.tensors[source.key]
+    with open(network.header.path, "rb") as file:
+        file.seek(entry.start)
+        data = bytearray(file.read(entry.end - entry.start))
+    whole = (
+        torch.frombuffer(data, dtype=DTYPES[entry.dtype])
+        if data
+        else torch.empty(0, dtype=DTYPES[entry.dtype])
+    )
+    return _taken(whole.reshape(entry.shape), source.take)
+
+
 def _taken(tensor: Tensor, take: str) -> Tensor:
     if take == "all":
         return tensor
@@ -192,7 +210,7 @@ def account(network: Network, net: nn.Module) -> None:
             f"{path}: {counted(surplus)} too many; it is not the network that its shapes or config say"
         )
     entries = network.header.tensors
-    whole = [name for name in need if not entries[have[name].key].dtype.startswith(("F", "BF"))]
+    whole = [name for name in need if entries[have[name].key].dtype not in DTYPES]
     if whole:
         kind = entries[have[whole[0]].key].dtype
         raise ModelError(f"{path}: {counted(whole)} stored as {kind}, which no network here computes with")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import gzip
+import json
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -36,6 +37,26 @@ def chunks(text: str) -> list[list[int]]:
 def framed(chunk: Sequence[int], pad: int = END) -> list[int]:
     """A chunk as the text encoder takes it: BEGIN, the tokens, END, padding; 77 ids."""
     return [BEGIN, *chunk, END, *[pad] * (CHUNK - len(chunk))]
+
+
+def saved(pad: int = END) -> dict[str, bytes]:
+    """The files, by name, from which transformers makes the same tokenizer; other tools need them in a folder."""
+    told = json.loads(_tokenizer().to_str())["model"]
+    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in told["merges"]]
+    words = {number: word for word, number in told["vocab"].items()}
+    special = {
+        "bos_token": words[BEGIN],
+        "eos_token": words[END],
+        "unk_token": words[END],
+        "pad_token": words[pad],
+    }
+    config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": CHUNK + 2, **special}
+    return {
+        "merges.txt": "\n".join(["#version: 0.2", *merges, ""]).encode(),
+        "special_tokens_map.json": json.dumps(special, indent=2, sort_keys=True).encode(),
+        "tokenizer_config.json": json.dumps(config, indent=2, sort_keys=True).encode(),
+        "vocab.json": json.dumps(told["vocab"], ensure_ascii=False).encode(),
+    }
 
 
 @functools.cache

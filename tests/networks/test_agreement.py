@@ -12,43 +12,19 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sdcli import registry
-from sdcli.networks import borrowed, checkpoint, pixels, toy
-from sdcli.networks.family import Family, Reader, Traits
-from sdcli.networks.load import forget, load
+from sdcli.networks import borrowed, pixels, toy
+from sdcli.networks.family import Family, Reader
+from sdcli.networks.load import load
 from sdcli.networks.model import Cond, Model
 from sdcli.networks.predict import unet
 from sdcli.networks.text import encode
 from sdcli.networks.tokenizer import framed, ids
-from tests.full_size import write
-from tests.single_file import layout, narrow
 
 FAMILIES = [name for name in registry.names("families") if name != "tiny"]
 NEAR, FAR = (
     2e-6,
     1e-3,
 )  # relative distances: of the same network run twice, and of one with two tensors swapped
-
-
-@pytest.fixture
-def written(tmp_path, monkeypatch):
-    """Write a family's toy single file, and let it be recognised: written("sdxl") -> (family, path)."""
-
-    def call(name: str) -> tuple[Family, Path]:
-        family: Family = registry.find("families", name)
-        configs = narrow(family)
-        width = configs["unet"]["cross_attention_dim"]
-        added = configs["unet"].get("projection_class_embeddings_input_dim", 0)
-        small = replace(family, configs=configs, traits=Traits(family.traits.channels, width, added))
-
-        def recognise(traits: Traits, path: str) -> Family:
-            assert traits == small.traits
-            return small
-
-        monkeypatch.setattr(checkpoint, "recognise", recognise)
-        return small, write(tmp_path / f"{name}.safetensors", layout(family, configs))
-
-    yield call
-    forget()
 
 
 def noise(seed: int, *shape: int) -> torch.Tensor:

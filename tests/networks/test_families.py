@@ -27,7 +27,7 @@ def test_a_test_model_draws_the_same_every_time_and_says_nothing(sd, name):
 def test_a_model_that_needs_a_picture_says_so(sd, name):
     ran = sd("txt2img", "a cat", "-m", name)
     assert ran.code == 3
-    assert "needs a picture" in ran.err
+    assert "model needs a " in ran.err
 
 
 def test_a_near_miss_of_a_test_model_is_answered(sd):

@@ -8,4 +8,5 @@ pix2pix = Family(
     configs={"text_encoder": CLIP_L, "unet": unet(8, 768, 512), "vae": vae()},
     guidance="pix2pix",
     strength=1.0,
+    pipeline="StableDiffusionInstructPix2PixPipeline",
 )

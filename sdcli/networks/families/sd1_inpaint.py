@@ -7,4 +7,5 @@ sd1_inpaint = Family(
     traits=Traits(channels=9, context=768),
     configs={"text_encoder": CLIP_L, "unet": unet(9, 768, 512), "vae": vae()},
     strength=1.0,
+    pipeline="StableDiffusionInpaintPipeline",
 )

@@ -13,4 +13,5 @@ sd2_depth = Family(
     },
     readers={"text_encoder": Reader(pad=0)},
     strength=0.8,
+    pipeline="StableDiffusionDepth2ImgPipeline",
 )

@@ -8,4 +8,5 @@ sd2_inpaint = Family(
     configs={"text_encoder": OPEN_CLIP_H, "unet": unet2(9, 512), "vae": vae()},
     readers={"text_encoder": Reader(pad=0)},
     strength=1.0,
+    pipeline="StableDiffusionInpaintPipeline",
 )

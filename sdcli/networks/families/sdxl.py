@@ -18,4 +18,5 @@ sdxl = Family(
     size=1024,
     zero_empty=True,
     cfg=5.0,
+    pipeline="StableDiffusionXLPipeline",
 )

@@ -19,4 +19,5 @@ sdxl_inpaint = Family(
     zero_empty=True,
     cfg=5.0,
     strength=1.0,
+    pipeline="StableDiffusionXLInpaintPipeline",
 )

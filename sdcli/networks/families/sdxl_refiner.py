@@ -23,4 +23,5 @@ sdxl_refiner = Family(
     size=1024,
     aesthetic=(6.0, 2.5),
     cfg=5.0,
+    pipeline="StableDiffusionXLImg2ImgPipeline",
 )

@@ -23,4 +23,5 @@ x4_upscaler = Family(
     prediction="v_prediction",
     strength=1.0,
     cfg=9.0,
+    pipeline="StableDiffusionUpscalePipeline",
 )
