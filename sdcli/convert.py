@@ -22,6 +22,7 @@ CLASSES = {
     "vae": ("diffusers", "AutoencoderKL"),
     "text_encoder": ("transformers", "CLIPTextModel"),
     "text_encoder_2": ("transformers", "CLIPTextModelWithProjection"),
+    "depth_estimator": ("transformers", "DPTForDepthEstimation"),
 }
 
 

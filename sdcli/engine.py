@@ -21,12 +21,15 @@ from sdcli.diffusion.types import Denoise, Predict
 from sdcli.errors import UsageError
 from sdcli.networks import latents
 from sdcli.networks.canvas import Canvas, canvas
+from sdcli.networks.hires import enlarged
 from sdcli.networks.load import load
 from sdcli.networks.model import Model
 from sdcli.networks.place import memory_errors
 from sdcli.networks.predict import predictor
 from sdcli.networks.preview import preview
+from sdcli.networks.seamless import seamless
 from sdcli.networks.text import conditions
+from sdcli.request.given import Given, Layout, open_given
 from sdcli.request.picture import Picture
 from sdcli.request.request import Request
 
@@ -50,7 +53,8 @@ Watch = Callable[[Iterator[Step]], Iterable[Step]]
 
 @dataclass(frozen=True)
 class Result:
-    """What a run leaves: the picture, the latents it ended with, and seconds spent by stage.
+    """What a run leaves: the picture, the latents it ended with, and, for who asks how it went, the seconds spent by
+    stage and whether the networks were in memory all at once or one at a time.
 
     The latents of a run that was stopped stand at a noise level `sigma`, and its recording lets another go on.
     """
@@ -58,45 +62,65 @@ class Result:
     picture: Picture
     latents: Tensor
     seconds: dict[str, float]
+    networks: str
     sigma: float = 0.0
     recording: Recording | None = None
 
 
-def generate(request: Request, watch: Watch = iter) -> Result:
+def generate(request: Request, watch: Watch = iter, given: Given | None = None) -> Result:
     """Make the picture that `request` asks for. What it leaves open the model decides; the seed must be given.
 
-    Raises SdError, of the kind that says whose fault it is; see sdcli.errors.
+    `given` are the pictures that it names, if they are open already. Raises SdError, of the kind that says whose fault
+    it is; see sdcli.errors.
     """
     clock = _Clock()
+    given = given or open_given(request)
     with memory_errors("loading the model"):
         model = load(
             request.model, request.device, request.dtype, request.prediction, request.vae, request.revision
         )
     clock("load")
-    request = model.complete(request)
-    with memory_errors(f"drawing {request.width}x{request.height} pixels"):
-        positive, negative = conditions(model, request)
-        clock("text")
-        start, like = canvas(model, request), LIKES[request.like]
-        predict, calls = _predict(model, request, start)
-        guidance = registry.find("guidance", request.guidance)
-        denoise = sentry(guidance(predict, positive, negative, request.cfg))
-        last = None
-        for step in watch(_steps(model, request, denoise, start)):
-            last = step
-        end = _end(start, last, calls)
-        clock("steps")
-        image, fallback = latents.decode(model, end.shown, like.truncates)
-        clock("decode")
-    facts = {**model.facts, "sdcli": sdcli.__version__} | ({"fallback": fallback} if fallback else {})
-    return Result(Picture(image, request, facts), end.x, clock.seconds, end.sigma, end.recording)
+    request = model.complete(given.sized(request))
+    layout = given.laid(request)
+    doing = f"drawing {request.width}x{request.height} pixels"
+    with memory_errors(doing), seamless(model, request.tile):
+        end = _run(model, request, watch, clock, layout)
+        if request.hires > 1:
+            larger, over, start = enlarged(model, request, end.x)
+            end = _run(model, larger, watch, clock, over, start)
+        image, fallback = latents.decode(model, end.shown, LIKES[request.like].truncates)
+    image, told = layout.finish(image)
+    clock("decode")
+    facts = {**model.facts, "sdcli": sdcli.__version__, **told}
+    facts |= {"given": given.facts} if given.facts else {}
+    facts |= {"fallback": fallback} if fallback else {}
+    picture = Picture(image, request, facts, given.icc)
+    return Result(picture, end.x, clock.seconds, model.nets.how, end.sigma, end.recording)
+
+
+def _run(
+    model: Model, request: Request, watch: Watch, clock: _Clock, layout: Layout, begun: Tensor | None = None
+) -> _End:
+    """One run of the sampler, over the pictures laid out, or over latents to start from."""
+    positive, negative = conditions(model, request)
+    clock("text")
+    start = canvas(model, request, layout, begun)
+    predict, calls = _predict(model, request, start)
+    guidance = registry.find("guidance", str(request.guidance))
+    denoise = start.hold(sentry(guidance(predict, positive, negative, request.cfg)))
+    last = None
+    for step in watch(_steps(model, request, denoise, start)):
+        last = step
+    clock("steps")
+    return _end(start, last, calls)
 
 
 def _predict(model: Model, request: Request, start: Canvas) -> tuple[Predict, list[Call]]:
     """The network, and where its calls are kept if the run is stopped or goes on from one that was."""
     calls: list[Call] = []
     whole = LIKES[request.like].whole(str(request.sampler).partition(":")[0])
-    predict = predictor(model, start.extra, whole)
+    side = request.window and request.window // model.factor
+    predict = predictor(model, start.beside, side, whole)
     if request.stop_after is not None or start.recording is not None:
         predict = recorded(predict, start.recording, calls)
     return predict, calls
@@ -150,5 +174,5 @@ class _Clock:
 
     def __call__(self, stage: str) -> None:
         now = time.perf_counter()
-        self.seconds[stage] = round(now - self._last, 3)
+        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + now - self._last, 3)
         self._last = now

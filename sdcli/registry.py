@@ -1,4 +1,4 @@
-"""The plugs: which samplers, schedules, guidances, families and commands there are, and one of them by name.
+"""The plugs: which samplers, families, annotators, commands and other such there are, and one of them by name.
 
 The one rule: the file `x.py` in a plug folder holds one object called `x`; a package joins with an entry point
 `x` in the group `sdcli.<folder>`. Names, one-line summaries, facts and knobs are read from the source text, so
@@ -25,6 +25,7 @@ FOLDERS = {
     "schedules": "diffusion/schedules",
     "guidance": "diffusion/guidance",
     "families": "networks/families",
+    "annotators": "networks/annotators",
     "commands": "commands",
 }
 

@@ -93,7 +93,7 @@ def _filled(template: str, request: Request) -> str:
 
 def _fields(request: Request) -> dict[str, str]:
     values: Mapping[str, Any] = {
-        "prompt": _shortened(re.sub(r"\W+", "-", request.prompt.lower()).strip("-"), LONGEST_PROMPT),
+        "prompt": _shortened(re.sub(r"\W+", "-", _words(request).lower()).strip("-"), LONGEST_PROMPT),
         "seed": request.seed,
         "variation_seed": request.variation_seed,
         "steps": request.steps,
@@ -107,6 +107,11 @@ def _fields(request: Request) -> dict[str, str]:
     return {
         key: re.sub(r"\s+", "-", _FORBIDDEN.sub("-", str(value)).strip()) for key, value in values.items()
     }
+
+
+def _words(request: Request) -> str:
+    """The prompt; without one the name of the picture that is started from."""
+    return request.prompt or os.path.splitext(os.path.basename(request.image or ""))[0]
 
 
 def _shortened(text: str, most: int) -> str:

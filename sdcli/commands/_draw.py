@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from sdcli import store
 from sdcli.errors import UsageError, WriteError
 from sdcli.networks import checkpoint
+from sdcli.request.given import open_given
 from sdcli.request.request import Request
 
 if TYPE_CHECKING:
@@ -56,14 +57,18 @@ def draw(request: Request, output: Output) -> Iterator[Result]:
     request.nth(output.count - 1)  # the last seed is checked as well
     _check(request, output)
     checkpoint.read(request.model, request.prediction, request.vae, request.revision)
+    given = open_given(request, sys.stdin.buffer)
     if request.latents_in is not None and not os.path.isfile(request.latents_in):
         raise UsageError(f"--latents-in {request.latents_in}: there is no such file")
+
+    for note in given.notes:
+        print(f"sd: {note}", file=sys.stderr, flush=True)
 
     from sdcli.engine import generate
 
     for i in range(output.count):
         with _watched(request.nth(i), output, i) as watch:
-            result = generate(request.nth(i), watch)
+            result = generate(request.nth(i), watch, given)
         if output.latents_out:
             _save_latents(result, output.latents_out)
         _tell(result, _saved(result, output), output)
@@ -116,14 +121,15 @@ def _tell(result: Result, path: str, output: Output) -> None:
     picture = result.picture
     if output.as_json:
         told = {"path": path, "seed": picture.request.seed, "request": picture.request.as_dict()}
-        print(json.dumps({**told, **picture.facts, "seconds": result.seconds}), flush=True)
+        went = {"networks": result.networks, "seconds": result.seconds}
+        print(json.dumps({**told, **picture.facts, **went}), flush=True)
     elif output.out != "-":
         print(path, flush=True)
 
 
 def _warn(request: Request) -> None:
     """Of a negative prompt that decided nothing, which only the model's own default may have made so."""
-    alone = request.guidance.partition(":")[0] in ("cfg", "cfg_interval", "cfg_rescale", "apg")
+    alone = str(request.guidance).partition(":")[0] in ("cfg", "cfg_interval", "cfg_rescale", "apg")
     if request.negative and request.cfg == 1 and alone and not str(request.sampler).endswith("cfg_pp"):
         print("sd: the negative prompt has no effect at --cfg 1; try --cfg 5", file=sys.stderr, flush=True)
 

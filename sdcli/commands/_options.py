@@ -10,24 +10,39 @@ from typing import Any, TypeVar
 import click
 
 from sdcli.errors import UsageError
+from sdcli.networks import checkpoint
+from sdcli.networks.checkpoint import Checkpoint
 from sdcli.request.request import Request
 
-OF_THE_MODEL = ("steps", "cfg", "sampler", "schedule", "width", "height", "clip_skip")
+OF_THE_MODEL = ("steps", "cfg", "sampler", "schedule", "guidance", "width", "height", "clip_skip", "strength")
 """Fields whose default the model brings."""
+ABOUT = ("picture", "mask", "depth", "scale", "hires")
+"""What some fields are about, and some commands are not."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def request_options(command: F) -> F:
-    """Add an option for every field of the Request that has flags; one that is not typed arrives as None."""
-    for each in reversed(dataclasses.fields(Request)):
-        about = each.metadata
-        if about["flags"]:
+def request_options(*about: str) -> Callable[[F], F]:
+    """Add an option for every field of the Request that has flags and is about nothing in particular, or about one of
+    these; one that is not typed arrives as None.
+    """
+
+    def add(command: F) -> F:
+        for each in reversed(dataclasses.fields(Request)):
+            told = each.metadata
+            if not told["flags"] or told["about"] not in ("", *about):
+                continue
             default = "the model's" if each.name in OF_THE_MODEL else each.default
-            text = about["help"] if default in (None, "") else f"{about['help']} [default: {default}]"
-            kind = {int: click.INT, float: click.FLOAT, str: click.STRING}[about["of"]]
-            command = click.option(*about["flags"], each.name, type=kind, help=text, default=None)(command)
-    return command
+            text = told["help"] if default in (None, "", False) else f"{told['help']} [default: {default}]"
+            if told["of"] is bool:
+                option = click.option(*told["flags"], each.name, is_flag=True, help=text, default=None)
+            else:
+                kind = {int: click.INT, float: click.FLOAT, str: click.STRING}[told["of"]]
+                option = click.option(*told["flags"], each.name, type=kind, help=text, default=None)
+            command = option(command)
+        return command
+
+    return add
 
 
 def output_options(command: F) -> F:
@@ -57,9 +72,23 @@ def typed(values: Mapping[str, Any]) -> dict[str, Any]:
     """Of a command's values, those of the Request's fields that were really typed; a prompt of - is read here."""
     names = {each.name for each in dataclasses.fields(Request)}
     found = {key: value for key, value in values.items() if key in names and value is not None}
+    if found.get("prompt") == found.get("image") == "-":
+        raise UsageError("the prompt and the picture cannot both be standard input; name a file for -i")
     if found.get("prompt") == "-":
         found["prompt"] = _standard_input()
     return found
+
+
+def with_picture(asked: dict[str, Any]) -> dict[str, Any]:
+    """The same; raises UsageError if no picture was named."""
+    if "image" not in asked:
+        raise UsageError("no picture: name the one to start from with -i")
+    return asked
+
+
+def recognised(asked: Mapping[str, Any]) -> Checkpoint:
+    """The checkpoint that was asked for, from its header."""
+    return checkpoint.read(asked.get("model", "tiny"), revision=asked.get("revision"))
 
 
 def _standard_input() -> str:

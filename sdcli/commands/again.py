@@ -7,14 +7,14 @@ from typing import Any
 import click
 
 from sdcli.commands._draw import Output, draw
-from sdcli.commands._options import output_options, request_options, typed
+from sdcli.commands._options import ABOUT, output_options, request_options, typed
 from sdcli.request import picture
 
 
 @click.command()
 @click.argument("png")
 @click.option("--prompt", default=None, help="Another prompt; - reads it from standard input.")
-@request_options
+@request_options(*ABOUT)
 @output_options
 def again(png: str, **values: Any) -> None:
     """Make a picture again from its own metadata, with changes if any are given.
@@ -29,6 +29,9 @@ def again(png: str, **values: Any) -> None:
 
 def _warn(png: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Name what decides the last bits of a picture and is not what it was."""
+    for what, before in then.get("given", {}).items():
+        if now.get("given", {}).get(what, before) != before:
+            print(f"sd: {png} was made with another {what}; the picture will differ", file=sys.stderr)
     for key in ("model", "sdcli", "torch", "diffusers", "transformers", "device", "dtype", "threads"):
         before, here = then.get(key), now.get(key)
         if before is not None and before != here:

@@ -11,7 +11,7 @@ from sdcli.request.request import Request
 
 @click.command()
 @click.argument("prompt")
-@request_options
+@request_options("hires")
 @output_options
 def txt2img(**values: Any) -> None:
     """Draw a picture of PROMPT.

@@ -1,22 +1,26 @@
-"""Canvas: what a run starts from and walks along: first x, sigmas, and the picture's own noise."""
+"""Canvas: what a run starts from and walks along: first x, sigmas, the picture's own noise, and what is held."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sdcli import registry
+from sdcli.diffusion.hold import hold
 from sdcli.diffusion.likes import LIKES
 from sdcli.diffusion.noise import STREAMS, laid, slerp
 from sdcli.diffusion.recording import Recording
-from sdcli.diffusion.types import Noise, Sigmas
-from sdcli.errors import ModelError
+from sdcli.diffusion.types import Denoise, Noise, Sigmas
 from sdcli.networks import latents
+from sdcli.networks.beside import Beside, beside
 from sdcli.networks.model import Model
 from sdcli.request import sigmas as own_sigmas
+from sdcli.request.given import Layout
 from sdcli.request.request import Request, size
 
 
@@ -27,31 +31,71 @@ class Canvas:
     x: Tensor  # (1, 4, h/8, w/8) float32 at noise level sigmas[0]
     sigmas: Sigmas
     noise: Noise
-    extra: Tensor | None = None  # (1, k, h/8, w/8) what the network is shown beside x
+    beside: Beside  # what the network is shown and told besides x
+    kept: Tensor | None = None  # (1, 4, h/8, w/8) latents to be held where they are not free
+    free: Tensor | None = None  # (1, 1, h/8, w/8) in 0 … 1
     recording: Recording | None = None  # of the part of the run that was taken before
 
+    def hold(self, denoise: Denoise) -> Denoise:
+        """The same denoise, keeping what is not free."""
+        if self.kept is None or self.free is None:
+            return denoise
+        return hold(denoise, self.kept, self.free, self.sigmas)
 
-def canvas(model: Model, request: Request) -> Canvas:
-    """The canvas of a completed request: seeded noise, or the latents that --latents-in names.
 
-    Noise begins at sqrt(1 + sigma^2) times its unit size, so that the network sees the unit variance it was trained
-    on at any first level, or as the tool of --like has it.
+def canvas(model: Model, request: Request, layout: Layout, start: Tensor | None = None) -> Canvas:
+    """The canvas of a completed request: seeded noise, or that of --latents-in, alone or over the picture laid out.
+
+    Noise alone begins at sqrt(1 + sigma^2) times its unit size, so that the network sees the unit variance it was
+    trained on at any first level. A picture begins as its latents, or as `start` if those are given, and sigma times
+    the same noise, at the level from which `strength` of the steps are left. Or as the tool of --like has it.
     """
-    sigmas = _sigmas(model, request)
-    shape = (1, model.unet.config.out_channels, (request.height or 0) // 8, (request.width or 0) // 8)
+    shape = (1, 4, (request.height or 0) // model.factor, (request.width or 0) // model.factor)
     unit, noise = _noise(request, shape, model.place.device)
-    start = LIKES[request.like].first(sigmas[0], model.levels, *_names(request))
-    extra = _beside(model, shape)
-    if request.latents_in is None:
-        return Canvas(unit * start, sigmas, noise, extra)
-    x, sigma, recording = latents.read(request.latents_in, shape)
+    around = beside(model, request, layout, noise, shape)
+    kept = free = None
+    if layout.image is not None and around.redraws:
+        start = latents.encode(model, latents.pixels(layout.image))
+    sigmas, first = _sigmas(model, request, None if start is None else request.strength)
+    if start is not None and layout.image is not None and layout.mask is not None:
+        free = F.max_pool2d(
+            latents.values(layout.mask).to(start), model.factor
+        )  # as free as its freest pixel
+        shown = layout.shown or layout.image
+        kept = start if shown is layout.image else latents.encode(model, latents.pixels(shown))
+        start = _CONTENT[request.masked_content](start, unit, free)
+    if around.masked:
+        kept, start = None, (None if request.strength == 1 else start)  # the network itself sees to it
+    like = LIKES[request.like]
+
+    def begun(unit: Tensor) -> Tensor:
+        if start is None:
+            return unit * like.first(sigmas[first], model.levels, *_names(request))
+        return like.mixed(start, unit, sigmas, first, model.levels)
+
+    full = Canvas(begun(unit), sigmas[first:], noise, around, kept, free)
+    return full if request.latents_in is None else _resumed(model, request.latents_in, full, begun)
+
+
+def _resumed(model: Model, path: str, full: Canvas, begun: Callable[[Tensor], Tensor]) -> Canvas:
+    """The canvas that goes on from a file: from unit noise, or from the level that its latents stand at."""
+    x, sigma, recording = latents.read(path, tuple(full.x.shape), model.factor)
     x = x.to(model.place.device)
     if sigma is None:
-        return Canvas(x * start, sigmas, noise, extra)
-    rest = latents.from_level(request.latents_in, sigma, sigmas)
-    for before, after in pairwise(sigmas[: len(sigmas) - len(rest) + 1]):
-        noise(before, after)  # what the steps already taken have drawn, one each
-    return Canvas(x, rest, noise, extra, recording)
+        return replace(full, x=begun(x))
+    rest = latents.from_level(path, sigma, full.sigmas)
+    for before, after in pairwise(full.sigmas[: len(full.sigmas) - len(rest) + 1]):
+        full.noise(before, after)  # what the steps already taken have drawn, one each
+    return replace(full, x=x, sigmas=rest, recording=recording)
+
+
+_CONTENT = {
+    "original": lambda start, unit, free: start,
+    "fill": lambda start, unit, free: start,
+    "noise": lambda start, unit, free: start * (1 - free) + unit * free,
+    "empty": lambda start, unit, free: start * (1 - free),
+}
+"""What --masked-content makes of the latents where the mask is; `fill` was done to the picture itself."""
 
 
 def _noise(request: Request, shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, Noise]:
@@ -73,23 +117,15 @@ def _noise(request: Request, shape: tuple[int, ...], device: torch.device) -> tu
     return (unit if unit.shape == own.shape else laid(unit, own)), noise
 
 
-def _beside(model: Model, shape: tuple[int, ...]) -> Tensor | None:
-    """The extra channels of a run without a picture: an inpainting model repaints a grey picture everywhere."""
-    if model.family.needs:
-        raise ModelError(
-            f"{model.name}: a {model.family.name} model needs {model.family.needs}; txt2img gives none"
-        )
-    if model.family.traits.channels == shape[1]:
-        return None
-    grey = latents.encode(model, torch.zeros((1, 3, shape[2] * 8, shape[3] * 8), device=model.place.device))
-    return torch.cat([torch.ones_like(grey[:, :1]), grey], 1)
-
-
-def _sigmas(model: Model, request: Request) -> list[float]:
+def _sigmas(model: Model, request: Request, strength: float | None) -> tuple[list[float], int]:
+    """All the levels, and the number of the one to begin with if that part of the steps is to be taken."""
     if request.sigmas is not None:
-        return list(own_sigmas.parse(request.sigmas))
-    schedule = registry.find("schedules", str(request.schedule))
-    return LIKES[request.like].sigmas(schedule, request.steps or 0, model.levels, _names(request)[0])
+        levels = list(own_sigmas.parse(request.sigmas))
+        return levels, 0 if strength is None else LIKES["sdcli"].start(len(levels) - 1, strength)[1]
+    like, schedule = LIKES[request.like], registry.find("schedules", str(request.schedule))
+    steps = request.steps or 0
+    total, first = (steps, 0) if strength is None else like.start(steps, strength)
+    return like.sigmas(schedule, total, model.levels, _names(request)[0]), first
 
 
 def _names(request: Request) -> tuple[str, str]:

@@ -52,10 +52,11 @@ class Family:
     cfg: float = 7.0
     sampler: str = "dpmpp_2m"
     schedule: str = "karras"
+    guidance: str = "cfg"
+    strength: float = 0.75  # of a run that starts from a picture
     clip_skip: int = 1
     zero_empty: bool = False  # an empty negative is told as zeros, as in training
     aesthetic: tuple[float, ...] = ()  # scores that prompt and negative are told instead of a size
-    needs: str = ""  # what it cannot draw without, as a message says it
 
 
 def recognise(traits: Traits, path: str) -> Family:

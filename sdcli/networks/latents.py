@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from PIL import Image
 from safetensors import SafetensorError, safe_open
@@ -50,9 +51,22 @@ def _decoded(model: Model, x: Tensor, dtype: torch.dtype | None = None) -> Tenso
 def encode(model: Model, pixels: Tensor) -> Tensor:
     """Pixels (1, 3, h, w) in -1 … 1 -> latents (1, 4, h/8, w/8) float32: the mean that the VAE gives, scaled."""
     config = model.vae.config
-    x = pixels.to(model.place.dtype).contiguous(memory_format=torch.channels_last)
-    mean = model.vae.encode(x).latent_dist.mode().float()
-    return (mean - (getattr(config, "shift_factor", None) or 0.0)) * config.scaling_factor
+    x = pixels.to(model.place.device, model.place.dtype).contiguous(memory_format=torch.channels_last)
+    encoded = model.vae.encode(x)
+    mean = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
+    return (
+        mean.float().contiguous() - (getattr(config, "shift_factor", None) or 0.0)
+    ) * config.scaling_factor
+
+
+def pixels(image: Image.Image) -> Tensor:
+    """An RGB image -> (1, 3, h, w) in -1 … 1 on the CPU."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 127.5 - 1
+
+
+def values(image: Image.Image) -> Tensor:
+    """A grey image (a mask, a depth map) -> (1, 1, h, w) in 0 … 1 on the CPU."""
+    return torch.from_numpy(np.array(image))[None, None].float() / 255
 
 
 def to_file(x: Tensor, sigma: float, recording: Recording | None = None) -> bytes:
@@ -70,7 +84,7 @@ def to_file(x: Tensor, sigma: float, recording: Recording | None = None) -> byte
     return save({name: each.float().cpu().contiguous() for name, each in tensors.items()}, about)
 
 
-def read(path: str, shape: tuple[int, ...]) -> tuple[Tensor, float | None, Recording | None]:
+def read(path: str, shape: tuple[int, ...], factor: int = 8) -> tuple[Tensor, float | None, Recording | None]:
     """The latents in a file, their noise level, and the recording of the run that they are the first x of, if any.
 
     A level of None means unit noise, as other tools write it. Raises ImageError if the file is not one, or not of this
@@ -93,7 +107,7 @@ def read(path: str, shape: tuple[int, ...]) -> tuple[Tensor, float | None, Recor
         ) from None
     for name, x in tensors.items():
         if tuple(x.shape[1:] if name == "answers" else x.shape) != shape[name == "answers" :]:
-            need = f"{shape} for {shape[3] * 8}x{shape[2] * 8} pixels"
+            need = f"{shape} for {shape[3] * factor}x{shape[2] * factor} pixels"
             raise ImageError(
                 f"{path}: {name} are {tuple(x.shape)}, not {need}; give their --width and --height"
             )

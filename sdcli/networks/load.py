@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,11 +18,15 @@ from sdcli.networks import borrowed, checkpoint, place
 from sdcli.networks.checkpoint import Checkpoint, Network, counted
 from sdcli.networks.digest import digest
 from sdcli.networks.model import Model
+from sdcli.networks.names import OPTIONAL
+from sdcli.networks.shelf import shelf
 
 WINDOW = 256 * 2**20  # bytes read through one mapping of a file before its pages are given back
 
 
-@functools.lru_cache(maxsize=1)
+_kept: dict[tuple[str | None, ...], Model] = {}
+
+
 def load(
     name: str = "tiny",
     device: str = "auto",
@@ -32,66 +37,109 @@ def load(
 ) -> Model:
     """The model of this name, as `checkpoint.find` understands it, with another VAE if one is named.
 
-    The last one stays loaded. Raises ModelError if a file is missing, bad, or of a family that is not known.
+    The last one stays loaded. Raises ModelError if a file is missing, bad, or of a family that is not known, and
+    OutOfMemory if it does not fit.
     """
-    found = checkpoint.read(name, prediction, vae, revision)
+    asked = (name, device, dtype, prediction, vae, revision)
+    if asked not in _kept:
+        forget()  # first, so that memory never holds two
+        _kept[asked] = _loaded(checkpoint.read(name, prediction, vae, revision), device, dtype)
+    return _kept[asked]
+
+
+def forget() -> None:
+    """Give back the memory of the model that stays loaded."""
+    _kept.clear()
+
+
+def _loaded(found: Checkpoint, device: str, dtype: str) -> Model:
     with ThreadPoolExecutor(1) as pool:  # hashing leaves the interpreter free, so it hides behind the imports
         hashed = pool.submit(digest, found.paths)
-        blank = {
-            part: borrowed.blank(part, net.config, str(found.path)) for part, net in found.networks.items()
+        nets = {
+            part: borrowed.blank(part, net.config, str(found.path))
+            for part, net in found.networks.items()
+            if part not in OPTIONAL
         }
-        where = place.choose(
-            device, dtype, sum(p.numel() for net in blank.values() for p in net.parameters())
+        for part, net in nets.items():
+            account(found.networks[part], net)
+        where = place.choose(device, dtype, sum(p.numel() for net in nets.values() for p in net.parameters()))
+        filled = shelf(
+            found.name, nets, lambda part, net: fill(part, net, found.networks[part], where), where
         )
-        nets = {part: fill(part, net, found.networks[part], where) for part, net in blank.items()}
         facts = {"model": {"family": found.family.name, "sha256": hashed.result()}, **where.facts}
     return Model(
-        name=name,
+        name=found.name,
         family=found.family,
-        texts={part: nets[part] for part in found.family.readers if part in nets},
-        unet=nets["unet"],
-        vae=nets["vae"],
+        nets=filled,
         levels=_levels(found),
         prediction=found.prediction,
         size=found.size,
         place=where,
         facts={**facts, **borrowed.versions()},
+        depth=_later(found, "depth_estimator", where) if "depth_estimator" in found.networks else None,
     )
 
 
-def fill(part: str, net: nn.Module, network: Network, where: place.Place) -> nn.Module:
-    """Give the network `part`, on the meta device, its weights from a file, in its place.
+def alone(found: Checkpoint, part: str, device: str = "auto") -> nn.Module:
+    """One network of a checkpoint, in float32, and no other."""
+    net: nn.Module = _later(found, part, place.choose(device, "float32", 0))()
+    return net
 
-    Every tensor the network needs must be there, of its shape, and finite, and no other may be; else ModelError.
+
+def _later(found: Checkpoint, part: str, where: place.Place) -> Callable[[], nn.Module]:
+    """What loads a network, once and in float32, when it is asked to; its tensors are accounted for here and now."""
+    network = found.networks[part]
+    net = borrowed.blank(part, network.config, str(found.path))
+    if network.header is not None:
+        account(network, net)
+    return functools.cache(partial(fill, part, net, network, place.Place(where.device, torch.float32)))
+
+
+def fill(part: str, net: nn.Module, network: Network, where: place.Place) -> nn.Module:
+    """Give the network `part`, on the meta device, its weights: those of its file, or a test model's random ones.
+
+    Raises ModelError if the file cannot be read or holds a number that is not finite.
     """
-    if network.header is None:
-        return _seeded(part, network, where)
-    path = network.header.path
-    prefix = borrowed.prefix(net)
-    need = {name.removeprefix(prefix): tensor for name, tensor in net.state_dict().items()}
-    _account(network, need)
-    weights, bad = {}, []
-    for name, tensor in tensors(network):
-        tensor = tensor.reshape(need[name].shape)
-        layout = torch.channels_last if tensor.dim() == 4 else torch.preserve_format
-        tensor = tensor.to(where.device, where.dtype, copy=True, memory_format=layout)
-        if not torch.isfinite(tensor).all():
-            bad.append(name)
-        weights[borrowed.own_name(name, prefix)] = tensor
-    if bad:
-        raise ModelError(
-            f"{path}: {counted(bad)} not finite; the file is damaged, or {where.dtype} too narrow for it"
-        )
+    weights = _seeded(part, network, where) if network.header is None else _stored(net, network, where)
     net.load_state_dict(weights, assign=True)
     borrowed.restore_buffers(net)
     return net.eval().requires_grad_(False).to(where.device)
 
 
-def _seeded(part: str, network: Network, where: place.Place) -> nn.Module:
-    """A test model's network: the same random weights every time; the global seed is left as it was."""
-    made = borrowed.seeded(part, network.config)
-    made = made.eval().requires_grad_(False).to(where.device, where.dtype)
-    return made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+def _stored(net: nn.Module, network: Network, where: place.Place) -> dict[str, Tensor]:
+    assert network.header is not None
+    prefix = borrowed.prefix(net)
+    need = _need(net)
+    weights, bad = {}, []
+    for name, tensor in tensors(network):
+        tensor = tensor.reshape(need[name].shape)
+        tensor = tensor.to(where.device, where.dtype, copy=True, memory_format=_layout(tensor))
+        if not torch.isfinite(tensor).all():
+            bad.append(name)
+        weights[borrowed.own_name(name, prefix)] = tensor
+    if bad:
+        raise ModelError(
+            f"{network.header.path}: {counted(bad)} not finite; the file is damaged, or {where.dtype} too narrow for it"
+        )
+    return weights
+
+
+def _seeded(part: str, network: Network, where: place.Place) -> dict[str, Tensor]:
+    made = borrowed.seeded(part, network.config).state_dict()
+    return {
+        name: tensor.to(where.device, where.dtype, memory_format=_layout(tensor))
+        for name, tensor in made.items()
+    }
+
+
+def _layout(tensor: Tensor) -> torch.memory_format:
+    return torch.channels_last if tensor.dim() == 4 else torch.preserve_format
+
+
+def _need(net: nn.Module) -> dict[str, Tensor]:
+    """What the network needs, by the names of a folder."""
+    prefix = borrowed.prefix(net)
+    return {name.removeprefix(prefix): tensor for name, tensor in net.state_dict().items()}
 
 
 def tensors(network: Network) -> Iterator[tuple[str, Tensor]]:
@@ -123,9 +171,11 @@ def _taken(tensor: Tensor, take: str) -> Tensor:
     return tensor.T if take == "transpose" else tensor.chunk(3)[int(take[-1])]
 
 
-def _account(network: Network, need: Mapping[str, Tensor]) -> None:
-    assert network.header is not None
-    path, have = network.header.path, network.sources
+def account(network: Network, net: nn.Module) -> None:
+    """Check by the header alone that every tensor the network needs is there, of its shape, and no other is."""
+    if network.header is None:
+        return
+    path, have, need = network.header.path, network.sources, _need(net)
     missing = [name for name in need if name not in have]
     surplus = [name for name in have if name not in need]
     if missing:

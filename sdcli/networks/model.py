@@ -12,6 +12,7 @@ from torch import Tensor
 from sdcli.diffusion.levels import Levels
 from sdcli.networks.family import Family
 from sdcli.networks.place import Place
+from sdcli.networks.shelf import Shelf
 from sdcli.request.request import Request
 
 
@@ -23,12 +24,18 @@ class Cond:
     pooled: Tensor | None = None  # (1, width), for families that add it to the time embedding
     sizes: tuple[float, ...] = ()  # what such a family is told of the picture's size
     cut: bool = False  # whether the U-Net's middle self-attention is cut
+    blind: bool = False  # whether the channels beside x are hidden from it
     unsaid: Callable[[], Cond] | None = None  # makes `empty`
 
     @property
     def perturbed(self) -> Cond:
         """The same, for a U-Net whose middle self-attention is cut."""
         return replace(self, cut=True)
+
+    @property
+    def unseen(self) -> Cond:
+        """The same, for a U-Net that is shown nothing beside x."""
+        return replace(self, blind=True)
 
     @cached_property
     def empty(self) -> Cond:
@@ -38,7 +45,7 @@ class Cond:
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A loaded checkpoint: its networks, where they are, and what it brings along.
+    """A loaded checkpoint: its networks, in memory when they are taken, and what it brings along.
 
     `prediction` is what the U-Net predicts: epsilon, v_prediction or sample. `size` is its picture's side in
     pixels. `facts` go into the metadata of each picture it makes.
@@ -46,14 +53,39 @@ class Model:
 
     name: str
     family: Family
-    texts: Mapping[str, Any]  # CLIPTextModel, by the name of the part
-    unet: Any  # UNet2DConditionModel
-    vae: Any  # AutoencoderKL
+    nets: Shelf
     levels: Levels
     prediction: str
     size: int
     place: Place
     facts: Mapping[str, Any]
+    depth: Callable[[], Any] | None = None  # loads its DPTForDepthEstimation once, if it has one
+
+    @property
+    def factor(self) -> int:
+        """How many pixels a latent stands for, each way: 8, but 4 for the x4 upscaler."""
+        config = self.config("vae")
+        levels = config.get("block_out_channels") or config["encoder_block_out_channels"]
+        return int(2 ** (len(levels) - 1))
+
+    @property
+    def texts(self) -> Mapping[str, Any]:
+        """The text encoders, CLIPTextModel, by the name of their part."""
+        return self.nets.only(self.family.readers)
+
+    @property
+    def unet(self) -> Any:
+        """UNet2DConditionModel."""
+        return self.nets["unet"]
+
+    @property
+    def vae(self) -> Any:
+        """AutoencoderKL, or a tiny autoencoder."""
+        return self.nets["vae"]
+
+    def config(self, part: str) -> Any:
+        """The config of a network, which is at hand whether the network is in memory or not."""
+        return self.nets.nets[part].config
 
     def complete(self, request: Request) -> Request:
         """The request with the model's own defaults for everything that was left open, but the seed."""
@@ -62,8 +94,11 @@ class Model:
             "cfg": self.family.cfg,
             "sampler": self.family.sampler,
             "schedule": self.family.schedule,
+            "guidance": self.family.guidance,
             "clip_skip": self.family.clip_skip,
             "width": self.size,
             "height": self.size,
         }
+        if request.image is not None:
+            own["strength"] = self.family.strength
         return request.but(**{key: value for key, value in own.items() if getattr(request, key) is None})

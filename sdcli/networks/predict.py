@@ -10,33 +10,43 @@ import torch
 from torch import Tensor
 
 from sdcli.diffusion.types import Predict
+from sdcli.diffusion.windows import joined, windows
+from sdcli.networks.beside import Beside
 from sdcli.networks.model import Cond, Model
 from sdcli.networks.perturb import perturbed
 
 
-def predictor(model: Model, extra: Tensor | None = None, whole: bool = False) -> Predict:
+def predictor(
+    model: Model, beside: Beside | None = None, side: int | None = None, whole: bool = False
+) -> Predict:
     """The model's U-Net as (x, sigma, conds) -> one denoised estimate a cond.
 
     x is data + sigma * noise in float32; the conds of one picture go through the network together, in their order.
-    `extra` (1, k, h/8, w/8) are channels that the network is shown beside x: a mask, a masked picture, a depth map.
-    `whole`: a level between two timesteps is told as the nearest of them, not as a fraction.
+    `beside` is what the network is shown and told besides x. Where x is larger than `side` latents, it goes through in
+    overlapping windows. `whole`: a level between two timesteps is told as the nearest of them, not as a fraction.
     """
+    beside = beside or Beside()
+    channels, label = beside.channels, beside.label
 
     def predict(x: Tensor, sigma: float, conds: Sequence[Cond]) -> list[Tensor]:
-        shown = x / math.sqrt(sigma**2 + 1)
-        if extra is not None:
-            shown = torch.cat([shown, extra], 1)
-        t = model.levels.t(sigma)
+        shown = (x / math.sqrt(sigma**2 + 1)).expand(len(conds), -1, -1, -1)
+        if channels is not None:
+            shown = torch.cat([shown, torch.cat([channels * (not cond.blind) for cond in conds])], 1)
+        size, t = (x.shape[-2], x.shape[-1]), model.levels.t(sigma)
+        t = round(t) if whole else t
+        places = windows(*size, side or max(size), (side or 0) // 4)
         with perturbed(model.unet, any(cond.cut for cond in conds)):
-            out = unet(model, shown.expand(len(conds), -1, -1, -1), round(t) if whole else t, conds)
+            out = joined(size, places, lambda place: unet(model, shown[..., *place], t, conds, label))
         return list((to_denoised[model.prediction](x, out, sigma)).split(1))
 
     return predict
 
 
 @torch.inference_mode()
-def unet(model: Model, x: Tensor, t: float, conds: Sequence[Cond]) -> Tensor:
+def unet(model: Model, x: Tensor, t: float, conds: Sequence[Cond], label: int | None = None) -> Tensor:
     """One pass of the U-Net as it was trained: x (n, channels, h/8, w/8) of unit variance, timestep t, n conds.
+
+    `label` is the class that an x4 upscaler is told: the noise level of the picture beside x.
 
     Returns its prediction (n, 4, h/8, w/8) in float32, whatever the network runs in.
     """
@@ -49,6 +59,8 @@ def unet(model: Model, x: Tensor, t: float, conds: Sequence[Cond]) -> Tensor:
     if pooled:
         sizes = torch.tensor([cond.sizes for cond in conds], device=place.device)
         more["added_cond_kwargs"] = {"text_embeds": torch.cat(pooled).to(place.dtype), "time_ids": sizes}
+    if label is not None:
+        more["class_labels"] = torch.full((len(conds),), label, device=place.device)
     return model.unet(x, step, context, return_dict=False, **more)[0].float().contiguous()
 
 

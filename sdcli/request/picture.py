@@ -23,11 +23,13 @@ MOST_METADATA = 64 * 1024  # bytes; what every reader of PNG text accepts
 
 @dataclass(frozen=True)
 class Picture:
-    """An image (8-bit RGB), the request that makes it again, and the facts of the run that made it."""
+    """An image (8-bit RGB, unless it keeps parts of one of another kind), the request that makes it again, the facts
+    of the run that made it, and the colour profile it is in, if it is not sRGB."""
 
     image: Image
     request: Request
     facts: Mapping[str, Any] = field(default_factory=dict)
+    icc: bytes | None = None
 
     def png(self, metadata: bool = True) -> bytes:
         """The picture as a PNG file: the same picture gives the same bytes."""
@@ -39,7 +41,7 @@ class Picture:
             made = {"request": self.request.as_dict(), **self.facts}
             info.add_text("sd", json.dumps(made, sort_keys=True, ensure_ascii=True, separators=(",", ":")))
         file = io.BytesIO()
-        self.image.save(file, "PNG", pnginfo=info, compress_level=6)
+        self.image.save(file, "PNG", pnginfo=info, compress_level=6, icc_profile=self.icc)
         return file.getvalue()
 
 
@@ -114,6 +116,10 @@ def parameters(request: Request, facts: Mapping[str, Any]) -> str:
         "Size": f"{request.width}x{request.height}",
         "Model hash": model.get("sha256", "")[:10] or None,
         "Model": os.path.splitext(os.path.basename(os.path.normpath(request.model)))[0],
+        "Denoising strength": request.hires_strength if request.hires > 1 else request.strength,
+        "Mask blur": f"{request.mask_blur:g}" if request.mask or request.alpha_mask else None,
+        "Hires upscale": f"{request.hires:g}" if request.hires > 1 else None,
+        "Tiling": True if request.tile == "both" else None,
         "Variation seed": request.variation_seed,
         "Variation seed strength": request.variation_strength or None,
         "Seed resize from": request.seed_size,

@@ -21,11 +21,20 @@ LONGEST_PROMPT = 20_000  # characters; what fits a PNG's text chunk with room to
 
 
 def asks(
-    default: Any, *flags: str, of: type, help: str, low: float | None = None, high: float | None = None
+    default: Any,
+    *flags: str,
+    of: type,
+    help: str,
+    low: float | None = None,
+    high: float | None = None,
+    known: tuple[str, ...] = (),
+    about: str = "",
 ) -> Any:
-    """A field of the Request: its default, the flags it has on the command line, its type, help and range."""
-    about = {"flags": flags, "of": of, "help": help, "low": low, "high": high}
-    return field(default=default, metadata=about)
+    """A field of the Request: its default, the flags it has on the command line, its type, help, and its range or the
+    words it knows. `about` names what it is about (a picture, a mask, …), where not every command has to do with that.
+    """
+    told = {"flags": flags, "of": of, "help": help, "low": low, "high": high, "known": known, "about": about}
+    return field(default=default, metadata=told)
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,7 @@ class Request:
         "torch",
         "--rng",
         of=str,
+        known=("torch", "philox", "comfyui"),
         help="Whose noise: torch, philox (CUDA's, as in A1111) or comfyui.",
     )
     variation_seed: int | None = asks(
@@ -83,11 +93,14 @@ class Request:
         of=str,
         help="Noise levels of one's own, as 14.6,7,2.1,0; for --steps and --schedule.",
     )
-    guidance: str = asks("cfg", "--guidance", of=str, help="How prompt and negative are weighed.")
+    guidance: str | None = asks(
+        None, "--guidance", of=str, help="How prompt and negative are weighed: see `sd samplers`."
+    )
     like: str = asks(
         "sdcli",
         "--like",
         of=str,
+        known=("sdcli", "a1111", "comfyui", "diffusers", "compvis"),
         help="Whose conventions: sdcli, a1111, comfyui, diffusers or compvis.",
     )
     width: int | None = asks(
@@ -103,6 +116,140 @@ class Request:
         low=1,
         high=12,
         help="Which text layer from the end is read; 1 is the last.",
+    )
+    image: str | None = asks(
+        None, "-i", "--image", of=str, about="picture", help="The picture to start from; - is standard input."
+    )
+    strength: float | None = asks(
+        None,
+        "--strength",
+        of=float,
+        low=0,
+        high=1,
+        about="picture",
+        help="How much is redrawn: that part of the steps; 0 is the picture as the VAE sees it.",
+    )
+    fit: str = asks(
+        "crop",
+        "--fit",
+        of=str,
+        known=("crop", "pad", "stretch", "error"),
+        about="picture",
+        help="How a picture comes to another size: crop, pad, stretch, or not at all (error).",
+    )
+    background: str = asks(
+        "white", "--background", of=str, about="picture", help="The colour behind a transparent picture."
+    )
+    mask: str | None = asks(
+        None, "--mask", of=str, about="mask", help="Which part is repainted: the white of this picture."
+    )
+    alpha_mask: bool = asks(
+        False, "--alpha-mask", of=bool, about="mask", help="Repaint what is transparent in the picture."
+    )
+    invert_mask: bool = asks(
+        False, "--invert-mask", of=bool, about="mask", help="Repaint the black of the mask instead."
+    )
+    mask_blur: float = asks(
+        4.0,
+        "--mask-blur",
+        of=float,
+        low=0,
+        high=256,
+        about="mask",
+        help="Pixels by which its edge is softened.",
+    )
+    mask_grow: int = asks(
+        0,
+        "--mask-grow",
+        of=int,
+        low=-512,
+        high=512,
+        about="mask",
+        help="Pixels by which it grows; below 0 it shrinks.",
+    )
+    masked_content: str = asks(
+        "original",
+        "--masked-content",
+        of=str,
+        known=("original", "fill", "noise", "empty"),
+        about="mask",
+        help="What the white part starts from: original, fill (the colours round it), noise or empty.",
+    )
+    only_masked: bool = asks(
+        False,
+        "--only-masked",
+        of=bool,
+        about="mask",
+        help="Draw the surroundings of the white part alone, at full size, and paste them back.",
+    )
+    padding: int = asks(
+        32,
+        "--padding",
+        of=int,
+        low=0,
+        high=2048,
+        about="mask",
+        help="Pixels round the white part for --only-masked.",
+    )
+    margins: str | None = asks(
+        None, of=str, help="Pixels to add at left, top, right and bottom, as 128,0,128,0."
+    )
+    depth: str | None = asks(
+        None, "--depth", of=str, about="depth", help="A depth map, near is white; else it is estimated."
+    )
+    scale: float = asks(
+        1.0, "--scale", of=float, low=1, high=16, about="scale", help="How many times larger, each way."
+    )
+    noise_level: int = asks(
+        20,
+        "--noise-level",
+        of=int,
+        low=0,
+        high=350,
+        about="scale",
+        help="Noise that an x4 upscaler adds to the picture first: more invents more.",
+    )
+    window: int | None = asks(
+        None,
+        "--window",
+        of=int,
+        low=64,
+        high=8192,
+        about="scale",
+        help="Draw in overlapping windows of this side in pixels, a multiple of 8.",
+    )
+    hires: float = asks(
+        1.0,
+        "--hires",
+        of=float,
+        low=1,
+        high=8,
+        about="hires",
+        help="Draw, enlarge so many times, and draw again.",
+    )
+    hires_strength: float = asks(
+        0.6,
+        "--hires-strength",
+        of=float,
+        low=0,
+        high=1,
+        about="hires",
+        help="How much is drawn again after --hires.",
+    )
+    hires_by: str = asks(
+        "picture",
+        "--hires-by",
+        of=str,
+        known=("picture", "latents"),
+        about="hires",
+        help="What --hires enlarges: the picture, or the latents.",
+    )
+    tile: str = asks(
+        "none",
+        "--tile",
+        of=str,
+        known=("none", "x", "y", "both"),
+        help="A texture without seams, if laid side by side: x, y or both.",
     )
     latents_in: str | None = asks(
         None, "--latents-in", of=str, help="Start from this safetensors file instead of seeded noise."
@@ -123,10 +270,17 @@ class Request:
         "auto",
         "--prediction",
         of=str,
+        known=("auto", "epsilon", "v_prediction", "sample"),
         help="What the network predicts: auto, epsilon, v_prediction or sample.",
     )
     device: str = asks("auto", "--device", of=str, help="auto, cpu, cuda or cuda:N.")
-    dtype: str = asks("auto", "--dtype", of=str, help="auto, float32, bfloat16 or float16.")
+    dtype: str = asks(
+        "auto",
+        "--dtype",
+        of=str,
+        known=("auto", "float32", "bfloat16", "float16"),
+        help="auto, float32, bfloat16 or float16.",
+    )
 
     def __post_init__(self) -> None:
         for each in dataclasses.fields(self):
@@ -147,13 +301,11 @@ class Request:
             raise UsageError("--variation-seed and --variation-strength go together; give both or neither")
         if self.seed_size is not None:
             object.__setattr__(self, "seed_size", "{}x{}".format(*size(self.seed_size)))
-        _check_choice("rng", self.rng, ("torch", "philox", "comfyui"))
-        _check_choice("like", self.like, ("sdcli", "a1111", "comfyui", "diffusers", "compvis"))
-        registry.check("guidance", self.guidance)
-        for side in ("width", "height"):
+        if self.guidance is not None:
+            registry.check("guidance", self.guidance)
+        for side in ("width", "height", "window"):
             _check_multiple_of_8(side, getattr(self, side))
-        _check_choice("prediction", self.prediction, ("auto", "epsilon", "v_prediction", "sample"))
-        _check_choice("dtype", self.dtype, ("auto", "float32", "bfloat16", "float16"))
+        _check_pictures(self)
         if self.device not in ("auto", "cpu", "cuda") and not _is_cuda_index(self.device):
             raise UsageError(f"--device {self.device!r} is not a device; use auto, cpu, cuda or cuda:0")
 
@@ -191,6 +343,26 @@ def size(text: str) -> tuple[int, int]:
     return found[0], found[1]
 
 
+def colour(text: str) -> tuple[int, int, int]:
+    """A colour's name or #rrggbb -> red, green, blue; raises UsageError."""
+    from PIL import ImageColor
+
+    try:
+        red, green, blue = ImageColor.getrgb(text)[:3]
+    except ValueError:
+        raise UsageError(f"--background {text!r} is no colour; try white, black or #8080ff") from None
+    return red, green, blue
+
+
+def margins(text: str) -> tuple[int, int, int, int]:
+    """`128,0,128,0` -> pixels to add at left, top, right and bottom; raises UsageError."""
+    found = re.fullmatch(r"(\d{1,4}),(\d{1,4}),(\d{1,4}),(\d{1,4})", text, re.ASCII)
+    if not found or not any(int(each) for each in found.groups()):
+        raise UsageError(f"margins {text!r} add nothing; give --left, --right, --top or --bottom pixels")
+    left, top, right, bottom = map(int, found.groups())
+    return left, top, right, bottom
+
+
 def flag(name: str) -> str:
     """The field's name as it is typed: its long flag, or PROMPT for the prompt."""
     about = {each.name: each.metadata for each in dataclasses.fields(Request)}[name]
@@ -204,7 +376,7 @@ def _checked(each: dataclasses.Field[Any], value: Any) -> Any:
         return None
     if of is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
-    if not isinstance(value, of) or isinstance(value, bool):
+    if not isinstance(value, of) or (isinstance(value, bool) and of is not bool):
         raise UsageError(f"{name}: {value!r} is not {_a(of)}")
     if isinstance(value, float) and not math.isfinite(value):
         raise UsageError(f"{name}: {value} is not a finite number")
@@ -212,6 +384,9 @@ def _checked(each: dataclasses.Field[Any], value: Any) -> Any:
         _check_text(name, value)
     if low is not None and not low <= value <= high:
         raise UsageError(f"{name}: {value} is outside {low}...{high}")
+    known = each.metadata["known"]
+    if known and value not in known:
+        raise UsageError(f"{name}: {value!r} is unknown; {registry.nearest(value, known)}")
     return value
 
 
@@ -226,6 +401,27 @@ def _check_text(name: str, value: str) -> None:
         raise UsageError(f"{name}: {len(value):,} characters are more than {LONGEST_PROMPT:,}; shorten it")
 
 
+def _check_pictures(asked: Request) -> None:
+    """What only makes sense together, as it is typed."""
+    masks = [asked.mask is not None, asked.alpha_mask, asked.margins is not None]
+    if sum(masks) > 1:
+        raise UsageError(
+            "--mask, --alpha-mask and the margins of an outpainting exclude each other; give one"
+        )
+    if any(masks) and asked.image is None:
+        raise UsageError("a mask says which part of a picture is repainted; give the picture with -i")
+    if asked.margins is not None:
+        margins(asked.margins)
+    if asked.image == asked.mask == "-":
+        raise UsageError("-i - and --mask - cannot both be standard input; name a file for one of them")
+    if asked.hires > 1 and asked.stop_after is not None:
+        raise UsageError("--stop-after ends one run, --hires takes two; leave one of them out")
+    if asked.hires > 1 and asked.image is not None:
+        raise UsageError(
+            "--hires draws a picture from nothing first; to enlarge one there is, use sd upscale"
+        )
+
+
 def _same(steps: int | None, levels: int) -> int:
     if steps not in (None, levels):
         raise UsageError(f"--steps {steps} is not the {levels} of --sigmas; leave one of them out")
@@ -238,15 +434,10 @@ def _check_multiple_of_8(side: str, value: int | None) -> None:
         raise UsageError(f"--{side} {value} is not a multiple of 8; the nearest are {below} and {below + 8}")
 
 
-def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise UsageError(f"--{name}: {value!r} is unknown; {registry.nearest(value, known)}")
-
-
 def _is_cuda_index(device: str) -> bool:
     kind, _, index = device.partition(":")
     return kind == "cuda" and index.isascii() and index.isdigit()
 
 
 def _a(of: type) -> str:
-    return {int: "a whole number", float: "a number", str: "a text"}[of]
+    return {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}[of]

@@ -7,6 +7,7 @@ import torch
 
 from sdcli.networks.canvas import canvas
 from sdcli.networks.load import load
+from sdcli.request.given import Layout
 from sdcli.request.request import Request
 
 
@@ -16,7 +17,9 @@ def drawn(toy):
     model = load(str(toy), "cpu", "float32")
 
     def call(**asked):
-        return canvas(model, model.complete(Request(**{"seed": 5, "steps": 3, "model": str(toy), **asked})))
+        return canvas(
+            model, model.complete(Request(**{"seed": 5, "steps": 3, "model": str(toy), **asked})), Layout()
+        )
 
     return call
 

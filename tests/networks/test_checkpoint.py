@@ -10,7 +10,7 @@ import torch
 
 from sdcli.errors import ModelError
 from sdcli.networks import borrowed, checkpoint, names
-from sdcli.networks.load import _account
+from sdcli.networks.load import account
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "names"
 FAMILIES = {
@@ -67,9 +67,7 @@ def test_a_published_checkpoint_is_recognised_and_every_tensor_is_accounted_for(
     taken = {source.key for network in found.networks.values() for source in network.sources.values()}
     assert taken | set(found.ignored) == set(published(family))
     for part, network in found.networks.items():
-        net = borrowed.blank(part, network.config, "x")
-        prefix = borrowed.prefix(net)
-        _account(network, {key.removeprefix(prefix): tensor for key, tensor in net.state_dict().items()})
+        account(network, borrowed.blank(part, network.config, "x"))
 
 
 def tagged(tensors: dict[str, list[int]], prefix: str) -> dict[str, torch.Tensor]:

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from sdcli import registry
-from sdcli.networks.load import load
+from sdcli.networks.load import forget, load
 from sdcli.networks.model import Cond
 from sdcli.networks.predict import predictor, unet
 from sdcli.networks.text import encode
@@ -26,7 +26,7 @@ def loaded(request, tmp_path_factory):
     prediction = "v_prediction" if request.param == "sd21-v" else "auto"
     answers = load_file(GOLDEN / f"{request.param}.safetensors")
     yield request.param, load(str(path), "cpu", "float32", prediction), answers
-    load.cache_clear()
+    forget()
     path.unlink()
 
 

@@ -90,7 +90,7 @@ def test_pixels_are_rounded_or_cut_as_each_tool_does(toy, monkeypatch):
 def test_the_network_hears_the_timestep_that_the_tool_tells_it(toy, monkeypatch, like):
     heard, unet = [], predict.unet
     monkeypatch.setattr(
-        predict, "unet", lambda model, x, t, conds: heard.append(t) or unet(model, x, t, conds)
+        predict, "unet", lambda model, x, t, conds, label: heard.append(t) or unet(model, x, t, conds)
     )
     generate(Request("a cat", model=str(toy), seed=1, steps=5, schedule="karras", like=like))
     assert all(t == round(t) for t in heard) == (like == "comfyui")

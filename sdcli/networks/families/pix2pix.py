@@ -6,5 +6,6 @@ pix2pix = Family(
     summary="InstructPix2Pix: the picture to edit as 4 more channels",
     traits=Traits(channels=8, context=768),
     configs={"text_encoder": CLIP_L, "unet": unet(8, 768, 512), "vae": vae()},
-    needs="a picture to edit",
+    guidance="pix2pix",
+    strength=1.0,
 )

@@ -6,4 +6,5 @@ sd1_inpaint = Family(
     summary="Stable Diffusion 1.x inpainting: mask and masked picture as 5 more channels",
     traits=Traits(channels=9, context=768),
     configs={"text_encoder": CLIP_L, "unet": unet(9, 768, 512), "vae": vae()},
+    strength=1.0,
 )

@@ -7,4 +7,5 @@ sd2_inpaint = Family(
     traits=Traits(channels=9, context=1024),
     configs={"text_encoder": OPEN_CLIP_H, "unet": unet2(9, 512), "vae": vae()},
     readers={"text_encoder": Reader(pad=0)},
+    strength=1.0,
 )

@@ -18,4 +18,5 @@ sdxl_inpaint = Family(
     size=1024,
     zero_empty=True,
     cfg=5.0,
+    strength=1.0,
 )

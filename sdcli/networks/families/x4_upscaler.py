@@ -21,5 +21,6 @@ x4_upscaler = Family(
     },
     readers={"text_encoder": Reader(pad=0)},
     prediction="v_prediction",
-    needs="a picture to enlarge",
+    strength=1.0,
+    cfg=9.0,
 )

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from sdcli.commands._draw import Output, draw
+from sdcli.commands._options import output_options, request_options, typed, with_picture
+from sdcli.errors import UsageError
+from sdcli.request.request import Request
+
+
+@click.command()
+@click.argument("prompt")
+@request_options("picture")
+@click.option(
+    "--image-cfg",
+    type=click.FLOAT,
+    default=None,
+    help="How closely an InstructPix2Pix model keeps the picture.",
+)
+@output_options
+def img2img(image_cfg: float | None, **values: Any) -> None:
+    """Draw a picture of PROMPT over the picture -i: --strength says how much is redrawn.
+
+    With an InstructPix2Pix model PROMPT says what to change: "make it winter". PROMPT - reads it from standard input,
+    -i - the picture. Prints the path of each picture; nothing is ever overwritten.
+    """
+    asked = with_picture(typed(values))
+    if image_cfg is not None:
+        if "guidance" in asked:
+            raise UsageError("--image-cfg is a knob of the guidance pix2pix; give it without --guidance")
+        asked["guidance"] = f"pix2pix:image_cfg={image_cfg}"
+    for _ in draw(Request(**asked), Output.of(values)):
+        pass
