@@ -175,7 +175,10 @@ def _index(found: Checkpoint) -> dict[str, object]:
         absent = ["safety_checker", "feature_extractor"]
         index |= {"requires_safety_checker": False}
     index |= {part: [None, None] for part in absent}
-    versions = {"_diffusers_version": "0.36.0", "_sdcli_version": sdcli.__version__}  # the oldest that reads it
+    versions = {
+        "_diffusers_version": "0.36.0",
+        "_sdcli_version": sdcli.__version__,
+    }  # the oldest that reads it
     return {"_class_name": found.family.pipeline, **versions, **index}
 
 

@@ -46,7 +46,9 @@ def test_a_picture_is_encoded_in_windows_alike(crowded):
 
 
 def test_a_small_picture_stays_whole_and_a_large_one_says_what_was_done(crowded):
-    small, large = (Request("a cat", model="test:sd1", seed=1, steps=1, width=w, height=64) for w in (64, 640))
+    small, large = (
+        Request("a cat", model="test:sd1", seed=1, steps=1, width=w, height=64) for w in (64, 640)
+    )
     load("test:sd1")
     crowded()
     assert "fallback" not in generate(small).picture.facts
