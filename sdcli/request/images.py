@@ -163,6 +163,8 @@ def _decoded(data: bytes, kind: str, name: str) -> tuple[Image, list[str]]:
                 many = "many" if kind == "GIF" else image.n_frames  # type: ignore[attr-defined]
                 notes.append(f"first of {many} frames")  # a GIF's can only be counted by walking through all
             image.load()
+            if image.mode == "P" and image.palette is None:  # which Pillow lets pass
+                raise ValueError("a palette is missing")
             return _upright(image), notes
     except Image.DecompressionBombError:
         raise ImageError(
