@@ -21,7 +21,7 @@ from sdcli.errors import ModelError, UsageError
 from sdcli.networks import borrowed, ldm, tokenizer
 from sdcli.networks.checkpoint import Checkpoint, Network
 from sdcli.networks.family import Config
-from sdcli.networks.load import DTYPES, account, tensor
+from sdcli.networks.load import DTYPES, account, finite, tensor
 
 CLASSES = {
     "unet": ("diffusers", "UNet2DConditionModel"),
@@ -50,7 +50,7 @@ class Piece:
         whole = (
             torch.cat([part.T if self.turned else part for part in parts]).reshape(self.shape).contiguous()
         )
-        if not torch.isfinite(whole.float()).all():
+        if not finite(whole):
             raise ModelError(
                 f"{self.key}: not finite; the file is damaged, or {dtype} too narrow for it: try --dtype float32"
             )
@@ -86,7 +86,11 @@ def convert(found: Checkpoint, out: Path, dtype: torch.dtype | None = None) -> P
         ]
         store.save(_file(pieces, dtype), out / part / f"{stem}.safetensors")
         library, kind = CLASSES[part]
-        config = {"_class_name": kind} if library == "diffusers" else {"architectures": [kind]}
+        config: dict[str, object] = {"_class_name": kind}
+        if (
+            library == "transformers"
+        ):  # opened in float32 where no other is asked for, as diffusers opens the others
+            config = {"architectures": [kind], "dtype": "float32"}
         store.save(_json({**network.config, **config}), out / part / "config.json")
         if part in found.family.readers:
             for name, data in tokenizer.saved(found.family.readers[part].pad).items():
@@ -174,7 +178,10 @@ def _index(found: Checkpoint) -> dict[str, object]:
         absent = ["safety_checker", "feature_extractor"]
         index |= {"requires_safety_checker": False}
     index |= {part: [None, None] for part in absent}
-    versions = {"_diffusers_version": "0.36.0", "_sdcli_version": sdcli.__version__}  # the oldest that reads it
+    versions = {
+        "_diffusers_version": "0.36.0",
+        "_sdcli_version": sdcli.__version__,
+    }  # the oldest that reads it
     return {"_class_name": found.family.pipeline, **versions, **index}
 
 
