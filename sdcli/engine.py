@@ -19,7 +19,7 @@ from sdcli.diffusion.recording import Call, Recording, recorded
 from sdcli.diffusion.sentry import sentry
 from sdcli.diffusion.types import Denoise, Predict
 from sdcli.errors import UsageError
-from sdcli.networks import latents
+from sdcli.networks import pixels
 from sdcli.networks.canvas import Canvas, canvas
 from sdcli.networks.hires import enlarged
 from sdcli.networks.load import load
@@ -88,7 +88,7 @@ def generate(request: Request, watch: Watch = iter, given: Given | None = None) 
         if request.hires > 1:
             larger, over, start = enlarged(model, request, end.x)
             end = _run(model, larger, watch, clock, over, start)
-        image, fallback = latents.decode(model, end.shown, LIKES[request.like].truncates)
+        image, fallback = pixels.decode(model, end.shown, LIKES[request.like].truncates)
     image, told = layout.finish(image)
     clock("decode")
     facts = {**model.facts, "sdcli": sdcli.__version__, **told}
@@ -164,7 +164,7 @@ def _end(start: Canvas, last: Step | None, calls: list[Call]) -> _End:
 
 
 def _decoded(model: Model, x: Tensor, truncates: bool) -> Image:
-    return latents.decode(model, x, truncates)[0]
+    return pixels.decode(model, x, truncates)[0]
 
 
 class _Clock:

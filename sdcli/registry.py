@@ -1,8 +1,8 @@
-"""The plugs: which samplers, schedules, guidances, families and commands there are, and one of them by name.
+"""The plugs: which samplers, families, annotators, commands and other such there are, and one of them by name.
 
 The one rule: the file `x.py` in a plug folder holds one object called `x`; a package joins with an entry point
-`x` in the group `sdcli.<folder>`. Names, one-line summaries and knobs are read from the source text, so listing
-and checking import nothing.
+`x` in the group `sdcli.<folder>`. Names, one-line summaries, facts and knobs are read from the source text, so
+listing and checking import nothing.
 """
 
 import ast
@@ -11,6 +11,7 @@ import functools
 import importlib
 import importlib.util
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
@@ -24,13 +25,20 @@ FOLDERS = {
     "schedules": "diffusion/schedules",
     "guidance": "diffusion/guidance",
     "families": "networks/families",
+    "annotators": "networks/annotators",
     "commands": "commands",
 }
+
+FACTS = ("order", "evaluations", "paper")
+_FACT = re.compile(rf"^({'|'.join(FACTS)}): (.+)\n?", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Plug:
-    """One plug as its source tells it: first line of the docstring, the rest of it, and knob -> default."""
+    """One plug as its source tells it: first line of the docstring, the rest of it, knob -> default, and facts.
+
+    The facts are the docstring's lines of the form `order: 2`; FACTS are their words.
+    """
 
     kind: str
     name: str
@@ -38,6 +46,7 @@ class Plug:
     summary: str = ""
     details: str = ""
     knobs: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, str] = field(default_factory=dict)
 
 
 def names(kind: str) -> tuple[str, ...]:
@@ -90,10 +99,13 @@ def describe(kind: str, name: str) -> Plug:
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and node.name == attribute:
             doc = ast.get_docstring(node) or ast.get_docstring(tree) or ""
-            summary, _, details = doc.partition("\n")
-            return Plug(kind, name, module, summary, details.strip(), _defaults(node))
-    summary, _, details = (ast.get_docstring(tree) or "").partition("\n")
-    return Plug(kind, name, module, summary, details.strip())
+            return Plug(kind, name, module, *_told(doc), _defaults(node), dict(_FACT.findall(doc)))
+    return Plug(kind, name, module, *_told(ast.get_docstring(tree) or ""))
+
+
+def _told(doc: str) -> tuple[str, str]:
+    summary, _, details = _FACT.sub("", doc).partition("\n")
+    return summary, details.strip()
 
 
 def _defaults(node: ast.FunctionDef) -> dict[str, Any]:

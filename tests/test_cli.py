@@ -281,18 +281,18 @@ def test_a_network_gone_wrong_leaves_no_picture_and_names_the_level(draw, monkey
 
 
 def test_a_decode_gone_wrong_is_tried_once_in_float32_and_recorded(draw, monkeypatch):
-    from sdcli.networks import latents
+    from sdcli.networks import pixels
 
-    real, calls = latents._decoded, []
+    real, calls = pixels._decoded, []
 
     def broken(model, x, dtype=None):
         calls.append(dtype)
         return real(model, x, dtype) / (0 if dtype is None else 1)
 
-    monkeypatch.setattr(latents, "_decoded", broken)
+    monkeypatch.setattr(pixels, "_decoded", broken)
     ran = draw("a cat", "--seed", 7, "--json")
     assert (ran.code, json.loads(ran.out)["fallback"], len(calls)) == (0, "VAE in float32", 2)
-    monkeypatch.setattr(latents, "_decoded", lambda model, x, dtype=None: real(model, x, dtype) / 0)
+    monkeypatch.setattr(pixels, "_decoded", lambda model, x, dtype=None: real(model, x, dtype) / 0)
     assert draw("a cat", "--seed", 8).code == 7
 
 

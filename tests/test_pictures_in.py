@@ -26,7 +26,7 @@ def run(sd):
     return call
 
 
-def pixels(ran) -> np.ndarray:
+def drawn(ran) -> np.ndarray:
     with Image.open(ran.lines[0]) as image:
         return np.asarray(image)
 
@@ -35,7 +35,7 @@ def test_img2img_draws_over_a_picture_at_its_size(run):
     photo(80, 72).save("wide.png")
     ran = run("img2img", "a cat", "-i", "wide.png", "--strength", 0.5)
     assert (ran.lines, ran.err) == (["a-cat-3.png"], "")
-    assert pixels(ran).shape == (72, 80, 3)
+    assert drawn(ran).shape == (72, 80, 3)
 
 
 @pytest.mark.parametrize(
@@ -44,21 +44,21 @@ def test_img2img_draws_over_a_picture_at_its_size(run):
 )
 def test_the_size_comes_from_the_picture_unless_given(run, options, shape):
     photo(101, 75).save("odd.png")
-    made = pixels(run("img2img", "a cat", "-i", "odd.png", *options)).shape[:2]
+    made = drawn(run("img2img", "a cat", "-i", "odd.png", *options)).shape[:2]
     assert made == shape or (options == ("-W", 128) and made == (88, 128))
 
 
 def test_strength_0_is_what_the_vae_makes_of_the_picture(run):
     import torch
 
-    from sdcli.networks import latents
+    from sdcli.networks import pixels
     from sdcli.networks.load import load
 
     model = load("test:sd1", "cpu", "float32")
     ran = run("img2img", "a cat", "-i", "in.png", "--strength", 0, "--dtype", "float32", "--device", "cpu")
     with torch.inference_mode():
-        there = latents.encode(model, latents.pixels(Image.open("in.png")))
-    assert pixels(ran).tobytes() == latents.decode(model, there)[0].tobytes()
+        there = pixels.encode(model, pixels.of(Image.open("in.png")))
+    assert drawn(ran).tobytes() == pixels.decode(model, there)[0].tobytes()
 
 
 def test_strength_is_the_part_of_the_steps_that_is_taken(run):
@@ -81,13 +81,13 @@ def test_the_same_command_twice_gives_the_same_bytes(run):
 @pytest.mark.parametrize("options", [(), ("--only-masked",), ("--masked-content", "fill")])
 def test_a_black_mask_returns_the_picture_exactly(run, model, options):
     ran = run("inpaint", "a cat", "-i", "in.png", "--mask", "black.png", *options, model=model)
-    assert pixels(ran).tobytes() == photo().tobytes()
+    assert drawn(ran).tobytes() == photo().tobytes()
 
 
 def test_a_white_mask_is_img2img(run):
     options = ("a cat", "-i", "in.png", "--strength", 0.5)
-    whole = pixels(run("img2img", *options))
-    assert pixels(run("inpaint", *options, "--mask", "white.png")).tobytes() == whole.tobytes()
+    whole = drawn(run("img2img", *options))
+    assert drawn(run("inpaint", *options, "--mask", "white.png")).tobytes() == whole.tobytes()
 
 
 @pytest.mark.parametrize("model", ["test:sd1", "test:inpaint"])
@@ -113,18 +113,18 @@ def test_invert_and_alpha_say_the_same_the_other_way_round(run):
     see_through.putalpha(half_mask().transpose(Image.Transpose.FLIP_LEFT_RIGHT))
     see_through.save("alpha.png")
     options = ("a cat", "--mask-blur", 0, "--background", "black")
-    one = pixels(run("inpaint", *options, "-i", "in.png", "--mask", "mask.png"))
+    one = drawn(run("inpaint", *options, "-i", "in.png", "--mask", "mask.png"))
     assert (
-        pixels(run("inpaint", *options, "-i", "in.png", "--mask", "left.png", "--invert-mask")) == one
+        drawn(run("inpaint", *options, "-i", "in.png", "--mask", "left.png", "--invert-mask")) == one
     ).all()
-    alpha = pixels(run("inpaint", *options, "-i", "alpha.png", "--alpha-mask"))
+    alpha = drawn(run("inpaint", *options, "-i", "alpha.png", "--alpha-mask"))
     assert (alpha[:, :32, :3] == one[:, :32]).all()
 
 
 @pytest.mark.parametrize("content", ["original", "fill", "noise", "empty"])
 def test_each_masked_content_is_another_start(run, content):
     made = {
-        each: pixels(
+        each: drawn(
             run("inpaint", "a cat", "-i", "in.png", "--mask", "mask.png", "--masked-content", each)
         ).tobytes()
         for each in ("original", "fill", "noise", "empty")
@@ -133,15 +133,23 @@ def test_each_masked_content_is_another_start(run, content):
 
 
 def test_outpaint_keeps_the_picture_and_draws_on(run):
-    made = pixels(run("outpaint", "a cat", "-i", "in.png", "--right", 32, "--top", 20, "--mask-blur", 0))
+    made = drawn(run("outpaint", "a cat", "-i", "in.png", "--right", 32, "--top", 20, "--mask-blur", 0))
     assert made.shape == (84, 96, 3)
     assert (made[20:, :64] == np.asarray(photo())).all()
     assert made[:20].std() > 0
 
 
+def test_depth_is_estimated_where_no_map_is_given(run, sd):
+    alone = drawn(run("depth2img", "a cat", "-i", "in.png", model="test:depth"))
+    assert sd("annotate", "depth", "in.png", "-m", "test:depth").lines == ["in-depth.png"]
+    flat = drawn(run("depth2img", "a cat", "-i", "in.png", "--depth", "black.png", model="test:depth"))
+    mapped = drawn(run("depth2img", "a cat", "-i", "in.png", "--depth", "in-depth.png", model="test:depth"))
+    assert abs(alone - 1.0 * mapped).mean() < abs(alone - 1.0 * flat).mean()
+
+
 def test_depth_needs_a_depth_model(run, sd):
     photo(mode="L").save("depth.png")
-    assert pixels(run("depth2img", "a cat", "--depth", "depth.png", model="test:depth")).shape == (64, 64, 3)
+    assert drawn(run("depth2img", "a cat", "--depth", "depth.png", model="test:depth")).shape == (64, 64, 3)
     ran = sd("depth2img", "a cat", "--depth", "depth.png", "-m", "test:sd1")
     assert (ran.code, len(ran.err.splitlines())) == (3, 1)
     assert "depth" in ran.err
@@ -149,7 +157,7 @@ def test_depth_needs_a_depth_model(run, sd):
 
 def test_instructions_change_with_both_scales(run):
     def made(*options):
-        return pixels(
+        return drawn(
             run("img2img", "make it winter", "-i", "in.png", *options, model="test:pix2pix")
         ).tobytes()
 
@@ -159,12 +167,12 @@ def test_instructions_change_with_both_scales(run):
 def test_upscale_names_its_result_after_the_picture(run):
     ran = run("upscale", "in.png")
     assert ran.lines == ["in-3.png"]
-    assert pixels(ran).shape == (128, 128, 3)
+    assert drawn(ran).shape == (128, 128, 3)
 
 
 def test_an_x4_upscaler_enlarges_four_times(run, sd):
     photo(24, 16).save("small.png")
-    assert pixels(run("upscale", "small.png", "-m", "test:x4", model="test:x4")).shape == (64, 96, 3)
+    assert drawn(run("upscale", "small.png", "-m", "test:x4", model="test:x4")).shape == (64, 96, 3)
     ran = sd("upscale", "in.png", "-m", "test:x4", "--scale", 2)
     assert (ran.code, len(ran.err.splitlines())) == (2, 1)
 
@@ -173,7 +181,7 @@ def test_an_x4_upscaler_enlarges_four_times(run, sd):
 def test_hires_draws_twice(run, by):
     folder = f"steps-{by}"
     ran = run("txt2img", "a cat", "--hires", 1.5, "--hires-by", by, "--steps-dir", folder)
-    assert pixels(ran).shape == (96, 96, 3)
+    assert drawn(ran).shape == (96, 96, 3)
     assert len([*Path().glob(f"{folder}/*-x*.png")]) == 4 + 2
 
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 README = Path(__file__).parent.parent / "README.md"
 BLOCKS = re.findall(
@@ -50,10 +51,14 @@ def test_the_examples_left_what_they_promise(folder):
         "banana.png",
         "strip.png",
         "apple.png",
+        "half.png",
+        "whole.png",
         "apple-10.png",
     ]
     assert [name for name in promised if not (folder / name).is_file()] == []
     assert (folder / "apple.png").read_bytes() == (folder / "a-green-apple-7.png").read_bytes()
+    whole, apple = (Image.open(folder / f"{name}.png").tobytes() for name in ("whole", "apple"))
+    assert whole == apple
 
 
 def test_every_picture_it_shows_is_there():

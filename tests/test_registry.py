@@ -1,6 +1,9 @@
 """The registry: plugs are found by their files, and by installed packages that join."""
 
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -74,3 +77,40 @@ def test_an_installed_package_joins_with_an_entry_point(monkeypatch, tmp_path):
         registry._joined.cache_clear()
         registry.describe.cache_clear()
         sys.modules.pop("guest_sampler", None)
+
+
+def linked(folder: Path, to: Path, *own: str) -> None:
+    """A folder that shows what is in another, as links, but for a path inside it whose folders are its own."""
+    folder.mkdir(parents=True)
+    for each in to.iterdir():
+        if each.name == "__pycache__":
+            continue
+        if own and each.name == own[0]:
+            linked(folder / each.name, each, *own[1:])
+        else:
+            (folder / each.name).symlink_to(each)
+
+
+def test_new_samplers_are_in_the_help_the_list_and_the_tests_with_no_other_file_touched(tmp_path):
+    house = Path(registry.__file__).parent
+    linked(tmp_path / "sdcli", house, "diffusion", "samplers")
+    body = '(denoise, x, sigmas, noise, *, part=0.5):\n    """A new one."""\n    yield x * part\n'
+    (tmp_path / "sdcli" / "diffusion" / "samplers" / "half.py").write_text(f"def half{body}")
+    (tmp_path / "guest_sampler.py").write_text(f"def guest{body}")
+    info = tmp_path / "guest-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: guest\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[sdcli.samplers]\nguest = guest_sampler:guest\n")
+
+    path = os.pathsep.join(map(str, [tmp_path, Path(__file__).parents[1]]))
+    tests = "from tests.diffusion.test_samplers import ALL; print(*ALL, sep=', ')"
+    for command in (["-m", "sdcli", "txt2img", "--help"], ["-m", "sdcli", "samplers"], ["-c", tests]):
+        ran = subprocess.run(
+            [sys.executable, *command],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+        )
+        assert ran.returncode == 0, ran.stderr
+        assert {"half", "guest"} <= set(ran.stdout.replace(",", " ").replace(".", " ").split()), command

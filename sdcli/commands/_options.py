@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from sdcli import registry
 from sdcli.errors import UsageError
 from sdcli.networks import checkpoint
 from sdcli.networks.checkpoint import Checkpoint
@@ -18,6 +19,8 @@ OF_THE_MODEL = ("steps", "cfg", "sampler", "schedule", "guidance", "width", "hei
 """Fields whose default the model brings."""
 ABOUT = ("picture", "mask", "depth", "scale", "hires")
 """What some fields are about, and some commands are not."""
+PLUGS = {"sampler": "samplers", "schedule": "schedules", "guidance": "guidance"}
+"""Fields that name a plug."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -33,7 +36,11 @@ def request_options(*about: str) -> Callable[[F], F]:
             if not told["flags"] or told["about"] not in ("", *about):
                 continue
             default = "the model's" if each.name in OF_THE_MODEL else each.default
-            text = told["help"] if default in (None, "", False) else f"{told['help']} [default: {default}]"
+            text = told["help"]
+            if each.name in PLUGS:
+                text += f" There are: {', '.join(registry.names(PLUGS[each.name]))}."
+            if default not in (None, "", False):
+                text += f" [default: {default}]"
             if told["of"] is bool:
                 option = click.option(*told["flags"], each.name, is_flag=True, help=text, default=None)
             else:

@@ -50,7 +50,8 @@ def samplers(name: str | None, as_json: bool, plot: str | None, steps: int, debu
 
 def _told(plug: registry.Plug) -> dict[str, Any]:
     about = {"kind": plug.kind, "name": plug.name, "summary": plug.summary, "details": plug.details}
-    return {**about, "knobs": dict(plug.knobs)}
+    facts = {name: int(fact) if fact.isdecimal() else fact for name, fact in plug.facts.items()}
+    return {**about, **facts, "knobs": dict(plug.knobs)}
 
 
 def _print_whole(plug: registry.Plug) -> None:
@@ -58,6 +59,8 @@ def _print_whole(plug: registry.Plug) -> None:
     print(f"  {plug.summary}")
     for line in plug.details.splitlines():
         print(f"  {line}".rstrip())
+    for name, fact in plug.facts.items():
+        print(f"  {name}: {fact}")
     for knob, default in plug.knobs.items():
         print(f"  {plug.name}:{knob}={default}")
 

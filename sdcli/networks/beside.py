@@ -13,7 +13,8 @@ from torch import Tensor
 from sdcli.diffusion.levels import Levels
 from sdcli.diffusion.types import Noise
 from sdcli.errors import ModelError
-from sdcli.networks import latents
+from sdcli.networks import pixels
+from sdcli.networks.depth import estimate
 from sdcli.networks.model import Model
 from sdcli.request.fit import fit
 from sdcli.request.given import Layout
@@ -43,10 +44,14 @@ def _nothing(model: Model, request: Request, layout: Layout, noise: Noise, shape
 
 
 def _depth(model: Model, request: Request, layout: Layout, noise: Noise, shape: tuple[int, ...]) -> Beside:
-    """The depth map, smallest -1 and largest 1; near is large."""
-    if layout.depth is None:
-        raise _missing(model, "a depth map; give one with sd depth2img --depth")
-    depth = F.interpolate(latents.values(layout.depth), shape[2:], mode="bicubic", align_corners=False)
+    """The depth map that was given, or what is estimated of the picture, smallest -1 and largest 1; near is large."""
+    if layout.depth is not None:
+        depth = pixels.of_grey(layout.depth)
+    elif layout.image is not None:
+        depth = estimate(model, layout.image)
+    else:
+        raise _missing(model, "a picture or a depth map; give it to sd depth2img")
+    depth = F.interpolate(depth, shape[2:], mode="bicubic", align_corners=False)
     low, high = depth.min(), depth.max()
     return Beside((2 * (depth - low) / (high - low).clamp(min=1e-6) - 1).to(model.place.device))
 
@@ -57,7 +62,7 @@ def _small(model: Model, request: Request, layout: Layout, noise: Noise, shape: 
         raise _missing(model, "a picture to enlarge; give it to sd upscale")
     small = fit(layout.given.picture.image, shape[3], shape[2], request.fit)
     sigma = Levels.scaled_linear(0.0001, 0.02).table[request.noise_level]
-    noisy = latents.pixels(small).to(model.place.device) + noise(0.0, 0.0)[:, :3] * sigma
+    noisy = pixels.of(small).to(model.place.device) + noise(0.0, 0.0)[:, :3] * sigma
     return Beside(noisy / math.sqrt(1 + sigma**2), request.noise_level, redraws=False)
 
 
@@ -65,7 +70,7 @@ def _picture(model: Model, request: Request, layout: Layout, noise: Noise, shape
     """The picture to edit, as the VAE's mean, not scaled."""
     if layout.image is None:
         raise _missing(model, "a picture to edit; give it to sd img2img -i")
-    z = latents.encode(model, latents.pixels(layout.image))
+    z = pixels.encode(model, pixels.of(layout.image))
     return Beside(z / model.vae.config.scaling_factor, redraws=False)
 
 
@@ -75,10 +80,10 @@ def _masked(model: Model, request: Request, layout: Layout, noise: Noise, shape:
         shown = torch.zeros((1, 3, shape[2] * model.factor, shape[3] * model.factor))
         mask = torch.ones((1, 1, *shape[2:]))
     else:
-        white = (latents.values(layout.mask) >= 0.5).float()
-        shown = latents.pixels(layout.shown or layout.image) * (1 - white)
+        white = (pixels.of_grey(layout.mask) >= 0.5).float()
+        shown = pixels.of(layout.shown or layout.image) * (1 - white)
         mask = F.interpolate(white, shape[2:], mode="nearest")
-    z = latents.encode(model, shown)
+    z = pixels.encode(model, shown)
     return Beside(torch.cat([mask.to(z), z], 1), masked=True)
 
 

@@ -1,10 +1,11 @@
 """Borrowed: the network classes of diffusers and transformers, built without weights; the only place that imports them.
 
-Both packages import far more than three classes need. Their optional parts are imported lazily here, or not at all.
+Both packages import far more than four classes need. Their optional parts are imported lazily here, or not at all.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
@@ -16,7 +17,7 @@ from sdcli.errors import ModelError
 
 
 def blank(part: str, config: Mapping[str, Any], path: str) -> nn.Module:
-    """The network `part` (a text encoder, unet or vae) of this config, on the meta device: shapes, no memory."""
+    """The network `part` (a text encoder, unet, vae, …) of this config, on the meta device: shapes, no memory."""
     try:
         with torch.device("meta"):
             return _BUILD.get(part, _text_encoder)(dict(config))
@@ -89,6 +90,15 @@ def _tiny_vae(config: dict[str, Any]) -> nn.Module:
     return AutoencoderTiny.from_config(config)
 
 
+def _depth_estimator(config: dict[str, Any]) -> nn.Module:
+    from transformers.models.dpt.configuration_dpt import DPTConfig
+    from transformers.models.dpt.modeling_dpt import DPTForDepthEstimation
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    return DPTForDepthEstimation(DPTConfig(**copy.deepcopy(config)))  # it writes into the inner config
+
+
 def _text_encoder(config: dict[str, Any]) -> nn.Module:
     from transformers.models.clip.configuration_clip import CLIPTextConfig
     from transformers.models.clip.modeling_clip import CLIPTextModel, CLIPTextModelWithProjection
@@ -99,4 +109,4 @@ def _text_encoder(config: dict[str, Any]) -> nn.Module:
     return (CLIPTextModelWithProjection if pooled else CLIPTextModel)(CLIPTextConfig(**config))
 
 
-_BUILD = {"unet": _unet, "vae": _vae}
+_BUILD = {"unet": _unet, "vae": _vae, "depth_estimator": _depth_estimator}

@@ -16,7 +16,7 @@ from sdcli.diffusion.likes import LIKES
 from sdcli.diffusion.noise import STREAMS, laid, slerp
 from sdcli.diffusion.recording import Recording
 from sdcli.diffusion.types import Denoise, Noise, Sigmas
-from sdcli.networks import latents
+from sdcli.networks import latents, pixels
 from sdcli.networks.beside import Beside, beside
 from sdcli.networks.model import Model
 from sdcli.request import sigmas as own_sigmas
@@ -55,14 +55,14 @@ def canvas(model: Model, request: Request, layout: Layout, start: Tensor | None 
     around = beside(model, request, layout, noise, shape)
     kept = free = None
     if layout.image is not None and around.redraws:
-        start = latents.encode(model, latents.pixels(layout.image))
+        start = pixels.encode(model, pixels.of(layout.image))
     sigmas, first = _sigmas(model, request, None if start is None else request.strength)
     if start is not None and layout.image is not None and layout.mask is not None:
         free = F.max_pool2d(
-            latents.values(layout.mask).to(start), model.factor
+            pixels.of_grey(layout.mask).to(start), model.factor
         )  # as free as its freest pixel
         shown = layout.shown or layout.image
-        kept = start if shown is layout.image else latents.encode(model, latents.pixels(shown))
+        kept = start if shown is layout.image else pixels.encode(model, pixels.of(shown))
         start = _CONTENT[request.masked_content](start, unit, free)
     if around.masked:
         kept, start = None, (None if request.strength == 1 else start)  # the network itself sees to it

@@ -17,7 +17,7 @@ from sdcli.errors import ModelError
 from sdcli.networks import header, hub, names, toy
 from sdcli.networks.family import Config, Family, Traits, recognise
 from sdcli.networks.header import Header
-from sdcli.networks.names import PARTS, Source
+from sdcli.networks.names import OPTIONAL, PARTS, Source
 
 STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
 """The stem of the weights' file in a folder; that of a text encoder is `model`."""
@@ -174,7 +174,7 @@ def _file(name: str, path: Path, asked: str) -> Checkpoint:
         targets = names.targets(key)
         if targets is None:
             unknown.append(key)
-        elif not targets or targets[0].part == "depth":
+        elif not targets:
             ignored.append(key)
         for target in targets or []:
             settled = names.settle(target, levels)
@@ -186,14 +186,18 @@ def _file(name: str, path: Path, asked: str) -> Checkpoint:
             f"{name}: {counted(unknown)} of no network known here; is it a Stable Diffusion checkpoint?"
         )
     family = recognise(_traits(head, sources["unet"]), name)
-    for part in family.configs:
+    configs = {
+        part: config for part, config in family.configs.items() if part in sources or part not in OPTIONAL
+    }
+    for part in configs:
         if part not in sources:
             raise ModelError(f"{name}: no {part.replace('_', ' ')} in it; get the full checkpoint")
     networks = {}
-    for part, config in family.configs.items():
+    for part, config in configs.items():
         beyond = [own for own in sources[part] if _beyond(own, config)]
         ignored += [sources[part].pop(own).key for own in beyond]
         networks[part] = Network(config, head, sources[part])
+    ignored += [source.key for part in sources if part not in configs for source in sources[part].values()]
     prediction, rule = _prediction(head, family, sources["unet"])
     size = _size(family, prediction if asked == "auto" else asked)
     schedule = {"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "scaled_linear"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from sdcli.networks import latents
+from sdcli.networks import pixels
 from sdcli.networks.model import Model
 from sdcli.request.given import Layout
 from sdcli.request.request import Request
@@ -22,5 +22,5 @@ def enlarged(model: Model, request: Request, x: Tensor) -> tuple[Request, Layout
     if request.hires_by == "latents":
         size = (height // model.factor, width // model.factor)
         return larger, Layout(), F.interpolate(x, size, mode="bicubic", align_corners=False)
-    image, _ = latents.decode(model, x)
+    image, _ = pixels.decode(model, x)
     return larger, Layout(image.resize((width, height), resample=1)), None

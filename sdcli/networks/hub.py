@@ -16,6 +16,7 @@ _WANTED = (
     "vae/*",
     "text_encoder/*",
     "text_encoder_2/*",
+    "depth_estimator/*",
 )
 
 

@@ -1,4 +1,4 @@
-"""Latents: to pictures through the VAE, and to and from safetensors files."""
+"""Latents: to and from safetensors files."""
 
 from __future__ import annotations
 
@@ -6,67 +6,13 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import torch
-from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from sdcli.diffusion.recording import Call, Recording
-from sdcli.errors import ImageError, NotFinite
-from sdcli.networks.model import Model
-
-
-def decode(model: Model, x: Tensor, truncates: bool = False) -> tuple[Image.Image, str | None]:
-    """Latents (1, 4, h/8, w/8) -> an 8-bit RGB image of h x w pixels, and the fall-back that was needed, if any.
-
-    Values between two bytes go to the nearer one, half to even, or with `truncates` to the lower one. A
-    decode that is not finite is tried once more in float32; NotFinite if that is no better.
-    """
-    pixels, fallback = _decoded(model, x), None
-    if not torch.isfinite(pixels).all():
-        fallback = "VAE in float32"
-        model.vae.float()
-        try:
-            pixels = _decoded(model, x, torch.float32)
-        finally:
-            model.vae.to(model.place.dtype)
-        if not torch.isfinite(pixels).all():
-            raise NotFinite("the decoded picture is not finite, in float32 either; nothing was written")
-    values = pixels[0].clamp(-1, 1) * 127.5 + 127.5
-    bytes_ = (values if truncates else values.round()).to(torch.uint8)
-    return Image.fromarray(bytes_.permute(1, 2, 0).contiguous().cpu().numpy()), fallback
-
-
-@torch.inference_mode()
-def _decoded(model: Model, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    config = model.vae.config
-    z = x / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
-    z = z.to(dtype or model.place.dtype).contiguous(memory_format=torch.channels_last)
-    return model.vae.decode(z, return_dict=False)[0].float()
-
-
-@torch.inference_mode()
-def encode(model: Model, pixels: Tensor) -> Tensor:
-    """Pixels (1, 3, h, w) in -1 … 1 -> latents (1, 4, h/8, w/8) float32: the mean that the VAE gives, scaled."""
-    config = model.vae.config
-    x = pixels.to(model.place.device, model.place.dtype).contiguous(memory_format=torch.channels_last)
-    encoded = model.vae.encode(x)
-    mean = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
-    return (
-        mean.float().contiguous() - (getattr(config, "shift_factor", None) or 0.0)
-    ) * config.scaling_factor
-
-
-def pixels(image: Image.Image) -> Tensor:
-    """An RGB image -> (1, 3, h, w) in -1 … 1 on the CPU."""
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 127.5 - 1
-
-
-def values(image: Image.Image) -> Tensor:
-    """A grey image (a mask, a depth map) -> (1, 1, h, w) in 0 … 1 on the CPU."""
-    return torch.from_numpy(np.array(image))[None, None].float() / 255
+from sdcli.errors import ImageError
 
 
 def to_file(x: Tensor, sigma: float, recording: Recording | None = None) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
+from sdcli.networks import midas
 from sdcli.networks.names import _OPEN_CLIP, _OPEN_CLIP_LAYER, _RESNET, _UNET, LAYERS, Source
 
 _UNRESNET = {new: old for old, new in _RESNET.items()}
@@ -22,6 +23,9 @@ def keys(part: str, own: Collection[str], family: str, open_clip: bool) -> dict[
             int(m[1]) for m in (re.match(r"decoder\.up_blocks\.(\d)", name) for name in own) if m
         )
         return {name: Source(f"first_stage_model.{_vae(name, levels)}", "all") for name in own}
+    if part == "depth_estimator":
+        back = {name: midas.source(name) for name in own}
+        return {name: Source(f"depth_model.model.{key}", take) for name, (key, take) in back.items()}
     if not open_clip:
         before = "conditioner.embedders.0.transformer." if xl else "cond_stage_model.transformer."
         return {name: Source(f"{before}text_model.{name}", "all") for name in own}

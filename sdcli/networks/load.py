@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +18,7 @@ from sdcli.networks import borrowed, checkpoint, place
 from sdcli.networks.checkpoint import Checkpoint, Network, counted
 from sdcli.networks.digest import digest
 from sdcli.networks.model import Model
+from sdcli.networks.names import OPTIONAL
 from sdcli.networks.shelf import shelf
 
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -55,7 +58,9 @@ def _loaded(found: Checkpoint, device: str, dtype: str) -> Model:
     with ThreadPoolExecutor(1) as pool:  # hashing leaves the interpreter free, so it hides behind the imports
         hashed = pool.submit(digest, found.paths)
         nets = {
-            part: borrowed.blank(part, net.config, str(found.path)) for part, net in found.networks.items()
+            part: borrowed.blank(part, net.config, str(found.path))
+            for part, net in found.networks.items()
+            if part not in OPTIONAL
         }
         for part, net in nets.items():
             account(found.networks[part], net)
@@ -73,7 +78,23 @@ def _loaded(found: Checkpoint, device: str, dtype: str) -> Model:
         size=found.size,
         place=where,
         facts={**facts, **borrowed.versions()},
+        depth=_later(found, "depth_estimator", where) if "depth_estimator" in found.networks else None,
     )
+
+
+def alone(found: Checkpoint, part: str, device: str = "auto") -> nn.Module:
+    """One network of a checkpoint, in float32, and no other."""
+    net: nn.Module = _later(found, part, place.choose(device, "float32", 0))()
+    return net
+
+
+def _later(found: Checkpoint, part: str, where: place.Place) -> Callable[[], nn.Module]:
+    """What loads a network, once and in float32, when it is asked to; its tensors are accounted for here and now."""
+    network = found.networks[part]
+    net = borrowed.blank(part, network.config, str(found.path))
+    if network.header is not None:
+        account(network, net)
+    return functools.cache(partial(fill, part, net, network, place.Place(where.device, torch.float32)))
 
 
 def fill(part: str, net: nn.Module, network: Network, where: place.Place) -> nn.Module:

@@ -59,6 +59,7 @@ class Model:
     size: int
     place: Place
     facts: Mapping[str, Any]
+    depth: Callable[[], Any] | None = None  # loads its DPTForDepthEstimation once, if it has one
 
     @property
     def factor(self) -> int:

@@ -11,7 +11,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-PARTS = ("text_encoder", "text_encoder_2", "unet", "vae")
+from sdcli.networks import midas
+
+PARTS = ("text_encoder", "text_encoder_2", "unet", "vae", "depth_estimator")
+OPTIONAL = ("depth_estimator",)
+"""Parts that a model of a family that has them can do without; they are loaded when they are asked for."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Source:
 IGNORABLE = re.compile(
     r"betas$|alphas_cumprod|sqrt_|log_one_minus|posterior_|logvar$|sigmas$"  # schedules, made here from their formula
     r"|^model_ema\.|^low_scale_model\.|^first_stage_model\.loss\."  # copies and left-overs of training
+    r"|^depth_model\.model\.pretrained\.model\.head\."  # the classes that its network was first trained on
     r"|position_ids$|logit_scale$|attn_mask$|^v_pred$|^ztsnr$|^global_step$"
 )
 """Tensors that no network needs: they are listed as ignored, and their absence is no fault."""
@@ -194,6 +199,6 @@ _PREFIXES: list[tuple[str, str, Callable[[str], str | Iterator[tuple[str, str]]]
     ("conditioner.embedders.0.transformer.", "text_encoder", _clip),
     ("conditioner.embedders.0.model.", "text_encoder_2", _open_clip),  # the refiner has bigG alone
     ("conditioner.embedders.1.model.", "text_encoder_2", _open_clip),
-    ("depth_model.", "depth", str),
+    ("depth_model.model.", "depth_estimator", midas.targets),
     *((f"{part}.", part, partial(folder_name, part)) for part in PARTS),
 ]

@@ -77,16 +77,16 @@ def threads() -> int:
 
 
 @contextlib.contextmanager
-def memory_errors(doing: str) -> Iterator[None]:
-    """Turn the several ways in which torch runs out of memory into one line."""
+def memory_errors(doing: str, step: str = "choose a smaller --width and --height") -> Iterator[None]:
+    """Turn the several ways in which torch runs out of memory into one line, with what to do next."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
-        raise OutOfMemory(f"out of memory while {doing}; choose a smaller --width and --height") from error
+        raise OutOfMemory(f"out of memory while {doing}; {step}") from error
     except RuntimeError as error:
         if "DefaultCPUAllocator" not in str(error):
             raise
-        raise OutOfMemory(f"out of memory while {doing}; choose a smaller --width and --height") from error
+        raise OutOfMemory(f"out of memory while {doing}; {step}") from error
 
 
 def _has_bf16_matrix_units() -> bool:

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sdcli.networks import latents
+from sdcli.networks import pixels
 from sdcli.networks.model import Model
 
 _fitted: WeakKeyDictionary[Model, Tensor] = WeakKeyDictionary()
@@ -29,7 +29,7 @@ def _fit(model: Model) -> Tensor:
     """The map (5, 3) from latents and 1 to red, green and blue that comes nearest to the decoder, on random patches."""
     patches = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     z = patches.repeat_interleave(4, -1).repeat_interleave(4, -2)
-    image = latents.decode(model, z.to(model.place.device))[0].resize((32, 32), Image.Resampling.BOX)
+    image = pixels.decode(model, z.to(model.place.device))[0].resize((32, 32), Image.Resampling.BOX)
     rgb = torch.from_numpy(np.asarray(image).copy()).reshape(-1, 3) / 127.5 - 1
     values = torch.cat([z[0], torch.ones(1, 32, 32)]).flatten(1).T
     return torch.linalg.lstsq(values, rgb, driver="gelsd").solution

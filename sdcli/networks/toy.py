@@ -43,6 +43,8 @@ def configs(of: Family) -> dict[str, Config]:
 
 
 def _shrunk(config: Config, of: Family) -> Mapping[str, Any]:
+    if config.get("is_hybrid"):
+        return _shrunk_depth(config)
     small: dict[str, Any] = {"norm_num_groups": 4}
     if "hidden_size" in config:
         layers = min(3, config["num_hidden_layers"])
@@ -64,3 +66,22 @@ def _shrunk(config: Config, of: Family) -> Mapping[str, Any]:
             small["addition_time_embed_dim"] = 8
             small["projection_class_embeddings_input_dim"] = WIDTH + (5 if of.aesthetic else 6) * 8
     return {**config, **small}
+
+
+def _shrunk_depth(config: Config) -> Mapping[str, Any]:
+    """Of pictures of 64 pixels, and with one block a stage."""
+    narrow = {
+        "hidden_size": WIDTH,
+        "intermediate_size": 32,
+        "num_attention_heads": 2,
+        "fusion_hidden_size": WIDTH,
+    }
+    stages = {"embedding_size": WIDTH, "hidden_sizes": [WIDTH, 24, 32], "depths": [1, 1, 1], "num_groups": 4}
+    return {
+        **config,
+        **narrow,
+        "image_size": SIZE,
+        "backbone_config": {**config["backbone_config"], **stages},
+        "backbone_featmap_shape": [1, 32, SIZE // 16, SIZE // 16],
+        "neck_hidden_sizes": [WIDTH, 24, WIDTH, WIDTH],
+    }

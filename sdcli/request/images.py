@@ -25,6 +25,7 @@ Colour = tuple[int, int, int]
 MOST_PIXELS = 8192 * 8192  # the largest picture that can be asked for
 LONGEST_SIDE = 65_535  # pixels; JPEG's own limit, and what keeps a thin picture cheap to fit
 MOST_BYTES = 256 * 1024 * 1024  # of a file
+MOST_SCANS = 100  # of a JPEG; a progressive one has some ten, and each costs time for all its pixels
 _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
 _ORIENTATION = 0x0112  # EXIF's tag for the side that is up
 _TURNS = {  # by its value, what makes the picture upright
@@ -32,7 +33,8 @@ _TURNS = {  # by its value, what makes the picture upright
     6: "ROTATE_270", 7: "TRANSVERSE", 8: "ROTATE_90",
 }  # fmt: skip
 _DAMAGED = (  # what Pillow raises for damaged files
-    OSError, SyntaxError, ValueError, EOFError, OverflowError, NotImplementedError, struct.error, zlib.error,
+    OSError, SyntaxError, ValueError, EOFError, OverflowError, NotImplementedError, IndexError, struct.error,
+    zlib.error,
 )  # fmt: skip
 
 
@@ -63,9 +65,8 @@ def open_picture(source: Source, name: str = "", background: Colour = _WHITE) ->
     `name` is what the source goes by in messages. Raises ImageError for all that is no whole picture of a sane size.
     """
     name = name or str(source)
-    data, kind = _read(source, name)
     try:
-        return _opened(data, kind, name, background)
+        return _opened(*_read(source, name), name, background)
     except MemoryError:
         raise ImageError(f"{name}: does not fit into memory; make it smaller first") from None
 
@@ -134,9 +135,11 @@ def _read(source: Source, name: str) -> tuple[bytes, str]:
 def _bytes(file: BinaryIO, name: str) -> tuple[bytes, str]:
     head = file.read(kinds.HEAD)
     kind = kinds.recognise(head, name)
-    data = head + file.read(MOST_BYTES + 1 - len(head))
-    _check_bytes(len(data), name)
-    return data, kind
+    data = bytearray(head)
+    while more := file.read(1 << 20):
+        data += more
+        _check_bytes(len(data), name)
+    return bytes(data), kind
 
 
 def _check_bytes(number: int, name: str) -> None:
@@ -149,6 +152,8 @@ def _decoded(data: bytes, kind: str, name: str) -> tuple[Image, list[str]]:
     from PIL import Image
 
     notes = []
+    if kind == "JPEG" and data.count(b"\xff\xda") > MOST_SCANS:
+        raise ImageError(f"{name}: is a JPEG in more passes than are safe to open; save it again")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -158,8 +163,10 @@ def _decoded(data: bytes, kind: str, name: str) -> tuple[Image, list[str]]:
                 many = "many" if kind == "GIF" else image.n_frames  # type: ignore[attr-defined]
                 notes.append(f"first of {many} frames")  # a GIF's can only be counted by walking through all
             image.load()
+            if image.mode == "P" and image.palette is None:  # which Pillow lets pass
+                raise ValueError("a palette is missing")
             return _upright(image), notes
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+    except Image.DecompressionBombError:
         raise ImageError(
             f"{name}: its header claims more pixels than are safe to open; make it smaller"
         ) from None

@@ -63,6 +63,9 @@ _SAME = {
     "kdpm2ancestral": "dpm2_a",
     "dpmsolvermultistep": "dpmpp_2m",
     "dpmsolversde": "dpmpp_sde",
+    "dpmsolversinglestep": "dpmpp_2s_a:eta=0",
+    "edmeuler": "euler",
+    "edmdpmsolvermultistep": "dpmpp_2m",
     "deismultistep": "deis",
     "unipcmultistep": "unipc:order=2,bh2=true",
     "pndm": "plms",
@@ -70,11 +73,20 @@ _SAME = {
 }
 """Another name -> ours, with the knobs that it stands for."""
 
+_AS_SCHEDULE = {"ddim": "ddim_uniform", "linspace": "uniform"}
+"""A name that stands for something else, or nothing, where it is a sampler's -> our schedule."""
+
 
 def plain(label: str) -> str:
     """A label in our spelling, knobs untouched: "DPM++ 2M" -> "dpmpp_2m", "Euler a:eta=0.5" -> "euler_a:eta=0.5"."""
     name, _, knobs = label.strip().partition(":")
     return _joined(_ours(re.sub(r"[\s\-]+", "_", name.strip().lower().replace("++", "pp"))), knobs)
+
+
+def schedule(label: str) -> str:
+    """A schedule's label in our spelling: "DDIM" -> "ddim_uniform"."""
+    name, _, knobs = plain(label).partition(":")
+    return _joined(_AS_SCHEDULE.get(name, name), knobs)
 
 
 def parse(label: str) -> tuple[str, str | None]:

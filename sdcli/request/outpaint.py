@@ -13,11 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
 
-_BLURS = (
-    4,
-    16,
-    64,
-)  # pixels: standard deviations of the blurs, and how far from the picture each has taken over
+# Standard deviations of the blurs, and how far from the picture each has taken over, in pixels.
+_BLURS = (4, 16, 64)
 
 
 def outpaint(

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_MODES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # by what a profile says it is for
+_MODES = {b"RGB ": "RGB", b"GRAY": "L", b"CMYK": "CMYK"}  # by what a profile's header says it is for
 
 
 def to_srgb(image: Image, icc: bytes) -> Image | None:
     """An L, RGB or CMYK image as its profile means it, in sRGB; None if the profile is damaged or of another kind."""
-    mode = _mode(icc)
+    mode = _MODES.get(icc[16:20])
     if mode == "RGB" and image.mode == "L":
         image = image.convert("RGB")
     return _moved(image, icc, None, "RGB") if image.mode == mode else None
@@ -21,18 +21,9 @@ def to_srgb(image: Image, icc: bytes) -> Image | None:
 
 def from_srgb(image: Image, icc: bytes, mode: str) -> Image | None:
     """An sRGB image in the colours of a profile, as L or RGB; None if the profile leads in one direction only."""
-    own = _mode(icc)
+    own = _MODES.get(icc[16:20])
     moved = _moved(image, None, icc, own) if own in ("L", "RGB") else None
     return moved.convert(mode) if moved else None
-
-
-def _mode(icc: bytes) -> str | None:
-    from PIL import ImageCms
-
-    try:
-        return _MODES.get(ImageCms.ImageCmsProfile(io.BytesIO(icc)).profile.xcolor_space)
-    except (OSError, ImageCms.PyCMSError):
-        return None
 
 
 def _moved(image: Image, source: bytes | None, target: bytes | None, mode: str) -> Image | None:

@@ -291,7 +291,7 @@ class Request:
             object.__setattr__(self, "schedule", self.schedule or schedule)
             registry.check("samplers", sampler)
         if self.schedule is not None:
-            object.__setattr__(self, "schedule", labels.plain(self.schedule))
+            object.__setattr__(self, "schedule", labels.schedule(self.schedule))
             registry.check("schedules", self.schedule)
         if self.sigmas is not None:
             levels = sigmas.parse(self.sigmas)

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sdcli import registry
-from sdcli.networks import borrowed, latents, toy
+from sdcli.networks import borrowed, pixels, toy
 from sdcli.networks.family import Family, Reader
 from sdcli.networks.load import load
 from sdcli.networks.model import Cond, Model
@@ -51,7 +51,7 @@ def by_us(model: Model) -> dict[str, torch.Tensor]:
     answers = {"unet": unet(model, noise(4, 2, family.traits.channels, 16, 16), 321.0, conds, label)}
     with torch.no_grad():
         answers["decoder"] = model.vae.decode(noise(5, 1, 4, 8, 8)).sample
-    answers["encoder"] = latents.encode(model, noise(6, 1, 3, 64, 64).clamp(-1, 1))
+    answers["encoder"] = pixels.encode(model, noise(6, 1, 3, 64, 64).clamp(-1, 1))
     for part in model.texts:
         context, pooled = encode(model, part, [ids("a red apple")])
         answers[part] = context if pooled is None else torch.cat([context.flatten(), pooled.flatten()])

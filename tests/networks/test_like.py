@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from sdcli.engine import generate
-from sdcli.networks import latents, predict
+from sdcli.networks import pixels, predict
 from sdcli.networks.load import load
 from sdcli.networks.text import conditions
 from sdcli.request.request import Request
@@ -78,7 +78,7 @@ def test_like_diffusers_is_a_run_of_its_pipeline(case):
 
 def test_pixels_are_rounded_or_cut_as_each_tool_does(toy, monkeypatch):
     values = torch.tensor([100.25, 100.75, 101.5, 102.5]) / 127.5 - 1  # bytes, before they are whole
-    monkeypatch.setattr(latents, "_decoded", lambda *_: values.expand(1, 3, 1, 4))
+    monkeypatch.setattr(pixels, "_decoded", lambda *_: values.expand(1, 3, 1, 4))
     rounded, cut = [100, 101, 102, 102], [100, 100, 101, 102]
     for like in ("sdcli", "a1111", "comfyui", "diffusers", "compvis"):
         image = generate(Request("a cat", model=str(toy), seed=1, steps=1, like=like)).picture.image
@@ -90,7 +90,7 @@ def test_pixels_are_rounded_or_cut_as_each_tool_does(toy, monkeypatch):
 def test_the_network_hears_the_timestep_that_the_tool_tells_it(toy, monkeypatch, like):
     heard, unet = [], predict.unet
     monkeypatch.setattr(
-        predict, "unet", lambda model, x, t, conds: heard.append(t) or unet(model, x, t, conds)
+        predict, "unet", lambda model, x, t, conds, label: heard.append(t) or unet(model, x, t, conds)
     )
     generate(Request("a cat", model=str(toy), seed=1, steps=5, schedule="karras", like=like))
     assert all(t == round(t) for t in heard) == (like == "comfyui")

@@ -70,7 +70,7 @@ JUNK = {
     b"x": "only 1 bytes",
     b"<!DOCTYPE html>" * 99: "a web page",
     b"version https://git-lfs.github.com/spec/v1": "git lfs pull",
-    b"PK\3\4" * 99: "torch pickle",
+    b"PK\3\4" * 99: "pickles",
     b"\x80\x02}q" * 99: "a pickle",
     b"GGUF" * 99: "a GGUF file",
     b"\xff" * 99: "its header would be",

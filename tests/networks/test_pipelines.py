@@ -104,9 +104,9 @@ def test_inpainting_on_a_model_of_its_own(compare, strength):
 
 
 def test_depth_to_image(compare):
-    from sdcli.networks.latents import values
+    from sdcli.networks.pixels import of_grey
 
-    depth = values(photo(mode="L"))[0]
+    depth = of_grey(photo(mode="L"))[0]
     theirs = {"image": photo(), "depth_map": depth, "strength": 0.8}
     assert compare("Depth2Img", "test:depth", theirs, image="in.png", depth="depth.png", strength=0.8) < 1e-4
 
@@ -148,7 +148,7 @@ def test_a_run_at_full_strength_begins_with_the_noise_of_words_alone(compare):
     words, both = begun(), begun(image="in.png", strength=1.0)
     assert both.sigmas == words.sigmas
     unit = words.x / (1 + words.sigmas[0] ** 2) ** 0.5
-    from sdcli.networks import latents
+    from sdcli.networks import pixels
 
-    z = latents.encode(model, latents.pixels(Image.open("in.png")))
+    z = pixels.encode(model, pixels.of(Image.open("in.png")))
     assert torch.allclose(both.x, z + unit * words.sigmas[0], atol=1e-4)

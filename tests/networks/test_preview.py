@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from sdcli.networks import latents
+from sdcli.networks import pixels
 from sdcli.networks.load import load
 from sdcli.networks.preview import preview
 
@@ -15,6 +15,6 @@ def test_a_preview_resembles_the_decoded_picture(toy):
     z = patches.repeat_interleave(4, -1).repeat_interleave(4, -2)
     soft = preview(model, z)
     assert soft.size == (20, 16)
-    sharp = latents.decode(model, z)[0].resize(soft.size, Image.Resampling.BOX)
+    sharp = pixels.decode(model, z)[0].resize(soft.size, Image.Resampling.BOX)
     one, other = (np.asarray(image, np.float64).ravel() for image in (soft, sharp))
     assert np.corrcoef(one, other)[0, 1] > 0.6

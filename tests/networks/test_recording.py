@@ -12,6 +12,7 @@ from sdcli.engine import generate
 from sdcli.errors import ImageError, UsageError
 from sdcli.networks import latents
 from sdcli.request.request import Request
+from tests.pictures import half_mask, photo
 
 
 @pytest.fixture
@@ -144,3 +145,14 @@ def test_sd_stops_and_goes_on_to_the_same_pixels(draw, sd):
     assert Image.open("whole.png").tobytes() == Image.open("straight.png").tobytes()
     ran = draw("a cat", *options, "--cfg", 2, "--latents-in", "half.safetensors")
     assert (ran.code, len(ran.err.splitlines())) == (4, 1)
+
+
+@pytest.mark.parametrize("model", ["test:sd1", "test:inpaint"])
+@pytest.mark.parametrize("like", ["sdcli", "a1111", "comfyui", "diffusers", "compvis"])
+def test_a_run_over_a_picture_goes_on_too(tmp_path, model, like):
+    photo().save(tmp_path / "in.png")
+    half_mask().save(tmp_path / "mask.png")
+    given = {"image": str(tmp_path / "in.png"), "mask": str(tmp_path / "mask.png"), "strength": 0.7}
+    request = Request("a cat", model=model, seed=9, steps=6, sampler="dpmpp_2m_sde", like=like, **given)
+    path = stopped(tmp_path / "half.safetensors", request, 2)
+    assert torch.equal(generate(request.but(latents_in=str(path))).latents, generate(request).latents)

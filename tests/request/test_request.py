@@ -100,8 +100,31 @@ def test_the_labels_people_know_are_understood(label, expected):
     assert labels.parse(label) == expected
 
 
+A1111_SAMPLERS = """DPM++ 2M, DPM++ SDE, DPM++ 2M SDE, DPM++ 2M SDE Heun, DPM++ 2S a, DPM++ 3M SDE, Euler a, Euler,
+LMS, Heun, DPM2, DPM2 a, DPM fast, DPM adaptive, Restart, DDIM, DDIM CFG++, PLMS, UniPC, LCM"""
+A1111_SCHEDULES = """Automatic, Uniform, Karras, Exponential, Polyexponential, SGM Uniform, KL Optimal,
+Align Your Steps, Simple, Normal, DDIM, Beta"""
+DIFFUSERS = """DDIM, DDPM, PNDM, LMSDiscrete, EulerDiscrete, EulerAncestralDiscrete, HeunDiscrete, KDPM2Discrete,
+KDPM2AncestralDiscrete, DPMSolverMultistep, DPMSolverSinglestep, DPMSolverSDE, DEISMultistep, UniPCMultistep, SASolver,
+LCM, TCD, IPNDM, EDMEuler, EDMDPMSolverMultistep"""
+
+
+def words(text: str) -> list[str]:
+    return [" ".join(each.split()) for each in text.split(",")]
+
+
+def test_every_sampler_and_schedule_of_a1111_and_every_scheduler_of_diffusers_is_understood():
+    for label in words(A1111_SAMPLERS):
+        assert Request("x", sampler=label).schedule is None
+    for label in words(A1111_SCHEDULES):
+        assert Request("x", schedule=label).sampler is None
+    for name in words(DIFFUSERS):
+        Request("x", sampler=f"{name}Scheduler")
+    assert Request("x", schedule="DDIM").schedule == "ddim_uniform"
+
+
 def test_every_name_a_label_stands_for_is_a_plug():
-    for spec in [*labels.A1111, *labels._SAME.values()]:
+    for spec in [*labels.A1111, *labels._SAME.values(), *labels._AS_SCHEDULE.values()]:
         kind = "schedules" if spec in registry.names("schedules") else "samplers"
         assert registry.find(kind, spec)
 

@@ -23,6 +23,8 @@ def apg(
     Sadat et al. 2024, "Eliminating Oversaturation and Artifacts of High Guidance Scales", algorithm 1, with their
     knobs for Stable Diffusion: eta, the share that is kept of the part along the estimate; norm, the longest
     difference, 0 for any; momentum, that of the differences of the steps before. 1, 0, 0 are plain guidance.
+
+    paper: https://arxiv.org/abs/2410.02416
     """
     running: Tensor | float = 0.0
 

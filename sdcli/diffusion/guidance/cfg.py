@@ -13,6 +13,8 @@ def cfg(predict: Predict, positive: Any, negative: Any, scale: float) -> Denoise
 
     Ho & Salimans 2021, in SD's scale: 0 is the negative prompt alone, 1 the prompt alone (one call of the network
     each), more is the difference enlarged.
+
+    paper: https://arxiv.org/abs/2207.12598
     """
 
     def denoise(x: Tensor, sigma: float) -> Tensor:

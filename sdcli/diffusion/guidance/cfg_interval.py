@@ -15,6 +15,8 @@ def cfg_interval(
 
     Kynkäänniemi et al. 2024, "Applying Guidance in a Limited Interval", with their levels for SDXL. One call of the
     network outside. Knobs: the levels high and low.
+
+    paper: https://arxiv.org/abs/2404.07724
     """
     within, outside = cfg(predict, positive, negative, scale), cfg(predict, positive, negative, 1)
 

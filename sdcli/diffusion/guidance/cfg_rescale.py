@@ -15,6 +15,8 @@ def cfg_rescale(predict: Predict, positive: Any, negative: Any, scale: float, *,
 
     Lin et al. 2023, "Common Diffusion Noise Schedules and Sample Steps are Flawed", section 3.4, on the velocity v
     whatever the network predicts, as ComfyUI does. Knob: phi, how much of the way back.
+
+    paper: https://arxiv.org/abs/2305.08891
     """
     plain = cfg(predict, positive, negative, scale)
 

@@ -25,6 +25,8 @@ def classifier(
     Dhariwal & Nichol 2021, "Diffusion Models Beat GANs", algorithm 2, with the gradient taken at the estimate as in
     Bansal et al. 2023, "Universal Guidance". Knobs: scorer, which is mirror (left like right), smooth (neighbours
     alike) or plain (little contrast); strength, how far to where it is content, below 0 away from there.
+
+    paper: https://arxiv.org/abs/2105.05233
     """
     if scorer not in SCORERS:
         raise UsageError(f"no scorer is called {scorer!r}; there are: {', '.join(SCORERS)}")

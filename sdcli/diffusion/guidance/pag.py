@@ -13,6 +13,8 @@ def pag(predict: Predict, positive: Any, negative: Any, scale: float, *, strengt
 
     Ahn et al. 2024, "Self-Rectifying Diffusion Sampling with Perturbed-Attention Guidance", equation 16. The network is
     asked once more a step, with its middle self-attention cut. Knob: strength; at --cfg 1 it guides alone.
+
+    paper: https://arxiv.org/abs/2403.17377
     """
 
     def denoise(x: Tensor, sigma: float) -> Tensor:

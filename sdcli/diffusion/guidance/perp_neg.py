@@ -13,6 +13,8 @@ def perp_neg(predict: Predict, positive: Any, negative: Any, scale: float, *, we
 
     Armandpour et al. 2023, "Re-imagine the Negative Prompt Algorithm", equation 8, about the empty prompt, which the
     negative side brings along. Knob: weight of the negative prompt.
+
+    paper: https://arxiv.org/abs/2304.04968
     """
 
     def denoise(x: Tensor, sigma: float) -> Tensor:

@@ -15,5 +15,9 @@ def ddpm(
 
     Ho et al. 2020, equations 6 and 7. In sigma it is Euler's ancestral step with eta 1. Knob: s_noise, the strength
     of the noise.
+
+    order: 1
+    evaluations: steps
+    paper: https://arxiv.org/abs/2006.11239
     """
     yield from euler_a(denoise, x, sigmas, noise, s_noise=s_noise)

@@ -17,6 +17,10 @@ def deis(denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise, *, order: in
     Zhang & Chen 2022, "Fast Sampling of Diffusion Models with Exponential Integrator", the slope a polynomial in
     log(sigma) as in diffusers (ComfyUI's has one in sigma: here that is lms). Second order overall, as it starts with
     Euler's method. The step to 0 returns the denoised estimate. Knob: order, how many slopes are used.
+
+    order: 2
+    evaluations: steps
+    paper: https://arxiv.org/abs/2204.13902
     """
     within("order", order, 1, 10)
     slopes: list[Tensor] = []

@@ -14,6 +14,10 @@ def dpm2(denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise) -> Iterator[
 
     Karras et al. 2022, algorithm 2, with the middle in log(sigma) as in Lu et al. 2022, "DPM-Solver": k-diffusion's
     `sample_dpm_2`.
+
+    order: 2
+    evaluations: 2 * steps - 1
+    paper: https://arxiv.org/abs/2206.00927
     """
     for sigma, lower in pairwise(sigmas):
         denoised = denoise(x, sigma)

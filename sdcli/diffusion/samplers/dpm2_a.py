@@ -17,6 +17,10 @@ def dpm2_a(
 
     k-diffusion's `sample_dpm_2_ancestral`; second order at eta 0. Knobs: eta, how much of each step's noise is drawn
     anew; s_noise, its strength.
+
+    order: 2
+    evaluations: 2 * steps - 1
+    paper: https://arxiv.org/abs/2206.00927
     """
     for sigma, lower in pairwise(sigmas):
         denoised = denoise(x, sigma)

@@ -29,6 +29,10 @@ def dpm_adaptive(
     schedule: ask for few steps, it takes more where they are needed. Knobs: rtol and atol, how large the error of a
     step may be; eta, how much noise is drawn anew (from one Brownian path, so that a step tried again finds the noise
     of its part); s_noise, its strength.
+
+    order: 3
+    evaluations: >= 3 * steps - 2
+    paper: https://arxiv.org/abs/2206.00927
     """
     within("rtol", rtol, 1e-6, 10)
     within("atol", atol, 1e-6, 10)

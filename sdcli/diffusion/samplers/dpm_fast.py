@@ -14,6 +14,10 @@ def dpm_fast(denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise) -> Itera
     Lu et al. 2022, "DPM-Solver", algorithm 2, on the schedule's own levels (k-diffusion spaces them itself, evenly in
     log(sigma): use --schedule exponential for that). Three steps are one of third order; one or two that are left
     over, or two times two, are of second, and the last returns the denoised estimate.
+
+    order: 3
+    evaluations: steps
+    paper: https://arxiv.org/abs/2206.00927
     """
     steps = len(sigmas) - 1 - (sigmas[-1] == 0)
     first = 0

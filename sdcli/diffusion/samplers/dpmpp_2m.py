@@ -14,6 +14,10 @@ def dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise) -> Itera
 
     Lu et al. 2022, "DPM-Solver++", algorithm 2, in the noise level h = ln(sigma / lower). The step to 0 returns
     the denoised estimate.
+
+    order: 2
+    evaluations: steps
+    paper: https://arxiv.org/abs/2211.01095
     """
     before, h_before = None, 0.0
     for sigma, lower in pairwise(sigmas):

@@ -14,6 +14,10 @@ def dpmpp_2m_cfg_pp(denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise) -
     """DPM-Solver++(2M) with CFG++: guided estimate, unguided noise; one evaluation a step, for --cfg 0 to 2.
 
     Chung et al. 2024, "CFG++: Manifold-constrained Classifier Free Guidance", algorithm 4. Second order.
+
+    order: 2
+    evaluations: steps
+    paper: https://arxiv.org/abs/2406.08070
     """
     before, h_before = None, 0.0
     for sigma, lower in pairwise(sigmas):

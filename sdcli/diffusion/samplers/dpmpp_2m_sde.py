@@ -25,6 +25,10 @@ def dpmpp_2m_sde(
 
     Lu et al. 2022, "DPM-Solver++", appendix D, with k-diffusion's eta; second order at eta 0. Knobs: eta, how much
     noise is drawn anew; s_noise, its strength; heun, the average of the slopes in place of the one in the middle.
+
+    order: 2
+    evaluations: steps
+    paper: https://arxiv.org/abs/2211.01095
     """
     within("eta", eta, 0, 10)
     path = Brownian(noise, sigmas[0])

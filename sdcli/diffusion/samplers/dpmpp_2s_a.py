@@ -17,6 +17,10 @@ def dpmpp_2s_a(
 
     Lu et al. 2022, "DPM-Solver++", algorithm 1 with r = 1/2; second order at eta 0. Knobs: eta, how much of each
     step's noise is drawn anew; s_noise, its strength.
+
+    order: 2
+    evaluations: 2 * steps - 1
+    paper: https://arxiv.org/abs/2211.01095
     """
     for sigma, lower in pairwise(sigmas):
         denoised = denoise(x, sigma)

@@ -19,6 +19,10 @@ def dpmpp_3m_sde(
     k-diffusion's `sample_dpmpp_3m_sde`, and at eta 0 diffusers' DPM-Solver++ of order 3. All of them weigh the second
     difference half as much as the expansion asks for; so does this one, to draw what they draw. Its order at eta 0 is
     therefore 2. Knobs: eta, how much noise is drawn anew; s_noise, its strength.
+
+    order: 2
+    evaluations: steps
+    paper: https://arxiv.org/abs/2211.01095
     """
     within("eta", eta, 0, 10)
     path = Brownian(noise, sigmas[0])

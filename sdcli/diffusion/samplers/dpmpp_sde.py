@@ -18,6 +18,10 @@ def dpmpp_sde(
 
     k-diffusion's `sample_dpmpp_sde` with r = 1/2; second order at eta 0. Knobs: eta, how much of each step's noise is
     drawn anew; s_noise, its strength.
+
+    order: 2
+    evaluations: 2 * steps - 1
+    paper: https://arxiv.org/abs/2211.01095
     """
     path = Brownian(noise, sigmas[0])
     for sigma, lower in pairwise(sigmas):

@@ -18,6 +18,10 @@ def er_sde(
 
     Cui et al. 2023, "Elucidating the Solution Space of Extended Reverse-Time SDE", algorithm 4, with the noise scale
     of its section 5. Knobs: order, 1 to 3 terms of Taylor's series; s_noise, the strength of the noise.
+
+    order: 2
+    evaluations: steps
+    paper: https://arxiv.org/abs/2309.06169
     """
     within("order", order, 1, 3)
     before: list[Tensor] = []  # of the step before: the estimate, its slope and its bend in sigma

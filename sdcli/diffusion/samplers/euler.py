@@ -12,6 +12,10 @@ def euler(denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise) -> Iterator
     """Euler's method: first order, one evaluation a step, plain and predictable.
 
     Karras et al. 2022, "Elucidating the Design Space", algorithm 2 without churn.
+
+    order: 1
+    evaluations: steps
+    paper: https://arxiv.org/abs/2206.00364
     """
     for sigma, lower in pairwise(sigmas):
         denoised = denoise(x, sigma)

@@ -16,6 +16,10 @@ def euler_a(
 
     k-diffusion's `sample_euler_ancestral`. Knobs: eta, how much of each step's noise is drawn anew; s_noise, its
     strength.
+
+    order: 1
+    evaluations: steps
+    paper: https://arxiv.org/abs/2010.02502
     """
     for sigma, lower in pairwise(sigmas):
         denoised = denoise(x, sigma)

@@ -17,6 +17,10 @@ def euler_a_cfg_pp(
 
     Chung et al. 2024, "CFG++: Manifold-constrained Classifier Free Guidance", in sigma. Knobs: eta, how much of each
     step's noise is drawn anew; s_noise, its strength.
+
+    order: 1
+    evaluations: steps
+    paper: https://arxiv.org/abs/2406.08070
     """
     for sigma, lower in pairwise(sigmas):
         denoised = denoise(x, sigma)

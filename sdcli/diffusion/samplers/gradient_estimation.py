@@ -15,6 +15,10 @@ def gradient_estimation(
 
     Permenter & Yuan 2023, "Interpreting and Improving Diffusion Models from an Optimization Perspective", algorithm 2.
     Knob: gamma, how far; 1 is Euler's method, 1.5 its second order.
+
+    order: 1
+    evaluations: steps
+    paper: https://arxiv.org/abs/2306.04848
     """
     before = None
     for sigma, lower in pairwise(sigmas):

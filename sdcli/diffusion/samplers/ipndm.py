@@ -15,6 +15,10 @@ def ipndm(denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise, *, order: i
 
     Liu et al. 2022, "Pseudo Numerical Methods", without the costly start, as in Zhang & Chen 2022, "DEIS". Knob:
     order, how many slopes are used.
+
+    order: 2
+    evaluations: steps
+    paper: https://arxiv.org/abs/2202.09778
     """
     within("order", order, 1, 4)
     slopes: list[Tensor] = []

@@ -12,6 +12,9 @@ def lcm(denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise) -> Iterator[T
     """Latent consistency sampling: jump to the estimate, add noise, again; 1 to 8 steps, for LCM models only.
 
     Luo et al. 2023, "Latent Consistency Models", algorithm 3. One evaluation a step.
+
+    evaluations: steps
+    paper: https://arxiv.org/abs/2310.04378
     """
     for sigma, lower in pairwise(sigmas):
         x = denoise(x, sigma)

@@ -15,6 +15,10 @@ def lms(denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise, *, order: int
 
     k-diffusion's `sample_lms`: the slope is a polynomial in sigma through the remembered ones, integrated exactly. It
     starts as Euler's method, which bounds its order. Knob: order, how many slopes are used.
+
+    order: 2
+    evaluations: steps
+    paper: https://github.com/crowsonkb/k-diffusion
     """
     within("order", order, 1, 10)
     slopes: list[Tensor] = []  # the latest first, as the levels they belong to

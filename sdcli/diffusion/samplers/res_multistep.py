@@ -19,6 +19,10 @@ def res_multistep(
     Zhang et al. 2023, "Improved Order Analysis and Design of Exponential Integrator for Diffusion Models Sampling".
     Knobs: eta, how much of each step's noise is drawn anew (1 is ComfyUI's `res_multistep_ancestral`); s_noise, its
     strength.
+
+    order: 2
+    evaluations: steps
+    paper: https://arxiv.org/abs/2308.02157
     """
     before = None
     for i, (sigma, lower) in enumerate(pairwise(sigmas)):

@@ -27,6 +27,10 @@ def restart(
     Xu et al. 2023, "Restart Sampling for Improving Generative Processes", algorithm 1; at least two evaluations a
     step but one in the last, and two more for each step walked again. Knobs: times it goes back; low and high, from
     which noise level to which (the schedule's nearest); s_noise, the strength of the noise.
+
+    order: 2
+    evaluations: >= 2 * steps - 1
+    paper: https://arxiv.org/abs/2306.14878
     """
     within("times", times, 0, 100)
     bottom = min(range(len(sigmas) - 1), key=lambda i: abs(sigmas[i] - low))

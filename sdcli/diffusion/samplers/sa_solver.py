@@ -28,6 +28,10 @@ def sa_solver(
 
     Xue et al. 2023, "SA-Solver", algorithm 1, in data prediction. Second order at eta 0. Knobs: order of the predictor;
     order of the corrector, 0 for none; eta, how much noise is drawn anew (their tau) between the levels high and low.
+
+    order: 2
+    evaluations: steps
+    paper: https://arxiv.org/abs/2309.05019
     """
     within("order", order, 1, 10)
     within("corrector", corrector, 0, 10)

@@ -16,6 +16,10 @@ def tcd(denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise, *, gamma: flo
 
     Zheng et al. 2024, "Trajectory Consistency Distillation", algorithm 4. One evaluation a step. Knob: gamma, how far
     below: the share of the next timestep (on Stable Diffusion's table of levels) that noise takes back; 0 is none.
+
+    order: 1
+    evaluations: steps
+    paper: https://arxiv.org/abs/2402.19159
     """
     within("gamma", gamma, 0, 1)
     levels = Levels.scaled_linear()

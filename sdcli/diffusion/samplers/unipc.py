@@ -19,6 +19,10 @@ def unipc(
 
     Zhao et al. 2023, "UniPC", algorithms 5 and 6, in data prediction. The step to 0 returns the denoised estimate.
     Knobs: order of the predictor; bh2, their B(h) = exp(h) - 1 in place of h.
+
+    order: 3
+    evaluations: steps
+    paper: https://arxiv.org/abs/2302.04867
     """
     within("order", order, 1, 10)
     start = x  # corrected

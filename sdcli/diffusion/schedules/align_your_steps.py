@@ -11,6 +11,8 @@ def align_your_steps(steps: int, levels: Levels, *, xl: bool = False) -> tuple[f
 
     Sabour et al. 2024, "Align Your Steps", with log(sigma) interpolated for other numbers of steps than the 11 of
     their table, as they advise and A1111 does. Knob: xl, the table for SDXL.
+
+    paper: https://arxiv.org/abs/2404.14507
     """
     table = _SDXL if xl else _SD15
     sigmas = [levels.sigma_max]

@@ -11,6 +11,8 @@ def beta(steps: int, levels: Levels, *, alpha: float = 0.6, beta: float = 0.6) -
 
     Lee et al. 2024, "Beta Sampling is All You Need", as ComfyUI has it. Where rounding makes two timesteps one, the
     later gives way, so that the steps are as many as asked for. Knobs: the distribution's alpha and beta.
+
+    paper: https://arxiv.org/abs/2407.12173
     """
     within("alpha", alpha, 0.05, 20)
     within("beta", beta, 0.05, 20)

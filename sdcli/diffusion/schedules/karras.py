@@ -6,6 +6,8 @@ def karras(steps: int, levels: Levels, *, rho: float = 7.0) -> tuple[float, ...]
     """Even in sigma^(1/rho): many small steps at low noise; a good choice for few steps.
 
     Karras et al. 2022, "Elucidating the Design Space", equation 5, between the ends of the trained levels.
+
+    paper: https://arxiv.org/abs/2206.00364
     """
     within("rho", rho, 0.1, 100)
     high, low = levels.sigma_max ** (1 / rho), levels.sigma_min ** (1 / rho)

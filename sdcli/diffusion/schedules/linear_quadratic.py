@@ -7,6 +7,8 @@ def linear_quadratic(steps: int, levels: Levels, *, threshold: float = 0.025) ->
 
     Polyak et al. 2024, "Movie Gen", section 3.4, as in Mochi and ComfyUI. Knob: threshold, the share of the way that
     the first half covers.
+
+    paper: https://arxiv.org/abs/2410.13720
     """
     within("threshold", threshold, 0.001, 0.5)
     if steps == 1:

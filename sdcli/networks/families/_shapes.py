@@ -38,6 +38,35 @@ OPEN_CLIP_G: dict[str, Any] = {
 }
 
 
+DPT_HYBRID: dict[str, Any] = {  # MiDaS' depth network: a ResNet of three stages, a transformer on its last
+    "is_hybrid": True,
+    "image_size": 384,
+    "patch_size": 16,
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "layer_norm_eps": 1e-6,  # as it was trained; published folders say 1e-12, which is no visible difference
+    "backbone_config": {
+        "model_type": "bit",
+        "layer_type": "bottleneck",
+        "global_padding": "same",
+        "embedding_dynamic_padding": True,
+        "embedding_size": 64,
+        "hidden_sizes": [256, 512, 1024],
+        "depths": [3, 4, 9],
+        "num_groups": 32,
+        "out_features": ["stage1", "stage2", "stage3"],
+    },
+    "backbone_featmap_shape": [1, 1024, 24, 24],
+    "backbone_out_indices": [2, 5, 8, 11],
+    "neck_ignore_stages": [0, 1],
+    "neck_hidden_sizes": [256, 512, 768, 768],
+    "reassemble_factors": [1, 1, 1, 0.5],
+    "fusion_hidden_size": 256,
+}
+
+
 def unet(channels: int, context: int, size: int, **more: Any) -> dict[str, Any]:
     """The U-Net of Stable Diffusion 1 and 2: four levels, two resnets each, attention in the upper three."""
     base = {

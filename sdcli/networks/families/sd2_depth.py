@@ -1,11 +1,16 @@
-from sdcli.networks.families._shapes import OPEN_CLIP_H, unet2, vae
+from sdcli.networks.families._shapes import DPT_HYBRID, OPEN_CLIP_H, unet2, vae
 from sdcli.networks.family import Family, Reader, Traits
 
 sd2_depth = Family(
     name="sd2_depth",
     summary="Stable Diffusion 2 depth: a depth map as one more channel",
     traits=Traits(channels=5, context=1024),
-    configs={"text_encoder": OPEN_CLIP_H, "unet": unet2(5, 512), "vae": vae()},
+    configs={
+        "text_encoder": OPEN_CLIP_H,
+        "unet": unet2(5, 512),
+        "vae": vae(),
+        "depth_estimator": DPT_HYBRID,
+    },
     readers={"text_encoder": Reader(pad=0)},
     strength=0.8,
     pipeline="StableDiffusionDepth2ImgPipeline",

@@ -1,0 +1,1 @@
+"""Annotators: what is read off a picture, as a picture; one file each."""

@@ -1,0 +1,300 @@
+"""Samplers against their papers' formulas, written out in numpy at unit variance, where no other library has them.
+
+A state y here is x / sqrt(1 + sigma^2), that of the papers on variance-preserving processes: y = a data + s noise.
+"""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from sdcli import registry
+from sdcli.diffusion.brownian import Brownian
+from sdcli.diffusion.levels import Levels
+from sdcli.diffusion.noise import Stream
+from sdcli.diffusion.unguided import carrying
+from tests.diffusion.truth import mixture
+
+SHAPE = (1, 4, 8, 8)
+SIGMAS = list(registry.find("schedules", "karras")(9, Levels.scaled_linear()))
+X = torch.randn(SHAPE, generator=torch.Generator().manual_seed(2)).double().numpy() * SIGMAS[0]
+
+
+def drawn():
+    """The noise of a picture, in float64."""
+    stream = Stream(3, SHAPE)
+    return lambda sigma, lower: stream(sigma, lower).double()
+
+
+def data(x, sigma: float):
+    """The estimate of the guided network."""
+    return mixture()(torch.from_numpy(x), sigma).numpy()
+
+
+def other(x, sigma: float):
+    """The estimate without the prompt."""
+    return mixture(-2.0, 0.5, 0.7)(torch.from_numpy(x), sigma).numpy()
+
+
+def ours(sampler: str, sigmas=SIGMAS):
+    def denoise(x, sigma):
+        estimate = torch.from_numpy(other(x.numpy(), sigma))
+        return carrying(torch.from_numpy(data(x.numpy(), sigma)), lambda: estimate)
+
+    *_, x = registry.find("samplers", sampler)(denoise, torch.from_numpy(X), sigmas, drawn())
+    return x.numpy()
+
+
+def agrees(sampler: str, expected, sigmas=SIGMAS) -> bool:
+    return np.allclose(ours(sampler, sigmas), expected, rtol=1e-9, atol=1e-9)
+
+
+def a(sigma: float) -> float:
+    return 1 / math.sqrt(1 + sigma**2)
+
+
+def s(sigma: float) -> float:
+    return sigma / math.sqrt(1 + sigma**2)
+
+
+def noise_in(y, sigma: float, estimate=data):
+    """The noise that the network sees in y."""
+    return (y - a(sigma) * estimate(y / a(sigma), sigma)) / s(sigma)
+
+
+def draws():
+    """The same, for numpy."""
+    noise = drawn()
+    return lambda sigma, lower: noise(sigma, lower).numpy()
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])
+def test_cfg_pp_takes_the_noise_of_the_unguided_estimate(eta):
+    draw, y = draws(), X * a(SIGMAS[0])
+    for sigma, lower in pairwise(SIGMAS):
+        guided, unguided = data(y / a(sigma), sigma), noise_in(y, sigma, other)
+        spread = s(lower) / s(sigma) * math.sqrt(1 - a(sigma) ** 2 / a(lower) ** 2) * eta
+        y = a(lower) * guided + math.sqrt(s(lower) ** 2 - spread**2) * (unguided if lower else 0)
+        if spread > 0:
+            y = y + spread * draw(sigma, lower)
+    assert agrees(f"euler_a_cfg_pp:eta={eta}", y)
+    assert eta or agrees("euler_cfg_pp", y)
+
+
+def test_dpmpp_2m_with_cfg_pp():
+    y, before, h_before = X * a(SIGMAS[0]), None, 1.0
+    for sigma, lower in pairwise(SIGMAS):
+        guided, unguided = data(y / a(sigma), sigma), other(y / a(sigma), sigma)
+        if lower == 0:
+            y = guided
+            break
+        h = math.log(sigma) - math.log(lower)
+        change = 0 if before is None else (unguided - before) * h / h_before
+        ahead = unguided + change / 2
+        y = s(lower) / s(sigma) * y - a(lower) * math.expm1(-h) * ahead + a(lower) * (guided - unguided)
+        before, h_before = unguided, h
+    assert agrees("dpmpp_2m_cfg_pp", y)
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_dpmpp_2s_is_the_two_stage_method_to_the_level_that_noise_leaves(eta):
+    draw, y = draws(), X * a(SIGMAS[0])
+    for sigma, lower in pairwise(SIGMAS):
+        x0 = data(y / a(sigma), sigma)
+        if lower == 0:
+            y = x0
+            break
+        up = eta * lower * math.sqrt(1 - (lower / sigma) ** 2)
+        down = math.sqrt(lower**2 - up**2)
+        h = math.log(sigma / down)
+        middle = sigma * math.exp(-h / 2)
+        u = s(middle) / s(sigma) * y - a(middle) * math.expm1(-h / 2) * x0
+        y = s(down) / s(sigma) * y - a(down) * math.expm1(-h) * data(u / a(middle), middle)
+        x = y / a(down) + (up * draw(sigma, lower) if up else 0)
+        y = x * a(lower)
+    assert agrees(f"dpmpp_2s_a:eta={eta}", y)
+
+
+def test_dpmpp_sde_is_two_half_steps_along_one_path():
+    path, x = Brownian(drawn(), SIGMAS[0]), X
+
+    def fall(x, x0, sigma, lower):
+        """From sigma to lower: the exact step for a constant estimate, its noise from the path."""
+        up = lower * math.sqrt(1 - (lower / sigma) ** 2)
+        kept = math.sqrt(lower**2 - up**2) / sigma
+        return kept * x + (1 - kept) * x0 + up * path(sigma, lower).numpy()
+
+    for sigma, lower in pairwise(SIGMAS):
+        x0 = data(x, sigma)
+        if lower == 0:
+            x = x0
+            break
+        middle = math.exp((math.log(sigma) + math.log(lower)) / 2)
+        x = fall(x, data(fall(x, x0, sigma, middle), middle), sigma, lower)
+    assert agrees("dpmpp_sde", x)
+
+
+def dpm_solver_3(y, sigma: float, lower: float):
+    """DPM-Solver-3 with r1 = 1/3 and r2 = 2/3 (Lu et al. 2022, algorithm 2)."""
+    h = math.log(sigma / lower)
+    one, two = sigma * math.exp(-h / 3), sigma * math.exp(-2 * h / 3)
+    e = noise_in(y, sigma)
+    u1 = a(one) / a(sigma) * y - s(one) * math.expm1(h / 3) * e
+    d1 = noise_in(u1, one) - e
+    r = 2 / 3
+    u2 = a(two) / a(sigma) * y - s(two) * math.expm1(r * h) * e
+    u2 = u2 - s(two) * 2 * (math.expm1(r * h) / (r * h) - 1) * d1
+    d2 = noise_in(u2, two) - e
+    return (
+        a(lower) / a(sigma) * y - s(lower) * math.expm1(h) * e - s(lower) / r * (math.expm1(h) / h - 1) * d2
+    )
+
+
+def test_three_even_steps_of_dpm_fast_are_one_of_dpm_solver_3():
+    levels = [8.0 * (0.1 / 8.0) ** (i / 6) for i in range(7)]
+    y = X * a(levels[0])
+    for sigma, lower in [(levels[0], levels[3]), (levels[3], levels[6])]:
+        y = dpm_solver_3(y, sigma, lower)
+    assert agrees("dpm_fast", y / a(levels[6]), levels)
+
+
+def test_a_short_step_of_dpm_adaptive_is_one_of_dpm_solver_3():
+    levels = [8.0, 7.8, 7.6]
+    y = X * a(levels[0])
+    for sigma, lower in pairwise(levels):
+        y = dpm_solver_3(y, sigma, lower)
+    assert agrees("dpm_adaptive", y / a(levels[2]), levels)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_er_sde_is_its_taylor_series_with_integrals_of_the_noise_scale(order):
+    def phi(sigma):
+        return sigma * (np.exp(sigma**0.3) + 10)
+
+    draw, x, slope, x0_before, slope_before = draws(), X, None, None, None
+    for i, (sigma, lower) in enumerate(pairwise(SIGMAS)):
+        x0 = data(x, sigma)
+        if lower == 0:
+            x = x0
+            break
+        slope_before, slope = slope, None if i == 0 else (x0 - x0_before) / (sigma - SIGMAS[i - 1])
+        r = phi(lower) / phi(sigma)
+        at, weight = np.polynomial.legendre.leggauss(200)
+        at, weight = (sigma + lower) / 2 + (sigma - lower) / 2 * at, weight * (sigma - lower) / 2
+        x_next = r * x + (1 - r) * x0
+        if order > 1 and i > 0:
+            x_next += (lower - sigma + phi(lower) * (weight / phi(at)).sum()) * slope
+        if order > 2 and i > 1:
+            bend = (slope - slope_before) / ((sigma - SIGMAS[i - 2]) / 2)
+            moment = (weight * (at - sigma) / phi(at)).sum()
+            x_next += ((lower - sigma) ** 2 / 2 + phi(lower) * moment) * bend
+        x = x_next + math.sqrt(lower**2 - sigma**2 * r**2) * draw(sigma, lower)
+        x0_before = x0
+    assert agrees(f"er_sde:order={order}", x)
+
+
+def test_er_sde_without_noise_is_its_drift_alone():
+    x = X
+    for sigma, lower in pairwise(SIGMAS):
+        r = lower * (math.exp(lower**0.3) + 10) / (sigma * (math.exp(sigma**0.3) + 10))
+        x = data(x, sigma) + (x - data(x, sigma)) * r
+    assert agrees("er_sde:order=1,s_noise=0", x)
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_res_multistep_is_written_with_phi_functions(eta):
+    def phi1(z):
+        return math.expm1(z) / z
+
+    def phi2(z):
+        return (phi1(z) - 1) / z
+
+    draw, x, before = draws(), X, None
+    for i, (sigma, lower) in enumerate(pairwise(SIGMAS)):
+        x0 = data(x, sigma)
+        if lower == 0:
+            x = x0
+            break
+        up = eta * lower * math.sqrt(1 - (lower / sigma) ** 2)
+        h = math.log(sigma) - math.log(math.sqrt(lower**2 - up**2))
+        if before is None:
+            x = math.exp(-h) * x + h * phi1(-h) * x0
+        else:
+            c2 = (math.log(sigma) - math.log(SIGMAS[i - 1])) / h  # behind, so below 0
+            b2 = phi2(-h) / c2
+            x = math.exp(-h) * x + h * ((phi1(-h) - b2) * x0 + b2 * before)
+        x = x + (up * draw(sigma, lower) if up else 0)
+        before = x0
+    assert agrees(f"res_multistep:eta={eta}", x)
+
+
+@pytest.mark.parametrize("gamma", [1.0, 1.5, 2.0])
+def test_gradient_estimation_combines_two_estimates_of_the_noise(gamma):
+    x, before = X, None
+    for sigma, lower in pairwise(SIGMAS):
+        epsilon = (x - data(x, sigma)) / sigma
+        both = epsilon if before is None else gamma * epsilon + (1 - gamma) * before
+        x = x - (sigma - lower) * both
+        before = epsilon
+    assert agrees(f"gradient_estimation:gamma={gamma}", x)
+
+
+def test_gradient_estimation_at_rest_is_euler():
+    assert agrees("gradient_estimation:gamma=1", ours("euler"))
+
+
+def heun(x, sigma: float, lower: float):
+    """The trapezoid rule for dx/dsigma = (x - D) / sigma."""
+    slope = (x - data(x, sigma)) / sigma
+    if lower == 0:
+        return x - slope * sigma
+    ahead = x + slope * (lower - sigma)
+    return x + (lower - sigma) * (slope + (ahead - data(ahead, lower)) / lower) / 2
+
+
+def test_restart_goes_back_up_with_the_noise_that_lies_between():
+    top, bottom = 3, 6
+    draw, x = draws(), X
+    for i, (sigma, lower) in enumerate(pairwise(SIGMAS)):
+        x = heun(x, sigma, lower)
+        for _ in range(2 if i + 1 == bottom else 0):
+            x = x + math.sqrt(SIGMAS[top] ** 2 - SIGMAS[bottom] ** 2) * draw(0, 0)
+            for k in range(top, bottom):
+                x = heun(x, SIGMAS[k], SIGMAS[k + 1])
+    assert agrees(f"restart:times=2,high={SIGMAS[top]},low={SIGMAS[bottom]}", x)
+
+
+def test_restart_that_never_goes_back_is_heun():
+    assert np.array_equal(ours("restart:times=0"), ours("heun"))
+    assert np.array_equal(ours("restart:high=0.2,low=0.2"), ours("heun"))
+
+
+@pytest.mark.parametrize("steps", [3, 12])
+@pytest.mark.filterwarnings("ignore")
+def test_ipndm_is_that_of_diffusers(steps):
+    """Theirs takes its levels as the share of noise, and a network that predicts the velocity."""
+    from diffusers import IPNDMScheduler
+
+    levels = list(registry.find("schedules", "karras")(steps, Levels.scaled_linear()))
+    theirs = IPNDMScheduler(trained_betas=[s(sigma) for sigma in levels])
+    theirs.set_timesteps(steps)
+    y = torch.from_numpy(X * a(levels[0]))
+    for t, sigma in zip(theirs.timesteps, levels, strict=False):
+        estimate = torch.from_numpy(data((y / a(sigma)).numpy(), sigma))
+        velocity = ((y - a(sigma) * estimate) / s(sigma) - s(sigma) * y) / a(sigma)
+        y = theirs.step(velocity, t, y).prev_sample
+    assert np.allclose(ours("ipndm", levels), y.numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("guided", "plain"),
+    [("euler_cfg_pp", "euler"), ("euler_a_cfg_pp", "euler_a"), ("dpmpp_2m_cfg_pp", "dpmpp_2m")],
+)
+def test_cfg_pp_where_the_prompt_changes_nothing_is_its_plain_sampler(guided, plain):
+    ends = []
+    for sampler in (guided, plain):
+        *_, x = registry.find("samplers", sampler)(mixture(), torch.from_numpy(X), SIGMAS, drawn())
+        ends.append(x)
+    assert torch.allclose(*ends, atol=1e-9)
