@@ -21,7 +21,7 @@ from sdcli.errors import ModelError, UsageError
 from sdcli.networks import borrowed, ldm, tokenizer
 from sdcli.networks.checkpoint import Checkpoint, Network
 from sdcli.networks.family import Config
-from sdcli.networks.load import DTYPES, account, tensor
+from sdcli.networks.load import DTYPES, account, finite, tensor
 
 CLASSES = {
     "unet": ("diffusers", "UNet2DConditionModel"),
@@ -51,7 +51,7 @@ class Piece:
         whole = (
             torch.cat([part.T if self.turned else part for part in parts]).reshape(self.shape).contiguous()
         )
-        if not torch.isfinite(whole.float()).all():
+        if not finite(whole):
             raise ModelError(
                 f"{self.key}: not finite; the file is damaged, or {dtype} too narrow for it: try --dtype float32"
             )
@@ -87,7 +87,11 @@ def convert(found: Checkpoint, out: Path, dtype: torch.dtype | None = None) -> P
         ]
         store.save(_file(pieces, dtype), out / part / f"{stem}.safetensors")
         library, kind = CLASSES[part]
-        config = {"_class_name": kind} if library == "diffusers" else {"architectures": [kind]}
+        config: dict[str, object] = {"_class_name": kind}
+        if (
+            library == "transformers"
+        ):  # opened in float32 where no other is asked for, as diffusers opens the others
+            config = {"architectures": [kind], "dtype": "float32"}
         store.save(_json({**network.config, **config}), out / part / "config.json")
         if part in found.family.readers:
             for name, data in tokenizer.saved(found.family.readers[part].pad).items():

@@ -1,6 +1,7 @@
 """Checkpoints written anew: the names are the published ones, the bytes are stable, and the picture stays the same."""
 
 import shutil
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,19 @@ def test_diffusers_opens_a_converted_folder_and_finds_the_same_networks(sd, writ
         cutter = getattr(pipe, part.replace("text_encoder", "tokenizer"))
         cut = cutter("a red apple, größer", padding="max_length", max_length=77).input_ids
         assert cut == framed(ids("a red apple, größer"), reader.pad)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_diffusers_draws_with_the_embedded_model_once_it_is_written_out(sd):
+    from diffusers import StableDiffusionPipeline
+
+    assert sd("models", "convert", "tiny", "folder").code == 0
+    pipe = StableDiffusionPipeline.from_pretrained("folder", local_files_only=True)
+    pipe.set_progress_bar_config(disable=True)
+    image = pipe("a red apple", num_inference_steps=1, output_type="np").images[0]
+    assert image.shape == (256, 256, 3)
+    with pytest.raises(ValueError, match="tokenizer"):  # the one in the package has none, and says so
+        StableDiffusionPipeline.from_pretrained(str(files("sdcli.tiny")), local_files_only=True)
 
 
 def test_a_model_that_no_single_file_can_hold_is_refused(sd):

@@ -1,20 +1,22 @@
 """One CFG step and one VAE decode of full-size SD 1.5 at 512x512, in one run and in alternation; prints the ratios.
 
-    python scripts/bench/step.py [--rounds 3] [--size 512]
+    python scripts/bench/step.py [--rounds 3] [--size 512] [--model sd1]
 
 Compares sdcli (its own choice of dtype, memory format and threads), diffusers as it comes (float32), and OpenVINO where
-`pip install openvino` was done. The weights are random: time does not depend on them.
+`pip install openvino` was done. The weights are random: time does not depend on them. Another model is a family or a
+test model by name, such as test:sd1 to see in seconds that all of it works.
 """
 
 import argparse
 import time
+import warnings
 from collections.abc import Callable
 from statistics import median
 
 import torch
 
 from sdcli import registry
-from sdcli.networks import borrowed, place
+from sdcli.networks import borrowed, place, toy
 
 
 def timed(call: Callable[[], object]) -> float:
@@ -23,9 +25,12 @@ def timed(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def networks(dtype: torch.dtype, layout: torch.memory_format) -> tuple[torch.nn.Module, torch.nn.Module]:
-    """SD 1.5's U-Net and VAE with random weights."""
-    configs = registry.find("families", "sd1").configs
+def networks(
+    model: str, dtype: torch.dtype, layout: torch.memory_format
+) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """The model's U-Net and VAE with random weights."""
+    family = toy.family(model)[0] if model.startswith("test:") else registry.find("families", model)
+    configs = toy.configs(family) if model.startswith("test:") else family.configs
     made = []
     for part in ("unet", "vae"):
         net = borrowed.seeded(part, configs[part]).eval().requires_grad_(False)
@@ -33,11 +38,14 @@ def networks(dtype: torch.dtype, layout: torch.memory_format) -> tuple[torch.nn.
     return made[0], made[1]
 
 
-def calls(dtype: torch.dtype, layout: torch.memory_format, side: int) -> dict[str, Callable[[], object]]:
+def calls(
+    model: str, dtype: torch.dtype, layout: torch.memory_format, side: int
+) -> dict[str, Callable[[], object]]:
     """The step and the decode as torch runs them."""
-    unet, vae = networks(dtype, layout)
-    x = torch.randn(2, 4, side, side, dtype=dtype).contiguous(memory_format=layout)
-    z, context = x[:1].contiguous(memory_format=layout), torch.randn(2, 77, 768, dtype=dtype)
+    unet, vae = networks(model, dtype, layout)
+    x = torch.randn(2, unet.config.in_channels, side, side, dtype=dtype).contiguous(memory_format=layout)
+    z = torch.randn(1, 4, side, side, dtype=dtype).contiguous(memory_format=layout)
+    context = torch.randn(2, 77, unet.config.cross_attention_dim, dtype=dtype)
 
     @torch.inference_mode()
     def step() -> object:
@@ -50,15 +58,19 @@ def calls(dtype: torch.dtype, layout: torch.memory_format, side: int) -> dict[st
     return {"step": step, "decode": decode}
 
 
-def openvino(side: int) -> dict[str, Callable[[], object]] | None:
+def openvino(model: str, side: int) -> dict[str, Callable[[], object]] | None:
     """The same through OpenVINO's own conversion, latency hint, its own choice of precision; None if not installed."""
     try:
         import openvino as ov
     except ImportError:
         return None
-    unet, vae = networks(torch.float32, torch.contiguous_format)
+    unet, vae = networks(model, torch.float32, torch.contiguous_format)
     core, made = ov.Core(), {}
-    shapes = {"step": (torch.randn(2, 4, side, side), torch.tensor(500.0), torch.randn(2, 77, 768))}
+    x, context = (
+        torch.randn(2, unet.config.in_channels, side, side),
+        torch.randn(2, 77, unet.config.cross_attention_dim),
+    )
+    shapes = {"step": (x, torch.tensor(500.0), context)}
     shapes["decode"] = (torch.randn(1, 4, side, side),)
 
     class Decoder(torch.nn.Module):
@@ -70,25 +82,32 @@ def openvino(side: int) -> dict[str, Callable[[], object]] | None:
             return unet(x, t, context, return_dict=False)[0]
 
     for name, module in {"step": Step(), "decode": Decoder()}.items():
-        model = ov.convert_model(module, example_input=shapes[name])
-        compiled = core.compile_model(model, "CPU", {"PERFORMANCE_HINT": "LATENCY"})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)
+            converted = ov.convert_model(module, example_input=shapes[name])
+        compiled = core.compile_model(converted, "CPU", {"PERFORMANCE_HINT": "LATENCY"})
         inputs = [tensor.numpy() for tensor in shapes[name]]
         made[name] = lambda compiled=compiled, inputs=inputs: compiled(inputs)
     return made
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--model", default="sd1")
     told = parser.parse_args()
     ours = place.choose("cpu", "auto", 1_000_000_000)
     side = told.size // 8
     rivals = {
-        f"sdcli ({str(ours.dtype).removeprefix('torch.')})": calls(ours.dtype, torch.channels_last, side),
-        "diffusers (float32)": calls(torch.float32, torch.contiguous_format, side),
+        f"sdcli ({str(ours.dtype).removeprefix('torch.')})": calls(
+            told.model, ours.dtype, torch.channels_last, side
+        ),
+        "diffusers (float32)": calls(told.model, torch.float32, torch.contiguous_format, side),
     }
-    other = openvino(side)
+    other = openvino(told.model, side)
     if other is not None:
         rivals["openvino"] = other
     for what in ("step", "decode"):

@@ -20,7 +20,7 @@ INDEX = {
     "safety_checker": [None, None],
     "scheduler": ["diffusers", "DDIMScheduler"],
     "text_encoder": ["transformers", "CLIPTextModel"],
-    "tokenizer": ["transformers", "CLIPTokenizer"],
+    "tokenizer": [None, None],  # the package has its own; `sd models convert tiny FOLDER` writes it out
     "unet": ["diffusers", "UNet2DConditionModel"],
     "vae": ["diffusers", "AutoencoderKL"],
 }

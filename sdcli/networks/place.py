@@ -48,6 +48,7 @@ def choose(device: str, dtype: str, parameters: int) -> Place:
             raise UsageError(f"--device {device}: torch sees {count} CUDA devices here; use --device cpu")
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.allow_tf32 = False  # who asks for float32 wants its 24 bits in convolutions too
         return Place(torch.device(device), torch.float16 if dtype == "auto" else getattr(torch, dtype))
     torch.set_num_threads(threads())
     if dtype == "float16":
