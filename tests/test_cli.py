@@ -15,7 +15,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-COMMANDS = ("txt2img", "again", "info", "samplers")
+from sdcli import registry
+
+COMMANDS = registry.names("commands")
 FREE_OF_TORCH = [
     (["--help"], 0),
     (["--version"], 0),
@@ -25,6 +27,10 @@ FREE_OF_TORCH = [
     (["info", "there-is-none.png"], 4),
     (["again", "there-is-none.png"], 4),
     (["txt2img"], 2),
+    (["img2img", "a cat", "-i", "there-is-none.png"], 4),
+    (["inpaint", "a cat", "-i", "there-is-none.png"], 2),
+    (["upscale", "there-is-none.png"], 4),
+    (["annotate", "depht", "there-is-none.png"], 2),
     (["txt2img", "a cat", "--steps", "0"], 2),
     (["txt2img", "a cat", "--sampler", "eular"], 2),
     (["txt2img", "a cat", "-m", "no-such-model"], 3),

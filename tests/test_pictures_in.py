@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sdcli.networks import toy
 from tests.pictures import half_mask, photo
 
 
@@ -46,6 +47,20 @@ def test_the_size_comes_from_the_picture_unless_given(run, options, shape):
     photo(101, 75).save("odd.png")
     made = drawn(run("img2img", "a cat", "-i", "odd.png", *options)).shape[:2]
     assert made == shape or (options == ("-W", 128) and made == (88, 128))
+
+
+@pytest.mark.parametrize("model", toy.MODELS)
+def test_every_family_starts_from_a_picture(run, model):
+    one, two = (drawn(run("img2img", "a cat", "-i", "in.png", "-n", each, model=model)) for each in "ab")
+    assert one.shape == (64, 64, 3)
+    assert (one != two).any()
+
+
+@pytest.mark.parametrize("model", ["test:sdxl", "test:sd2-v", "test:refiner"])
+def test_every_plain_family_repaints_a_part(run, model):
+    made = drawn(run("inpaint", "a cat", "-i", "in.png", "--mask", "mask.png", "--mask-blur", 0, model=model))
+    assert (made[:, :32] == np.asarray(photo())[:, :32]).all()
+    assert (made[:, 32:] != np.asarray(photo())[:, 32:]).any()
 
 
 def test_strength_0_is_what_the_vae_makes_of_the_picture(run):
