@@ -17,7 +17,7 @@ from sdcli.request.request import Request
 
 OF_THE_MODEL = ("steps", "cfg", "sampler", "schedule", "guidance", "width", "height", "clip_skip", "strength")
 """Fields whose default the model brings."""
-ABOUT = ("picture", "mask", "depth", "scale", "hires")
+ABOUT = ("picture", "mask", "edge", "depth", "scale", "hires")
 """What some fields are about, and some commands are not."""
 PLUGS = {"sampler": "samplers", "schedule": "schedules", "guidance": "guidance"}
 """Fields that name a plug."""

@@ -12,7 +12,7 @@ from sdcli.request.request import Request
 
 @click.command()
 @click.argument("prompt")
-@request_options("picture", "mask")
+@request_options("picture", "mask", "edge")
 @output_options
 def inpaint(**values: Any) -> None:
     """Repaint the part of the picture -i that is white in --mask; every other pixel stays as it is.

@@ -17,7 +17,7 @@ _PIXELS = click.IntRange(0, 4096)
 @click.option("--top", type=_PIXELS, default=0, help="Pixels to add at the top.")
 @click.option("--right", type=_PIXELS, default=0, help="Pixels to add at the right.")
 @click.option("--bottom", type=_PIXELS, default=0, help="Pixels to add at the bottom.")
-@request_options("picture", "mask")
+@request_options("picture", "edge")
 @output_options
 def outpaint(left: int, top: int, right: int, bottom: int, **values: Any) -> None:
     """Draw on beyond the edges of the picture -i, as PROMPT says; its own pixels stay as they are.

@@ -155,7 +155,7 @@ class Request:
         of=float,
         low=0,
         high=256,
-        about="mask",
+        about="edge",
         help="Pixels by which its edge is softened.",
     )
     mask_grow: int = asks(
@@ -164,7 +164,7 @@ class Request:
         of=int,
         low=-512,
         high=512,
-        about="mask",
+        about="edge",
         help="Pixels by which it grows; below 0 it shrinks.",
     )
     masked_content: str = asks(
@@ -172,7 +172,7 @@ class Request:
         "--masked-content",
         of=str,
         known=("original", "fill", "noise", "empty"),
-        about="mask",
+        about="edge",
         help="What the white part starts from: original, fill (the colours round it), noise or empty.",
     )
     only_masked: bool = asks(
