@@ -58,6 +58,11 @@ def make_toy(folder: Path, prediction: str = "v_prediction") -> Path:
     return folder
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The README's examples first: they take longest and in their order, and the other processes go on beside them."""
+    items.sort(key=lambda item: item.path.name != "test_readme.py")
+
+
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory) -> Path:
     """A model folder of random networks that draws 64x64 pixels of nothing in no time."""
