@@ -274,7 +274,7 @@ def test_an_unknown_command_is_answered_with_the_nearest(sd):
 def test_a_network_gone_wrong_leaves_no_picture_and_names_the_level(draw, monkeypatch):
     from sdcli.networks import predict
 
-    monkeypatch.setattr(predict, "unet", lambda model, x, t, conds: x / 0)
+    monkeypatch.setattr(predict, "unet", lambda model, x, *_: x / 0)
     ran = draw("a cat", "--seed", 7, "--schedule", "trailing")
     assert (ran.code, len(ran.err.splitlines()), os.listdir()) == (7, 1, [])
     assert "noise level 14.61 is not finite" in ran.err

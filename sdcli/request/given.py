@@ -115,6 +115,7 @@ def open_given(request: Request, stdin: BinaryIO | None = None) -> Given:
         mask = read_mask(opened, invert=request.invert_mask)
     if mask is not None:
         size, blur, grow = picture.image.size, request.mask_blur, request.mask_grow
+        grow += round(3 * blur) if request.margins else 0  # the seam lies inside the picture, not at its edge
         mask = prepare_mask(mask, *size, request.fit, blur=blur, grow=grow)
     return Given(picture, mask, depth, facts, tuple(notes))
 

@@ -40,6 +40,7 @@ class Side:
     answer: object
     perturbed: "Side | None" = None
     empty: "Side | None" = None
+    unseen: "Side | None" = None
 
 
 def fixed(*shape, seed):
@@ -48,7 +49,8 @@ def fixed(*shape, seed):
 
 EMPTY = Side(fixed(1, 4, 6, 6, seed=0))
 POSITIVE = Side(fixed(1, 4, 6, 6, seed=1), perturbed=Side(fixed(1, 4, 6, 6, seed=3)))
-NEGATIVE = Side(fixed(1, 4, 6, 6, seed=2), empty=EMPTY)
+UNSEEN = Side(fixed(1, 4, 6, 6, seed=7))
+NEGATIVE = Side(fixed(1, 4, 6, 6, seed=2), empty=EMPTY, unseen=UNSEEN)
 X = fixed(1, 4, 6, 6, seed=4) * 3
 
 
@@ -63,7 +65,7 @@ def guided(spec: str, scale: float, sigma: float = 2.0) -> torch.Tensor:
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("scale", [0.0, 1.0, 7.5])
 def test_an_estimate_carries_the_one_it_was_guided_from(name, scale):
-    origin = EMPTY if name == "perp_neg" else NEGATIVE
+    origin = {"perp_neg": EMPTY, "pix2pix": UNSEEN}.get(name, NEGATIVE)
     assert torch.equal(unguided(guided(name, scale)), origin.answer)
 
 
@@ -73,8 +75,14 @@ def test_a_plain_estimate_is_its_own_unguided_one():
 
 @pytest.mark.parametrize("name", [name for name in ALL if name not in ("pag", "classifier")])
 def test_scale_one_is_the_prompt_alone(name):
-    weight = ":weight=0" if name == "perp_neg" else ""
-    assert torch.allclose(guided(name + weight, 1.0), POSITIVE.answer, atol=1e-5)
+    knob = {"perp_neg": ":weight=0", "pix2pix": ":image_cfg=1"}.get(name, "")
+    assert torch.allclose(guided(name + knob, 1.0), POSITIVE.answer, atol=1e-5)
+
+
+def test_pix2pix_has_a_scale_for_the_picture_and_one_for_the_words():
+    picture, prompt = NEGATIVE.answer - UNSEEN.answer, POSITIVE.answer - NEGATIVE.answer
+    expected = UNSEEN.answer + picture * 1.7 + prompt * 7.5
+    assert torch.allclose(guided("pix2pix:image_cfg=1.7", 7.5), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -222,9 +222,9 @@ def test_the_unet_is_called_once_a_step_with_both_conds(toy, monkeypatch):
 
     shapes = []
 
-    def counted(model, x, t, conds):
+    def counted(model, x, t, conds, *more):
         shapes.append((x.shape[0], len(conds)))
-        return unet(model, x, t, conds)
+        return unet(model, x, t, conds, *more)
 
     monkeypatch.setattr(predict, "unet", counted)
     generate(Request("a cat", model=str(toy), seed=1, steps=3, cfg=5.0))

@@ -62,7 +62,7 @@ def test_what_cannot_be_meant_is_a_usage_error(bad):
 def test_every_field_declares_its_help_and_type():
     for each in dataclasses.fields(Request):
         assert each.metadata["help"].endswith(".")
-        assert each.metadata["of"] in (int, float, str)
+        assert each.metadata["of"] in (int, float, str, bool)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ def pix2pix(
 
     Brooks et al. 2023, "InstructPix2Pix", equation 3. Knob: image_cfg, how closely the picture is kept; --image-cfg of
     `sd img2img` sets it.
+
+    paper: https://arxiv.org/abs/2211.09800
     """
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
