@@ -115,7 +115,8 @@ def _blank_shapes(part: str, config: Config, path: Path) -> dict[str, list[int]]
 
 def _check_alone(found: Checkpoint, shapes: Mapping[str, Mapping[str, list[int]]]) -> None:
     """A single file brings no configs, so its networks must be those that its family is known to have."""
-    known = {part: _blank_shapes(part, config, found.path) for part, config in found.family.configs.items()}
+    configs = found.family.configs
+    known = {part: _blank_shapes(part, configs[part], found.path) for part in shapes if part in configs}
     if known != shapes:
         raise ModelError(
             f"{found.name}: its networks are not shaped as a single file's must be, which brings no configs; "
