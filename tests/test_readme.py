@@ -54,6 +54,9 @@ def test_the_examples_left_what_they_promise(folder):
         "half.png",
         "whole.png",
         "apple-10.png",
+        "half.png",
+        "wide.png",
+        "large.png",
     ]
     assert [name for name in promised if not (folder / name).is_file()] == []
     assert (folder / "apple.png").read_bytes() == (folder / "a-green-apple-7.png").read_bytes()
