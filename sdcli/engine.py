@@ -160,6 +160,7 @@ def _end(start: Canvas, last: Step | None, calls: list[Call]) -> _End:
         recording = Recording(start.x, start.sigmas[0], last.x, last.number, calls)
         return _End(last.denoised, last.x, last.sigma, recording)
     x = (start.x if last is None else last.x) / math.sqrt(1 + start.sigmas[-1] ** 2)  # 1, if it ends at 0
+    x = start.finish(x)
     return _End(x, x)
 
 

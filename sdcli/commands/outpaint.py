@@ -22,7 +22,8 @@ _PIXELS = click.IntRange(0, 4096)
 def outpaint(left: int, top: int, right: int, bottom: int, **values: Any) -> None:
     """Draw on beyond the edges of the picture -i, as PROMPT says; its own pixels stay as they are.
 
-    All but those of the seam, three times --mask-blur wide, where old and new run into each other. Prints the path of each picture; nothing is ever overwritten.
+    All but those of the seam, three times --mask-blur wide, where old and new run into each other. Prints the path of
+    each picture; nothing is ever overwritten.
     """
     asked = with_picture(typed(values))
     asked.setdefault("strength", 1.0)

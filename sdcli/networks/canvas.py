@@ -42,6 +42,10 @@ class Canvas:
             return denoise
         return hold(denoise, self.kept, self.free, self.sigmas)
 
+    def finish(self, x: Tensor) -> Tensor:
+        """The latents of a finished run: what was never free is what was kept, whatever level the run ends at."""
+        return x if self.kept is None or self.free is None else x.where(self.free > 0, self.kept)
+
 
 def canvas(model: Model, request: Request, layout: Layout, start: Tensor | None = None) -> Canvas:
     """The canvas of a completed request: seeded noise, or that of --latents-in, alone or over the picture laid out.

@@ -1,12 +1,15 @@
 """Runs that start from a picture, against diffusers' pipelines with the same networks and noise."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from PIL import Image
 
 from sdcli.engine import generate
 from sdcli.networks.canvas import canvas
-from sdcli.networks.load import load
+from sdcli.networks.load import forget, load
+from sdcli.networks.pixels import of_grey
 from sdcli.networks.text import conditions
 from sdcli.request.given import open_given
 from sdcli.request.request import Request
@@ -49,7 +52,8 @@ def compare(tmp_path, monkeypatch):
         prompt, negative = conditions(model, model.complete(open_given(request).sized(request)))
         scheduler = diffusers.DDIMScheduler(
             beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1, clip_sample=False,
-            set_alpha_to_one=True, timestep_spacing="leading", prediction_type=model.prediction,
+            set_alpha_to_one=asked.get("like") != "diffusers", timestep_spacing="leading",
+            prediction_type=model.prediction,
         )  # fmt: skip
         parts = {
             "vae": model.vae, "unet": model.unet, "text_encoder": model.texts["text_encoder"], "tokenizer": None,
@@ -104,8 +108,6 @@ def test_inpainting_on_a_model_of_its_own(compare, strength):
 
 
 def test_depth_to_image(compare):
-    from sdcli.networks.pixels import of_grey
-
     depth = of_grey(photo(mode="L"))[0]
     theirs = {"image": photo(), "depth_map": depth, "strength": 0.8}
     assert compare("Depth2Img", "test:depth", theirs, image="in.png", depth="depth.png", strength=0.8) < 1e-4
@@ -134,6 +136,51 @@ def test_the_x4_upscaler(compare, monkeypatch):
     monkeypatch.setattr(upscale, "randn_tensor", lambda *_, **__: second[:, :3])
     theirs = {"image": photo(16, 16), "noise_level": 20, "latents": first}
     assert compare("Upscale", "test:x4", theirs, **asked) < 1e-4
+
+
+LIKE = {
+    "like": "diffusers"
+}  # the config that Stable Diffusion 1 is published with, which ends at the lowest level
+
+
+@pytest.mark.parametrize("strength", [0.5, 0.7, 1.0])
+def test_img2img_by_the_published_config(compare, strength):
+    theirs = {"image": photo(), "strength": strength}
+    assert compare("Img2Img", "test:sd1", theirs, image="in.png", strength=strength, **LIKE) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("name", "strength"), [("test:sd1", 0.7), ("test:inpaint", 0.7), ("test:inpaint", 1.0)]
+)
+def test_inpainting_by_the_published_config(compare, name, strength):
+    theirs = {"image": photo(), "mask_image": half_mask(), "strength": strength, "height": 64, "width": 64}
+    asked = {"image": "in.png", "mask": "mask.png", "mask_blur": 0, "strength": strength}
+    assert compare("Inpaint", name, theirs, **asked, **LIKE) < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("file", "pipeline"),
+    [("sd15", "Img2Img"), ("sd15", "Inpaint"), ("sd15-inpaint", "Inpaint"), ("sd2-depth", "Depth2Img")],
+)
+def test_full_size_checkpoints_do_as_their_pipelines(compare, file, pipeline):
+    from tests.full_size import write
+    from tests.networks.test_checkpoint import published
+
+    name = str(write(Path("full.safetensors").absolute(), published(file)))
+    theirs = {"image": photo(), "strength": 0.6}
+    asked = {"image": "in.png", "strength": 0.6, "device": "cpu", "dtype": "float32"}
+    if pipeline == "Inpaint":
+        theirs |= {"mask_image": half_mask(), "height": 64, "width": 64}
+        asked |= {"mask": "mask.png", "mask_blur": 0}
+    if pipeline == "Depth2Img":
+        theirs |= {"depth_map": of_grey(photo(mode="L"))[0]}
+        asked |= {"depth": "depth.png"}
+    try:
+        assert compare(pipeline, name, theirs, **asked, **LIKE) < 1e-3
+    finally:
+        forget()
+        Path(name).unlink()
 
 
 def test_a_run_at_full_strength_begins_with_the_noise_of_words_alone(compare):
