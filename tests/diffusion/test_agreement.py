@@ -1,7 +1,10 @@
 """Whole runs against diffusers' own schedulers, on a denoiser that is not linear."""
 
 import importlib
+import importlib.machinery
 import math
+import sys
+import types
 from itertools import pairwise
 
 import pytest
@@ -206,3 +209,37 @@ def test_the_three_predictions_of_one_denoiser_walk_the_same_way():
         ends.append(last)
     assert torch.allclose(ends[0], ends[1], atol=1e-9)
     assert torch.allclose(ends[0], ends[2], atol=1e-9)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_dpmpp_sde_agrees_with_diffusers_on_the_same_path(prediction, monkeypatch):
+    """diffusers draws it with torchsde, which is not needed where the path is ours."""
+    stand_in = types.ModuleType("torchsde")
+    stand_in.__spec__ = importlib.machinery.ModuleSpec("torchsde", None)
+    monkeypatch.setitem(sys.modules, "torchsde", stand_in)
+    module = importlib.import_module("diffusers.schedulers.scheduling_dpmsolver_sde")
+    made = module.DPMSolverSDEScheduler(**BETAS, prediction_type=prediction, timestep_spacing="trailing")
+    made.set_timesteps(20)
+    unit = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
+    sigmas = list(registry.find("schedules", "trailing")(20, LEVELS))
+    path = Brownian(Stream(9, SHAPE), sigmas[0])
+    levels = [*sigmas, *(math.sqrt(sigma * lower) for sigma, lower in pairwise(sigmas))]
+
+    def noise(
+        *asked,
+    ):  # theirs are of float32: the same levels but for the last bits, which a path would tell apart
+        return path(*(min(levels, key=lambda level: abs(level - float(sigma))) for sigma in asked)).double()
+
+    made.noise_sampler = noise
+    net = network(prediction)
+    expected = unit.double() * made.init_noise_sigma
+    for t in made.timesteps:
+        out = net(made.scale_model_input(expected, t).double(), LEVELS.sigma(float(t)))
+        expected = made.step(out, t, expected).prev_sample.double()
+
+    def denoise(x, sigma):
+        return to_denoised[prediction](x, net(x / math.sqrt(1 + sigma**2), sigma), sigma)
+
+    start = unit.double() * sigmas[0]
+    *_, ours = registry.find("samplers", "dpmpp_sde")(denoise, start, sigmas, Stream(9, SHAPE))
+    assert float((ours - expected).abs().max()) <= 1e-4
