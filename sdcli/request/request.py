@@ -412,8 +412,10 @@ def _check_pictures(asked: Request) -> None:
         raise UsageError("a mask says which part of a picture is repainted; give the picture with -i")
     if asked.margins is not None:
         margins(asked.margins)
-    if asked.image == asked.mask == "-":
-        raise UsageError("-i - and --mask - cannot both be standard input; name a file for one of them")
+    if [asked.image, asked.mask, asked.depth].count("-") > 1:
+        raise UsageError(
+            "only one of -i, --mask and --depth can be standard input; name a file for the others"
+        )
     if asked.hires > 1 and asked.stop_after is not None:
         raise UsageError("--stop-after ends one run, --hires takes two; leave one of them out")
     if asked.hires > 1 and asked.image is not None:
