@@ -1,111 +1,220 @@
-"""The bank the UNet learns from: latents of every taught sprite in many dresses, and captions true of each.
+"""The bank the UNet learns from: latents of composed pictures and captions true of each, a file for each kind.
 
-Writes `bank.pt`: latents (n, 4, 32, 32) half, captions (n, k) -> rows of embeddings (m, 77, 128) half; row 0
-is the empty caption.
+    python bank.py [KIND ...]
+
+Writes `bank/KIND.pt`: latents (n, 4, h, w) half, captions (n, k) -> places in `texts`.
 """
 
-import json
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
+from PIL import Image
 from torch import Tensor
-from transformers import CLIPTextModel
 
 import recipe
-import tokens
-from captions import caption
-from compose import HUES, place, recolour
+from captions import BARE, THE, grounded, many, named, styled
+from compose import HUES, SCENES, blocky, lay, plain, recolour
 from concepts import COLOURS, CONCEPTS
 from norm import hasten
+from sprites import path, sprite
+
+Random = np.random.Generator
+Made = tuple[Image.Image, list[str]]
 
 
-def dresses(
-    random: np.random.Generator, sprite: np.ndarray, names: tuple[str, ...], style: str, own: str | None
-) -> tuple[list[np.ndarray], list[list[str]]]:
-    """(pictures, captions of each): mostly as drawn on white; some recoloured, some on a coloured background."""
-    pictures, texts = [], []
-    for i in range(recipe.DRESSES):
-        colour, worn, ground = own, sprite, None
-        if _recoloured(i):
-            wish = str(random.choice([hue for hue in HUES if hue != own]))
-            turned = recolour(sprite, wish)
-            if turned is not None:
-                colour, worn = wish, turned
-        changed = worn is not sprite
-        if i % 10 in recipe.ON_COLOUR:
-            ground = str(
-                random.choice([name for name in recipe.BACKGROUNDS if str(colour) not in name.split()])
-            )
-        rgb = recipe.BACKGROUNDS[ground] if ground else (255, 255, 255)
-        part, flip = random.uniform(*recipe.PART), random.random() < recipe.FLIP
-        shift = tuple(int(v) for v in random.integers(-recipe.SHIFT, recipe.SHIFT + 1, 2))
-        pictures.append(place(worn, recipe.SIZE, part, shift, flip, rgb))
-        texts.append([caption(random, names, style, colour, changed, ground) for _ in range(recipe.CAPTIONS)])
-    return pictures, texts
+@cache
+def things() -> list[tuple[tuple[str, ...], str, str]]:
+    """(names, style, emoji) of every sprite that is taught."""
+    return [
+        ((name, *others), style, emoji)
+        for name, (emojis, others) in CONCEPTS.items()
+        for emoji in emojis
+        for style in recipe.STYLES
+        if style != recipe.PIXELS and path(style, emoji).exists()
+    ]
 
 
-def is_plain(dress: int) -> bool:
-    """Whether a sprite's dress of this number is its own colours on white."""
-    return not _recoloured(dress) and dress % 10 not in recipe.ON_COLOUR
+def _say(one: Callable[[], str]) -> list[str]:
+    return [one() for _ in range(recipe.CAPTIONS)]
 
 
-def _recoloured(dress: int) -> bool:
-    return dress >= recipe.DRESSES * (1 - recipe.RECOLOURED)
+def _pose(random: Random, part: tuple[float, float] = recipe.PART) -> dict[str, object]:
+    middle = tuple(0.5 + random.uniform(-recipe.SHIFT, recipe.SHIFT, 2))
+    return {"part": random.uniform(*part), "middle": middle, "flip": random.random() < recipe.FLIP}
+
+
+def _own(random: Random, emoji: str) -> str | None:
+    return COLOURS.get(emoji) if random.random() < 0.5 else None
+
+
+def _ground(random: Random, colour: str | None) -> str:
+    return str(random.choice([name for name in recipe.BACKGROUNDS if str(colour) not in name.split()]))
+
+
+def on_white(random: Random, names: tuple[str, ...], style: str, emoji: str) -> Made:
+    picture = plain(recipe.SIZE)
+    lay(picture, sprite(style, emoji), **_pose(random))
+    always = style in recipe.ALWAYS_SAID
+    return picture, _say(
+        lambda: grounded(
+            random,
+            styled(random, named(random, names, None if always else _own(random, emoji)), style, always),
+            None,
+        ),
+    )
+
+
+def on_colour(random: Random, names: tuple[str, ...], style: str, emoji: str) -> Made | None:
+    if style in recipe.ALWAYS_SAID:
+        return None  # black lines would drown
+    ground = _ground(random, COLOURS.get(emoji))
+    picture = plain(recipe.SIZE, recipe.BACKGROUNDS[ground])
+    lay(picture, sprite(style, emoji), **_pose(random))
+    return picture, _say(
+        lambda: grounded(random, styled(random, named(random, names, _own(random, emoji)), style), ground),
+    )
+
+
+def recoloured(random: Random, names: tuple[str, ...], style: str, emoji: str) -> Made | None:
+    colour = str(random.choice([hue for hue in HUES if hue != COLOURS.get(emoji)]))
+    turned = None if style in recipe.ALWAYS_SAID else recolour(sprite(style, emoji), colour)
+    if turned is None:
+        return None
+    ground = _ground(random, colour) if random.random() < 0.2 else None
+    picture = plain(recipe.SIZE, recipe.BACKGROUNDS[ground] if ground else (255, 255, 255))
+    lay(picture, turned, **_pose(random))
+    return picture, _say(
+        lambda: grounded(random, styled(random, named(random, names, colour), style), ground)
+    )
+
+
+def in_scene(random: Random, names: tuple[str, ...], style: str, emoji: str) -> Made | None:
+    if style in recipe.ALWAYS_SAID:
+        return None
+    places = list(SCENES)[random.integers(len(SCENES))]
+    picture = SCENES[places](recipe.SIZE, random)
+    lay(picture, sprite(style, emoji), **_pose(random, recipe.SCENE_PART))
+    return picture, _say(
+        lambda: f"{styled(random, named(random, names), style)} {places[random.integers(len(places))]}"
+    )
+
+
+def in_pixels(random: Random, names: tuple[str, ...], style: str, emoji: str) -> Made | None:
+    if style in recipe.ALWAYS_SAID:
+        return None
+    picture = plain(recipe.SIZE)
+    lay(picture, sprite(style, emoji), **_pose(random))
+    return blocky(picture), _say(
+        lambda: styled(random, named(random, names, _own(random, emoji)), recipe.PIXELS, always=True)
+    )
+
+
+def two_things(random: Random, names: tuple[str, ...], style: str, emoji: str) -> Made | None:
+    others = [n for n, (emojis, _) in CONCEPTS.items() if n != names[0] and path(style, emojis[0]).exists()]
+    other = str(random.choice(others))
+    picture, above = plain(recipe.SIZE), random.random() < 0.3
+    ends = (0.27, 0.73)
+    for i, it in enumerate((emoji, CONCEPTS[other][0][0])):
+        along, across = ends[i] + random.uniform(-0.02, 0.02), 0.5 + random.uniform(-0.06, 0.06)
+        lay(
+            picture,
+            sprite(style, it),
+            random.uniform(0.4, 0.46),
+            (across, along) if above else (along, across),
+        )
+
+    def words() -> str:
+        a, b = named(random, names), named(random, (other, *CONCEPTS[other][1]))
+        if above:
+            return (f"{a} above {b}", f"{b} below {a}")[random.integers(2)]
+        return (f"{a} next to {b}", f"{a} and {b}", f"{b} next to {a}", f"{a} to the left of {b}")[
+            random.integers(4)
+        ]
+
+    return picture, _say(lambda: styled(random, words(), style, style in recipe.ALWAYS_SAID))
+
+
+def counted(random: Random, names: tuple[str, ...], style: str, emoji: str) -> Made | None:
+    if names[0] in BARE | THE:
+        return None
+    count = int(random.integers(2, 5))
+    middles = {2: ((0.27, 0.5), (0.73, 0.5)), 3: ((0.5, 0.27), (0.27, 0.72), (0.73, 0.72))}.get(
+        count, ((0.27, 0.27), (0.73, 0.27), (0.27, 0.73), (0.73, 0.73))
+    )
+    picture, part, flip = plain(recipe.SIZE), random.uniform(0.36, 0.44), random.random() < recipe.FLIP
+    for middle in middles:
+        lay(
+            picture,
+            sprite(style, emoji),
+            part,
+            tuple(np.array(middle) + random.uniform(-0.02, 0.02, 2)),
+            flip,
+        )
+    return picture, _say(
+        lambda: styled(
+            random, many(count, str(random.choice(names[:2]))), style, style in recipe.ALWAYS_SAID
+        ),
+    )
+
+
+KINDS: dict[str, Callable[[Random, tuple[str, ...], str, str], Made | None]] = {
+    "white": on_white,
+    "colour": on_colour,
+    "recoloured": recoloured,
+    "scene": in_scene,
+    "pixels": in_pixels,
+    "two": two_things,
+    "counted": counted,
+}
+
+
+def make(job: tuple[str, int, int]) -> Made | None:
+    """The picture of (kind, dress, place in `things()`), the same each time."""
+    kind, dress, place = job
+    return KINDS[kind](np.random.default_rng([recipe.SEED, *kind.encode(), dress, place]), *things()[place])
+
+
+def compose(kind: str) -> Iterator[Made]:
+    """Every taught sprite, recipe.DRESSES[kind] times, where this kind of picture can be made of it."""
+    jobs = [(kind, dress, place) for dress in range(recipe.DRESSES[kind]) for place in range(len(things()))]
+    with ProcessPoolExecutor() as pool:
+        for start in range(0, len(jobs), 256):  # a part at a time: finished pictures wait in memory
+            yield from (made for made in pool.map(make, jobs[start : start + 256], chunksize=8) if made)
 
 
 @torch.no_grad()
-def encode(vae: AutoencoderKL, pictures: list[np.ndarray]) -> Tensor:
-    x = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
-    return torch.cat(
-        [
-            vae.encode(part.contiguous(memory_format=torch.channels_last)).latent_dist.mode()
-            for part in x.split(10)
-        ]
-    ).half()
+def encode(vae: AutoencoderKL, pictures: list[Image.Image]) -> Tensor:
+    x = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures]))
+    x = (x.permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+    return vae.encode(x).latent_dist.mode().half()
 
 
-def main() -> None:
-    random = np.random.default_rng(recipe.SEED)
-    sprites = np.load(recipe.WORK / "sprites.npy", mmap_mode="r")
-    rows = {tuple(pair): i for i, pair in enumerate(json.loads((recipe.WORK / "sprites.json").read_text()))}
+def main(kinds: list[str]) -> None:
     vae = hasten(AutoencoderKL.from_pretrained(recipe.WORK / "vae")).eval()
-    text = CLIPTextModel.from_pretrained(recipe.WORK / "text_encoder").eval()
-    latents, texts, concepts = [], [], []
-    for number, (name, (emojis, others)) in enumerate(CONCEPTS.items()):
-        for emoji in emojis:
-            for style in recipe.STYLES:
-                sprite = np.ascontiguousarray(sprites[rows[style, emoji]])
-                pictures, words = dresses(random, sprite, (name, *others), style, COLOURS.get(emoji))
-                latents.append(encode(vae, pictures))
-                texts += words
-                concepts += [number] * len(words)
-    unique = {"": 0}
-    captions = torch.tensor([[unique.setdefault(words, len(unique)) for words in row] for row in texts])
-    ids = torch.tensor(tokens.encode(list(unique)))
-    with torch.no_grad():
-        embeddings = torch.cat([text(part).last_hidden_state.half() for part in ids.split(128)])
-    latents = torch.cat(latents)
-    torch.save(
-        {
-            "latents": latents,
-            "captions": captions,
-            "embeddings": embeddings,
-            "concepts": torch.tensor(concepts),
-            "texts": list(unique),
-        },
-        recipe.WORK / "bank.pt",
-    )
-    print(
-        len(latents),
-        "pictures,",
-        len(unique),
-        "captions; latents: mean",
-        latents.float().mean((0, 2, 3)).tolist(),
-        "deviation",
-        latents.float().std((0, 2, 3)).tolist(),
-    )
+    (recipe.WORK / "bank").mkdir(exist_ok=True)
+    for kind in kinds:
+        target = recipe.WORK / "bank" / f"{kind}.pt"
+        if target.exists():
+            continue
+        latents, rows, held, unique = [], [], [], {}
+        for picture, texts in compose(kind):
+            held.append(picture)
+            rows.append([unique.setdefault(text, len(unique)) for text in texts])
+            if len(held) == 8:
+                latents.append(encode(vae, held))
+                held = []
+        if held:
+            latents.append(encode(vae, held))
+        z = torch.cat(latents)
+        torch.save({"latents": z, "captions": torch.tensor(rows), "texts": list(unique)}, target)
+        deviation = z.float().std((0, 2, 3)).tolist()
+        print(kind, len(z), "pictures,", len(unique), "captions; deviation of latents", deviation, flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:] or list(recipe.DRESSES))

@@ -5,61 +5,93 @@ import numpy as np
 import recipe
 
 BARE = {
+    "beer",
+    "blueberries",
+    "bread",
+    "broccoli",
+    "candy",
+    "cheese",
     "cherries",
-    "grapes",
+    "chips",
+    "chocolate",
+    "coffee",
+    "corn",
+    "eyeglasses",
+    "fire",
     "french fries",
     "fries",
-    "chips",
-    "scissors",
     "glasses",
-    "spectacles",
-    "eyeglasses",
-    "bread",
-    "corn",
-    "cheese",
-    "fire",
-    "coffee",
-    "wine",
-    "beer",
-    "candy",
+    "grapes",
+    "lightning",
     "maize",
+    "milk",
+    "pancakes",
+    "popcorn",
     "saturn",
+    "scissors",
+    "spectacles",
+    "sushi",
+    "wine",
 }
 THE = {"sun", "moon", "earth", "world"}
 KINDS = ("picture", "drawing", "illustration", "image")
+NUMBERS = ("", "one", "two", "three", "four")
+PLURALS = {  # where it is not the last word's own s or es
+    "bunch of grapes": "bunches of grapes",
+    "cactus": "cacti",
+    "chocolate bar": "chocolate bars",
+    "coffee": "cups of coffee",
+    "cup of coffee": "cups of coffee",
+    "deer": "deer",
+    "fish": "fish",
+    "maple leaf": "maple leaves",
+    "mouse": "mice",
+    "sheep": "sheep",
+    "wolf": "wolves",
+}
 
 
-def caption(
-    random: np.random.Generator,
-    names: tuple[str, ...],
-    style: str,
-    colour: str | None = None,
-    must_say_colour: bool = False,
-    background: str | None = None,
-) -> str:
-    """One caption. `names`: the concept first, then other words for it; `background` None is white, seldom named."""
+def named(random: np.random.Generator, names: tuple[str, ...], colour: str | None = None) -> str:
+    """The thing as one says it: `an apple`, `apple`, `a red apple`, `the sun`. `names`: the concept, then synonyms."""
     noun = names[0] if len(names) == 1 or random.random() < 0.75 else names[random.integers(1, len(names))]
     bare = noun in BARE or random.random() < 0.3
     article = "the" if noun in THE and random.random() < 0.7 else None
-    if colour and (must_say_colour or random.random() < 0.5):
+    if colour:
         noun, article = f"{colour} {noun}", None
-    thing = noun if bare else f"{article} {noun}" if article else with_article(noun)
-    draw = random.random()
+    return noun if bare else f"{article} {noun}" if article else with_article(noun)
+
+
+def styled(random: np.random.Generator, thing: str, style: str, always: bool = False) -> str:
+    """The thing with words for its style half of the time, or always; seldom `a picture of` it."""
+    draw = random.random() * (0.5 if always else 1)
     if draw < 0.5:
         words = str(random.choice(recipe.STYLES[style]))
-        text = (f"{thing}, {words}", f"{words} of {thing}", f"{with_article(words)} of {thing}")[
-            random.integers(3)
-        ]
-    elif draw < 0.6:
-        text = f"{with_article(str(random.choice(KINDS)))} of {thing}"
-    else:
-        text = thing
+        forms = (f"{thing}, {words}", f"{words} of {thing}", f"{with_article(words)} of {thing}")
+        return forms[random.integers(3)]
+    return f"{with_article(str(random.choice(KINDS)))} of {thing}" if draw < 0.6 else thing
+
+
+def grounded(random: np.random.Generator, text: str, background: str | None) -> str:
+    """The background named; None is white, seldom named."""
     if background or random.random() < 0.1:
         ground = background or "white"
         text += (f" on {with_article(ground)} background", f", {ground} background")[random.integers(2)]
     return text
 
 
+def many(count: int, noun: str) -> str:
+    """`three apples`."""
+    if noun in PLURALS:
+        plural = PLURALS[noun]
+    elif noun.endswith(("s", "x", "ch", "sh")):
+        plural = f"{noun}es"
+    elif noun.endswith("y") and noun[-2] not in "aeiou":
+        plural = f"{noun[:-1]}ies"
+    else:
+        plural = f"{noun}s"
+    return f"{NUMBERS[count]} {plural}"
+
+
 def with_article(noun: str) -> str:
     """a or an, by the first sound."""
-    return ("an " if noun[0] in "aeio" or noun.startswith(("umb", "ugl")) else "a ") + noun
+    return ("an " if noun[0] in "aeio" or noun.startswith(("umb", "ugl", "hour")) else "a ") + noun

@@ -1,27 +1,39 @@
-"""A loss curve as a small PNG."""
+"""Curves of a training as a small PNG: the loss, and under it what the judge said."""
 
 import math
 from pathlib import Path
 
 from PIL import Image, ImageDraw
 
+Points = list[tuple[int, float]]
+LEFT, GAP = 20, 24
 
-def plot(points: list[tuple[int, float]], path: Path, size: tuple[int, int] = (640, 360)) -> None:
-    """Loss (logarithmic) over steps."""
-    if len(points) < 2:
+
+def plot(losses: Points, judged: Points, path: Path, size: tuple[int, int] = (640, 300)) -> None:
+    """Loss (logarithmic) and, if there is any, top-5 (0 to 1), both over steps."""
+    if len(losses) < 2:
         return
     width, height = size
-    steps, losses = [step for step, _ in points], [math.log10(loss) for _, loss in points]
-    low, high = min(losses), max(losses) + 1e-9
-    image = Image.new("RGB", size, "white")
+    last = max(step for step, _ in (*losses, *judged))
+    logs = [(step, math.log10(loss)) for step, loss in losses]
+    low, high = min(v for _, v in logs), max(v for _, v in logs) + 1e-9
+    image = Image.new("RGB", (width, height * (2 if judged else 1)), "white")
     draw = ImageDraw.Draw(image)
-    draw.line(
-        [
-            (20 + (width - 40) * step / steps[-1], height - 20 - (height - 40) * (loss - low) / (high - low))
-            for step, loss in zip(steps, losses, strict=True)
-        ],
-        fill=(30, 80, 160),
-        width=2,
-    )
-    draw.text((24, 4), f"loss {10**high:.4f} .. {10**low:.4f}, {steps[-1]} steps", fill="black")
+    _line(draw, [(step / last, (v - low) / (high - low)) for step, v in logs], width, height, 0)
+    draw.text((LEFT, 4), f"loss {10**high:.4f} .. {10**low:.4f}, {last} steps", fill="black")
+    if judged:
+        points = [(step / last, v) for step, v in judged]
+        _line(draw, points, width, height, height)
+        said = f"in the judge's first five: {judged[0][1]:.2f} .. {judged[-1][1]:.2f}, of 0 .. 1"
+        draw.text((LEFT, height + 4), said, fill="black")
     image.save(path)
+
+
+def _line(
+    draw: ImageDraw.ImageDraw, points: list[tuple[float, float]], width: int, height: int, top: int
+) -> None:
+    places = [
+        (LEFT + (width - 2 * LEFT) * x, top + height - LEFT - (height - LEFT - GAP) * y) for x, y in points
+    ]
+    draw.line([(LEFT, top + height - LEFT), (width - LEFT, top + height - LEFT)], fill=(200, 200, 200))
+    draw.line(places, fill=(30, 80, 160), width=2)

@@ -9,13 +9,17 @@ HERE = Path(__file__).resolve().parent
 TARGET = HERE.parent.parent / "sdcli" / "tiny"  # where export.py puts the finished model
 
 # -- pictures ---------------------------------------------------------------------------------------------------
-SIZE = 256  # pixels; latents are SIZE / 8
-SPRITE = 288  # pixels of a stored sprite, cropped to its alpha box; a little more than it is ever drawn at
+SIZE = 512  # pixels; latents are SIZE / 8
+DRAWN, SPRITE = 576, 448  # pixels a drawing is drawn at, and of the stored sprite, cropped to its alpha box
 STYLES = {  # style taught -> words a caption may name it by
     "fluent-emoji": ("3d render", "glossy icon", "3d illustration"),
     "fluent-emoji-flat": ("flat illustration", "flat design", "vector art"),
     "noto": ("cartoon", "cartoon drawing", "sticker"),
+    "fluent-emoji-high-contrast": ("black and white line art", "line art", "black and white drawing"),
 }
+PIXELS = "pixels"  # a style made of the others
+STYLES[PIXELS] = ("pixel art", "8-bit pixel art")
+ALWAYS_SAID = ("fluent-emoji-high-contrast",)  # styles a caption never leaves out
 HELD_OUT = ("noto-v1", "fluent-3d")  # seen by the VAE and the judge, never by the UNet
 VAE_STYLES = ("fluent-emoji-flat", "noto", "noto-v1")  # cheap to draw: the VAE sees every picture of these
 BACKGROUNDS = {  # name -> RGB; white is drawn most often and never named
@@ -33,11 +37,11 @@ BACKGROUNDS = {  # name -> RGB; white is drawn most often and never named
     "light green": (184, 228, 176),
 }
 
-# -- the bank: each sprite in DRESSES dresses with CAPTIONS captions each --------------------------------------------
-DRESSES, CAPTIONS = 20, 8
-RECOLOURED = 0.25  # part of the dresses that are recoloured, where the sprite has one dominant hue
-ON_COLOUR = (3, 6, 9)  # of every ten dresses, those on a coloured background
-PART, SHIFT, FLIP = (0.78, 0.86), 4, 0.2  # size in the picture, pixels off the middle, part of them mirrored
+# -- the bank: kinds of picture, and how often each taught sprite is drawn in each ------------------------------------
+DRESSES = {"white": 4, "colour": 1, "recoloured": 1, "scene": 1, "pixels": 1, "two": 1, "counted": 1}
+CAPTIONS = 8  # of every picture
+PART, SCENE_PART = (0.76, 0.86), (0.5, 0.72)  # of the picture's width
+SHIFT, FLIP = 0.016, 0.2  # of the width off the middle; part of them mirrored
 
 # -- autoencoder ------------------------------------------------------------------------------------------------
 VAE = {
@@ -54,6 +58,9 @@ VAE = {
     "up_block_types": ("UpDecoderBlock2D",) * 4,
 }
 VAE_MINUTES, VAE_RATE = 13.0, 2e-3
+VAE_SIZE = 256  # pixels of the pictures that crops are cut from
+DECODER_MINUTES, DECODER_RATE = 25.0, 5e-4  # then the decoder alone, on whole pictures
+DECODER_NOISE = 0.05  # on the latents, as the UNet's are not perfect either
 VAE_CROPS, VAE_LATE_CROPS = (
     (16, 64),
     (6, 128),
@@ -80,27 +87,38 @@ UNET = {
     "sample_size": SIZE // 8,
     "in_channels": 4,
     "out_channels": 4,
-    "block_out_channels": (32, 64, 160, 256),
-    "layers_per_block": 1,
+    "block_out_channels": (32, 32, 64, 160, 256),
+    "layers_per_block": (0, 1, 1, 1, 1),  # the outermost level: one block, on the way up
     "norm_num_groups": 8,
-    "attention_head_dim": (1, 2, 5, 8),  # diffusers: the NUMBER of heads
-    "down_block_types": ("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+    "attention_head_dim": (1, 1, 2, 5, 8),  # diffusers: the NUMBER of heads
+    "down_block_types": ("DownBlock2D",) * 3 + ("CrossAttnDownBlock2D",) * 2,
+    "up_block_types": ("CrossAttnUpBlock2D",) * 2 + ("UpBlock2D",) * 3,
     "cross_attention_dim": 128,
     "addition_embed_type": "text",
     "addition_embed_type_num_heads": 4,
     "resnet_time_scale_shift": "scale_shift",
 }
-UNET_MINUTES, UNET_RATE, UNET_BATCH = 170.0, 1e-3, 16
+UNET_MINUTES, UNET_RATE = 110.0, 8e-4
+UNET_BATCH, UNET_BATCH_CUDA = 16, 256
 UNET_FALL = 0.4  # part of the time over which the rate falls
-UNET_EARLY = 0.75  # first part of the time: pictures on white in their own colours only
+UNET_EARLY = 0.4  # first part of the time, with its own mix of kinds
+UNET_EARLY_MIX = {"white": 1.0, "colour": 0, "recoloured": 0, "scene": 0, "pixels": 0, "two": 0, "counted": 0}
+UNET_MIX = {
+    "white": 0.50,
+    "colour": 0.16,
+    "recoloured": 0.10,
+    "scene": 0.08,
+    "pixels": 0.06,
+    "two": 0.06,
+    "counted": 0.04,
+}
 UNET_NOISIEST, UNET_NOISY = (
-    0.7,
+    0.8,
     0.4,
 )  # where the noisiest times begin, of 1; part of all times drawn from there
 UNET_EMPTY = 0.1  # part of the captions left empty, for guidance
 UNET_AVERAGE = 0.998  # what the running average keeps at each step
-UNET_SHEET = 7.0  # minutes between contact sheets
+UNET_LOOK = 15.0  # minutes between contact sheets with a short judging
 SCHEDULE = {
     "beta_start": 0.00085,
     "beta_end": 0.012,

@@ -1,12 +1,13 @@
-"""Pictures from the model in training: prompts -> latents -> pixels, with diffusers' own samplers."""
+"""Pictures from the model in training: prompts -> latents -> pixels, with the package's own samplers, many at once."""
 
+import math
 import sys
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from PIL import Image, ImageDraw
 from torch import Tensor
 from transformers import CLIPTextModel
@@ -14,6 +15,10 @@ from transformers import CLIPTextModel
 import recipe
 import tokens
 from norm import hasten
+from sdcli import registry
+from sdcli.diffusion.levels import Levels
+from sdcli.networks.families.tiny import tiny as family
+from sdcli.networks.predict import to_denoised
 
 PROMPTS = (
     "a red apple",
@@ -34,12 +39,20 @@ PROMPTS = (
     "a kitten",
     "a rose",
     "a fish",
-    "a cup of coffee",
-    "a crown",
-    "a robot",
-    "a purple heart",
+    "a crown, 3d render",
     "a bicycle",
-    "an owl, 3d render",
+    "a castle",
+    "a giraffe",
+    "a sandwich",
+    "a t-shirt",
+    "a shark",
+    "a motorcycle, black and white line art",
+    "a duck, pixel art",
+    "a star in the night sky",
+    "a camel in the desert",
+    "a cat next to a tree",
+    "an apple above a book",
+    "three mushrooms",
 )
 
 
@@ -48,27 +61,33 @@ def latents(
     unet: UNet2DConditionModel,
     prompts: list[str],
     seeds: list[int],
-    steps: int = 20,
-    cfg: float = 3.0,
+    steps: int = family.steps,
+    cfg: float = family.cfg,
+    sampler: str = family.sampler,
+    schedule: str = family.schedule,
     folder: Path | None = None,
-) -> Tensor:  # (n, 4, 32, 32)
-    """DDIM on trailing times, with classifier-free guidance; one seed per prompt."""
+) -> Tensor:  # (n, 4, h, w)
+    """The package's sampler and schedule, with classifier-free guidance; one seed per prompt."""
     text = encoder(folder or recipe.WORK)
     words = text(torch.tensor(tokens.encode(["", *prompts]))).last_hidden_state.float()
-    empty, words = words[:1].expand(len(prompts), -1, -1), words[1:]
-    scheduler = DDIMScheduler(**recipe.SCHEDULE)
-    scheduler.set_timesteps(steps)
-    side = recipe.SIZE // 8
-    x = torch.stack(
-        [torch.randn(4, side, side, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-    )
-    x = x * scheduler.init_noise_sigma
-    for time in scheduler.timesteps:
-        both = scheduler.scale_model_input(torch.cat([x, x]), time).contiguous(
-            memory_format=torch.channels_last
-        )
-        plain, told = unet(both, time, encoder_hidden_states=torch.cat([empty, words])).sample.chunk(2)
-        x = scheduler.step(plain + cfg * (told - plain), time, x).prev_sample
+    words = torch.cat([words[:1].expand(len(prompts), -1, -1), words[1:]])
+    levels = Levels.scaled_linear(recipe.SCHEDULE["beta_start"], recipe.SCHEDULE["beta_end"]).rescaled()
+    sigmas = registry.find("schedules", schedule)(steps, levels)
+    streams = [torch.Generator().manual_seed(seed) for seed in seeds]
+    side = unet.config.sample_size
+
+    def noise(sigma: float, lower: float) -> Tensor:
+        return torch.stack([torch.randn(4, side, side, generator=stream) for stream in streams])
+
+    def denoise(x: Tensor, sigma: float) -> Tensor:
+        shown = (x / math.sqrt(sigma**2 + 1)).repeat(2, 1, 1, 1).contiguous(memory_format=torch.channels_last)
+        out = unet(shown, torch.tensor(levels.t(sigma)), encoder_hidden_states=words).sample
+        plain, told = to_denoised["v_prediction"](x.repeat(2, 1, 1, 1), out, sigma).chunk(2)
+        return plain + cfg * (told - plain)
+
+    x = noise(0, 0) * math.sqrt(1 + sigmas[0] ** 2)
+    for each in registry.find("samplers", sampler)(denoise, x, sigmas, noise):
+        x = each
     return x
 
 
@@ -76,7 +95,7 @@ def latents(
 def decode(x: Tensor, folder: Path | None = None) -> np.ndarray:  # (n, size, size, 3) bytes
     vae = decoder(folder or recipe.WORK)
     y = torch.cat(
-        [vae.decode(part.contiguous(memory_format=torch.channels_last)).sample for part in x.split(4)]
+        [vae.decode(part.contiguous(memory_format=torch.channels_last)).sample for part in x.split(2)]
     )
     return ((y.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
 

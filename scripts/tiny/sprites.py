@@ -1,12 +1,10 @@
-"""Sprites: every emoji as one transparent square picture, cropped to what is drawn.
-
-Writes `sprites.npy` (n, SPRITE, SPRITE, 4) and `sprites.json`, the (style, emoji) of each.
-"""
+"""Sprites: every emoji as one transparent square picture, cropped to what is drawn: `sprites/STYLE/EMOJI.webp`."""
 
 import io
 import json
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pyvips
@@ -34,6 +32,20 @@ UNWANTED = (
 OTHER_SLUGS = {"pouting-face": "enraged-face"}  # iconify's name -> the name in newer Unicode lists
 
 
+def path(style: str, emoji: str) -> Path:
+    """Where a sprite is; no file where the style has no such picture."""
+    return recipe.WORK / "sprites" / style / f"{emoji}.webp"
+
+
+def sprite(style: str, emoji: str) -> np.ndarray:  # (SPRITE, SPRITE, 4) bytes, straight alpha
+    return np.asarray(Image.open(path(style, emoji)).convert("RGBA"))
+
+
+def drawn() -> list[tuple[str, str]]:
+    """(style, emoji) of all there are, sorted."""
+    return sorted((file.parent.name, file.stem) for file in (recipe.WORK / "sprites").glob("*/*.webp"))
+
+
 def wanted() -> list[tuple[str, str]]:
     """(style, emoji) of every sprite: all styles of the taught emoji, and the cheap styles of the rest for the VAE."""
     taught = [emoji for emojis, _ in CONCEPTS.values() for emoji in emojis]
@@ -51,28 +63,30 @@ def wanted() -> list[tuple[str, str]]:
     return [pair for pair in pairs if pair[0] == "fluent-3d" or pair[1] in _names(pair[0])]
 
 
-def render(pair: tuple[str, str]) -> np.ndarray | None:
-    """RGBA of one sprite, cropped square to its alpha box; None where the set has no such picture."""
+def render(pair: tuple[str, str]) -> None:
+    """Write one sprite, cropped square to its alpha box, if the set has it and it is not there yet."""
     style, emoji = pair
+    target = path(style, emoji)
+    if target.exists():
+        return
     if style == "fluent-3d":
-        path = FLUENT_3D / f"{_code_points(emoji)}.webp"
-        if not path.exists():
-            return None
-        image = Image.open(path).convert("RGBA")
+        source = FLUENT_3D / f"{_code_points(emoji)}.webp"
+        if not source.exists():
+            return
+        image = Image.open(source).convert("RGBA")
     else:
-        image = Image.open(
-            io.BytesIO(
-                pyvips.Image.thumbnail_buffer(_svg(style, emoji), 384, height=384).write_to_buffer(".png")
-            )
-        ).convert("RGBA")
+        drawing = pyvips.Image.thumbnail_buffer(_svg(style, emoji), recipe.DRAWN, height=recipe.DRAWN)
+        image = Image.open(io.BytesIO(drawing.write_to_buffer(".png"))).convert("RGBA")
     box = image.getchannel("A").point(lambda a: 255 * (a > 8)).getbbox()
     if box is None:
-        return None
+        return
     image = image.crop(box)
     side = max(image.size)
     square = Image.new("RGBA", (side, side))
     square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
-    return np.asarray(square.resize((recipe.SPRITE, recipe.SPRITE), Image.Resampling.LANCZOS))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    square = square.resize((recipe.SPRITE, recipe.SPRITE), Image.Resampling.LANCZOS)
+    square.save(target, lossless=True, method=0)
 
 
 @cache
@@ -108,18 +122,10 @@ def _svg(style: str, emoji: str) -> bytes:
 
 
 def main() -> None:
-    if (recipe.WORK / "sprites.json").exists():
-        return
     pairs = wanted()
-    with ProcessPoolExecutor(2) as pool:
-        drawn = [
-            (pair, sprite)
-            for pair, sprite in zip(pairs, pool.map(render, pairs, chunksize=32), strict=True)
-            if sprite is not None
-        ]
-    np.save(recipe.WORK / "sprites.npy", np.stack([sprite for _, sprite in drawn]))
-    (recipe.WORK / "sprites.json").write_text(json.dumps([pair for pair, _ in drawn]))
-    print(len(drawn), "sprites of", len(pairs))
+    with ProcessPoolExecutor() as pool:
+        list(pool.map(render, pairs, chunksize=32))
+    print(len(drawn()), "sprites of", len(pairs))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """The UNet: learns to take the noise off the bank's latents, told by the caption.
 
+    python unet.py [MINUTES]
+
 Writes `unet/` (the running average of the weights), `unet.pt` (everything needed to go on) and, now and then, a
 sheet of samples and the loss curve. Stopped (SIGTERM, Ctrl-C) it saves; run again, it goes on.
 """
@@ -15,32 +17,52 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
 
+import judge
 import recipe
 import sample
-from bank import is_plain
+import tokens
 from curve import plot
 from norm import hasten
 
+CUDA = torch.cuda.is_available()
+DEVICE = torch.device("cuda" if CUDA else "cpu")
+BATCH = recipe.UNET_BATCH_CUDA if CUDA else recipe.UNET_BATCH
+
 
 class Bank:
-    """Latents and captions, drawn in random order, every picture equally often; at first the plain ones only."""
+    """Latents and captions of every kind of picture, each kind's drawn in random order, every picture equally often."""
 
     def __init__(self, seed: int):
-        bank = torch.load(recipe.WORK / "bank.pt")
-        self.latents, self.captions, self.embeddings = bank["latents"], bank["captions"], bank["embeddings"]
-        self.plain = torch.tensor([row for row in range(len(self.latents)) if is_plain(row % recipe.DRESSES)])
         self.random = torch.Generator().manual_seed(seed)
-        self.order = torch.empty(0, dtype=torch.long)
+        self.kinds = {}
+        for kind in recipe.DRESSES:
+            path = recipe.WORK / "bank" / f"{kind}.pt"
+            if path.exists():  # a kind that is not made yet is left out
+                held = torch.load(path, mmap=True)
+                ids = torch.tensor(tokens.encode(held["texts"]), dtype=torch.int32)
+                self.kinds[kind] = (held["latents"], held["captions"], ids)
+        self.orders = {kind: torch.empty(0, dtype=torch.long) for kind in self.kinds}
+        self.empty = torch.tensor(tokens.encode([""]), dtype=torch.int32)[0]
 
-    def batch(self, count: int, plain: bool) -> tuple[Tensor, Tensor]:  # (count, 4, h, w), (count, 77, width)
-        while len(self.order) < count:
-            rows = self.plain if plain else torch.arange(len(self.latents))
-            self.order = torch.cat([self.order, rows[torch.randperm(len(rows), generator=self.random)]])
-        rows, self.order = self.order[:count], self.order[count:]
-        which = torch.randint(self.captions.shape[1], (count,), generator=self.random)
-        words = self.captions[rows, which]
-        words[torch.rand(count, generator=self.random) < recipe.UNET_EMPTY] = 0
-        return self.latents[rows].float(), self.embeddings[words].float()
+    def batch(self, count: int, done: float) -> tuple[Tensor, Tensor]:  # (count, 4, h, w), (count, 77) ids
+        mix = recipe.UNET_EARLY_MIX if done < recipe.UNET_EARLY else recipe.UNET_MIX
+        shares = torch.tensor([mix[kind] for kind in self.kinds], dtype=torch.float)
+        chosen = torch.multinomial(shares, count, replacement=True, generator=self.random)
+        latents, words = [], []
+        for kind, many in zip(
+            self.kinds, torch.bincount(chosen, minlength=len(shares)).tolist(), strict=True
+        ):
+            held, captions, ids = self.kinds[kind]
+            while len(self.orders[kind]) < many:
+                again = torch.randperm(len(held), generator=self.random)
+                self.orders[kind] = torch.cat([self.orders[kind], again])
+            rows, self.orders[kind] = self.orders[kind].split([many, len(self.orders[kind]) - many])
+            which = torch.randint(captions.shape[1], (many,), generator=self.random)
+            latents.append(held[rows])
+            words.append(ids[captions[rows, which]])
+        texts = torch.cat(words)
+        texts[torch.rand(count, generator=self.random) < recipe.UNET_EMPTY] = self.empty
+        return torch.cat(latents).to(DEVICE).float(), texts.to(DEVICE)
 
 
 class Training:
@@ -48,32 +70,45 @@ class Training:
 
     def __init__(self) -> None:
         torch.manual_seed(recipe.SEED)
-        self.unet = hasten(UNet2DConditionModel(**recipe.UNET)).eval()
-        self.unet.set_attn_processor(AttnProcessor())  # plain matrix products: as fast at these sizes
+        self.unet = UNet2DConditionModel(**recipe.UNET).eval().to(DEVICE, memory_format=torch.channels_last)
+        if not CUDA:
+            hasten(self.unet).set_attn_processor(
+                AttnProcessor()
+            )  # plain matrix products: as fast at these sizes
         self.average = deepcopy(self.unet).requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
             self.unet.parameters(), lr=recipe.UNET_RATE, betas=(0.9, 0.99), weight_decay=0.01, fused=True
         )
-        self.minutes, self.step, self.seen, self.curve = 0.0, 0, 0, []
+        self.text = sample.encoder(recipe.WORK).to(DEVICE)
+        self.minutes, self.step, self.seen, self.fresh = 0.0, 0, 0, 0
+        self.curve, self.judged = [], []
         self.share = DDIMScheduler(
             **recipe.SCHEDULE
         ).alphas_cumprod  # of the variance that is signal, by time
         self.path = recipe.WORK / "unet.pt"
         if self.path.exists():
-            saved = torch.load(self.path)
-            for name in ("unet", "average", "optimizer"):
-                getattr(self, name).load_state_dict(saved[name])
-            self.minutes, self.step, self.seen, self.curve = saved["progress"]
+            self._go_on(torch.load(self.path, map_location=DEVICE))
         self.bank = Bank(recipe.SEED + self.step)
         self.random = torch.Generator().manual_seed(recipe.SEED + self.step)
+        self.forward = torch.compile(self.unet) if CUDA else self.unet
+
+    def _go_on(self, saved: dict) -> None:
+        self.unet.load_state_dict(saved["unet"])
+        self.average.load_state_dict(saved["average"])
+        if "optimizer" in saved:
+            self.optimizer.load_state_dict(saved["optimizer"])
+        self.minutes, self.step, self.seen, self.curve = saved["progress"]
+        self.judged = saved.get("judged", [])
+        self.fresh = saved.get("fresh", 0)  # the step at which the optimizer began: its rate rises from there
 
     def learn(self, done: float) -> float:
         """One step at `done` of the whole time; the loss."""
         fall = min(1.0, (1 - done) / recipe.UNET_FALL)
         for group in self.optimizer.param_groups:
-            group["lr"] = recipe.UNET_RATE * min(1.0, (self.step + 1) / 200) * max(fall, 0.02)
-        x, words = self.bank.batch(recipe.UNET_BATCH, plain=done < recipe.UNET_EARLY)
-        loss = self.loss_of(x, words)
+            group["lr"] = recipe.UNET_RATE * min(1.0, (self.step - self.fresh + 1) / 200) * max(fall, 0.02)
+        x, words = self.bank.batch(BATCH, done)
+        with torch.autocast("cuda", torch.bfloat16, enabled=CUDA):
+            loss = self.loss_of(x, words)
         self.optimizer.zero_grad()
         loss.backward()
         if torch.nn.utils.clip_grad_norm_(self.unet.parameters(), 1.0).isfinite():
@@ -86,26 +121,36 @@ class Training:
 
     def loss_of(self, x: Tensor, words: Tensor) -> Tensor:
         """Plain v-prediction error: min-SNR and its kin would weigh down the noisiest times."""
+        with torch.no_grad():
+            told = self.text(words).last_hidden_state
         times = times_of(len(x), self.random)
-        noise = torch.randn(x.shape, generator=self.random)
-        share = self.share[times][:, None, None, None]
+        noise = torch.randn(x.shape, generator=self.random).to(DEVICE)
+        share = self.share[times][:, None, None, None].to(DEVICE)
         signal, sigma = share.sqrt(), (1 - share).sqrt()
         noisy = (signal * x + sigma * noise).contiguous(memory_format=torch.channels_last)
-        v = self.unet(noisy, times, encoder_hidden_states=words).sample
-        return (v - (signal * noise - sigma * x)).square().mean()
+        v = self.forward(noisy, times.to(DEVICE), encoder_hidden_states=told).sample
+        return (v.float() - (signal * noise - sigma * x)).square().mean()
 
     def save(self) -> None:
         state = {name: getattr(self, name).state_dict() for name in ("unet", "average", "optimizer")}
-        torch.save({**state, "progress": (self.minutes, self.step, self.seen, self.curve)}, self.path)
+        progress = (self.minutes, self.step, self.seen, self.curve)
+        more = {"progress": progress, "judged": self.judged, "fresh": self.fresh}
+        torch.save({**state, **more}, self.path.with_suffix(".new"))
+        self.path.with_suffix(".new").replace(self.path)
         plain = UNet2DConditionModel(**recipe.UNET)
         plain.load_state_dict(self.average.state_dict())
         plain.save_pretrained(recipe.WORK / "unet")
         facts = {"steps": self.step, "pictures": self.seen, "minutes": round(self.minutes)}
         (recipe.WORK / "unet.json").write_text(json.dumps(facts))
-        plot(self.curve, recipe.WORK / "sheets" / "unet-loss.png")
+        plot(self.curve, self.judged, recipe.WORK / "sheets" / "unet-loss.png")
 
-    def sheet(self) -> None:
-        sample.sheet(self.average, recipe.WORK / "sheets" / f"unet-{self.step:06d}.png")
+    def look(self) -> None:
+        """A contact sheet, and what the judge says of some concepts, drawn in few steps."""
+        drawer = deepcopy(self.average).cpu()
+        sample.encoder.cache_clear()  # the one in training may be elsewhere
+        sample.sheet(drawer, recipe.WORK / "sheets" / f"unet-{self.step:06d}.png")
+        self.judged.append((self.step, judge.quick(drawer)))
+        print(f"judge: {self.judged[-1][1]:.3f} in the first five", flush=True)
 
 
 def times_of(count: int, random: torch.Generator) -> Tensor:
@@ -132,13 +177,14 @@ def main(minutes: float = recipe.UNET_MINUTES) -> None:
             if clock - told > 60:
                 print(f"{done:.1%} step {training.step} seen {training.seen} loss {recent:.4f}", flush=True)
                 told = clock
-            if clock - drawn > 60 * recipe.UNET_SHEET:
+            if clock - drawn > 60 * recipe.UNET_LOOK:
+                training.look()
                 training.save()
-                training.sheet()
                 drawn = clock = time.time()
     finally:
         training.save()
-    training.sheet()
+    training.look()
+    training.save()
 
 
 if __name__ == "__main__":

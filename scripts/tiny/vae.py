@@ -1,6 +1,10 @@
-"""The autoencoder: 256 px pictures <-> 4 x 32 x 32 latents of mean 0 and deviation 1. Writes `vae/` and `vae.pt`."""
+"""The autoencoder: pictures <-> latents of mean 0 and deviation 1, an eighth of their size. Writes `vae/` and `vae.pt`.
 
-import json
+python vae.py          both halves, from small crops: fast
+python vae.py decoder  then the decoder alone, from whole pictures: group norms see a whole picture's colours, so
+                       that white comes out white. The encoder, and so the bank, stays as it is. `vae-decoder.pt`
+"""
+
 import math
 import sys
 import time
@@ -16,56 +20,56 @@ from PIL import Image
 from torch import Tensor
 
 import recipe
-from compose import place
+from compose import lay, place, plain
 from norm import hasten
+from sprites import drawn, sprite
 
 
 class Crops:
     """Random crops of recoloured sprites on random plain or graded backgrounds; a twentieth of the emoji held out."""
 
     def __init__(self, seed: int):
-        self.sprites = np.load(recipe.WORK / "sprites.npy", mmap_mode="r")
-        pairs = json.loads((recipe.WORK / "sprites.json").read_text())
+        pairs = drawn()
         names = sorted({emoji for _, emoji in pairs})
         held = set(np.random.default_rng(1).permutation(names)[: len(names) // 20].tolist())
-        self.train = [i for i, (_, emoji) in enumerate(pairs) if emoji not in held]
-        self.test = [i for i, (_, emoji) in enumerate(pairs) if emoji in held]
+        self.train = [pair for pair in pairs if pair[1] not in held]
+        self.test = [pair for pair in pairs if pair[1] in held]
         self.random = np.random.default_rng(seed)
 
     def batch(self, count: int, crop: int) -> Tensor:  # (count, 3, crop, crop) in -1..1
         random, out = self.random, np.empty((count, crop, crop, 3), np.float32)
-        pictures = []
-        for _ in range(-(-count // 2)):
-            ground = (
-                (255, 255, 255)
-                if random.random() < 0.5
-                else tuple(int(v) for v in random.integers(0, 256, 3))
-            )
-            sprite = np.ascontiguousarray(self.sprites[random.choice(self.train)])
-            shift = (int(random.integers(-24, 25)), int(random.integers(-24, 25)))
-            picture = place(
-                sprite, recipe.SIZE, random.uniform(0.5, 1.1), shift, random.random() < 0.5, ground
-            )
-            picture = picture.astype(np.float32) / 127.5 - 1
-            if random.random() < 0.3:  # colour jitter: swap and scale channels, brighten, darken
-                picture = picture[..., random.permutation(3)] * random.uniform(0.6, 1.0) + random.uniform(
-                    -0.3, 0.3
-                )
-                picture = picture.clip(-1, 1)
-            pictures.append(picture)
+        pictures = [self.picture(recipe.VAE_SIZE) for _ in range(-(-count // 2))]
         for i in range(count):
-            y, x = (
-                random.integers(16, recipe.SIZE - 16 - crop, 2)
-                if random.random() < 0.8
-                else random.integers(0, recipe.SIZE - crop + 1, 2)
-            )
+            edge = 16 if random.random() < 0.8 else 0
+            y, x = random.integers(edge, recipe.VAE_SIZE - edge - crop + 1, 2)
             out[i] = pictures[i % len(pictures)][y : y + crop, x : x + crop]
-        return torch.from_numpy(out).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+        return _tensor(out)
+
+    def whole(self, count: int, size: int) -> Tensor:  # (count, 3, size, size) in -1..1
+        return _tensor(np.stack([self.picture(size) for _ in range(count)]))
+
+    def picture(self, size: int) -> np.ndarray:
+        """A sprite or two on white or any colour, sometimes with its colours jittered; (size, size, 3) in -1..1."""
+        random = self.random
+        ground = (255,) * 3 if random.random() < 0.5 else tuple(int(v) for v in random.integers(0, 256, 3))
+        picture = plain(size, ground)
+        for _ in range(1 + int(random.random() < 0.2)):
+            pair = self.train[random.integers(len(self.train))]
+            middle = 0.5 + random.uniform(-0.1, 0.1, 2)
+            lay(picture, sprite(*pair), random.uniform(0.5, 1.1), tuple(middle), random.random() < 0.5)
+        x = np.asarray(picture, np.float32) / 127.5 - 1
+        if random.random() < 0.3:  # swap and scale channels, brighten, darken
+            x = x[..., random.permutation(3)] * random.uniform(0.6, 1.0) + random.uniform(-0.3, 0.3)
+        return x.clip(-1, 1)
 
     def held_out(self, count: int) -> Tensor:
-        chosen = np.random.default_rng(2).permutation(self.test)[:count]
-        pictures = np.stack([place(np.ascontiguousarray(self.sprites[i]), recipe.SIZE, 0.8) for i in chosen])
-        return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
+        chosen = np.random.default_rng(2).permutation(len(self.test))[:count]
+        pictures = [place(sprite(*self.test[i]), recipe.SIZE, 0.8) for i in chosen]
+        return _tensor(np.stack(pictures).astype(np.float32) / 127.5 - 1)
+
+
+def _tensor(pictures: np.ndarray) -> Tensor:
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
 
 
 def begin() -> AutoencoderKL:
@@ -85,17 +89,20 @@ def begin() -> AutoencoderKL:
 
 
 def loss_of(vae: AutoencoderKL, x: Tensor) -> Tensor:
-    """L1 and L2, L1 of the gradients, and a breath of KL to keep latents near a Gaussian."""
+    """How far the picture that comes out is off, and a breath of KL to keep latents near a Gaussian."""
     posterior = vae.encode(x).latent_dist
-    y = vae.decode(posterior.sample()).sample
-    error = (y - x).abs().mean()
+    return off(vae.decode(posterior.sample()).sample, x) + 1e-6 * posterior.kl().mean()
+
+
+def off(y: Tensor, x: Tensor) -> Tensor:
+    """L1 and L2, and L1 of the gradients."""
     edges = sum((torch.diff(y, dim=d) - torch.diff(x, dim=d)).abs().mean() for d in (2, 3))
-    return error + (y - x).square().mean() + 0.5 * edges + 1e-6 * posterior.kl().mean()
+    return (y - x).abs().mean() + (y - x).square().mean() + 0.5 * edges
 
 
 @torch.no_grad()
 def psnr(vae: AutoencoderKL, x: Tensor) -> float:
-    y = torch.cat([vae.decode(vae.encode(part).latent_dist.mode()).sample for part in x.split(8)]).clamp(
+    y = torch.cat([vae.decode(vae.encode(part).latent_dist.mode()).sample for part in x.split(2)]).clamp(
         -1, 1
     )
     return float((10 * torch.log10(4 / (y - x).square().mean((1, 2, 3)))).mean())
@@ -104,7 +111,7 @@ def psnr(vae: AutoencoderKL, x: Tensor) -> float:
 @torch.no_grad()
 def normalise(vae: AutoencoderKL, x: Tensor) -> None:
     """Fold (latent - mean) / deviation, measured per channel over x, into quant_conv and back into post_quant_conv."""
-    latents = torch.cat([vae.encode(part).latent_dist.mode() for part in x.split(8)])
+    latents = torch.cat([vae.encode(part).latent_dist.mode() for part in x.split(2)])
     mean, deviation = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
     quant, post = vae.quant_conv, vae.post_quant_conv
     quant.weight[:4] /= deviation[:, None, None, None]
@@ -143,6 +150,44 @@ def train(vae: AutoencoderKL, crops: Crops, minutes: float) -> None:
             torch.save(state, path)
 
 
+def train_decoder(vae: AutoencoderKL, crops: Crops, minutes: float) -> None:
+    """Train the decoder in place on whole pictures, half of them small, from `vae-decoder.pt` where there is one."""
+    vae.requires_grad_(False)
+    decoder = [*vae.decoder.parameters(), *vae.post_quant_conv.parameters()]
+    for weight in decoder:
+        weight.requires_grad_()
+    optimizer = torch.optim.AdamW(decoder, lr=1e-4, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
+    path, test = recipe.WORK / "vae-decoder.pt", crops.held_out(16)
+    spent, step, average = 0.0, 0, None
+    if path.exists():
+        saved = torch.load(path)
+        vae.load_state_dict(saved["vae"])
+        optimizer.load_state_dict(saved["optimizer"])
+        spent, step = saved["progress"]
+        crops.random = np.random.default_rng([recipe.SEED, step])
+    print(f"before: psnr {psnr(vae, test):.2f}", flush=True)
+    clock = told = time.time()
+    while (done := spent / minutes) < 1:
+        fall = 0.5 * (1 + math.cos(math.pi * done)) * 0.98 + 0.02
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.DECODER_RATE * min(1, (step + 1) / 50) * fall
+        x = crops.whole(4, recipe.SIZE // 2) if step % 2 and done < 0.6 else crops.whole(1, recipe.SIZE)
+        with torch.no_grad():
+            z = vae.encode(x).latent_dist.mode()
+        loss = off(vae.decode(z + recipe.DECODER_NOISE * torch.randn_like(z)).sample, x)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(decoder, 1.0)
+        optimizer.step()
+        step, average = step + 1, loss.item() if average is None else 0.98 * average + 0.02 * loss.item()
+        spent, clock = spent + (time.time() - clock) / 60, time.time()
+        if clock - told > 240 or spent >= minutes:
+            print(f"decoder step {step} {done:.0%} loss {average:.4f} psnr {psnr(vae, test):.2f}", flush=True)
+            state = {"vae": vae.state_dict(), "optimizer": optimizer.state_dict(), "progress": (spent, step)}
+            torch.save(state, path)
+            clock = told = time.time()
+
+
 @torch.no_grad()
 def sheet(vae: AutoencoderKL, x: Tensor, path: Path) -> None:
     """Sixteen pictures, each above what becomes of it."""
@@ -152,19 +197,29 @@ def sheet(vae: AutoencoderKL, x: Tensor, path: Path) -> None:
     Image.fromarray(((page + 1) * 127.5).round().byte().numpy()).save(path)
 
 
-def main(minutes: float = recipe.VAE_MINUTES) -> None:
-    torch.manual_seed(recipe.SEED)
-    vae, crops = hasten(begin()).eval(), Crops(recipe.SEED)
-    train(vae, crops, minutes)
-    test = crops.held_out(48)
-    before = psnr(vae, test)
-    normalise(vae, test)
-    print(f"held-out psnr {before:.2f}, after folding {psnr(vae, test):.2f}")
+def finish(vae: AutoencoderKL, test: Tensor) -> None:
+    """Write `vae/` and its sheet."""
     final = AutoencoderKL(**recipe.VAE)
     final.load_state_dict(vae.state_dict())
     final.save_pretrained(recipe.WORK / "vae")
     sheet(final, test, recipe.WORK / "sheets" / "vae.png")
 
 
+def main(stage: str = "both", minutes: str | None = None) -> None:
+    torch.manual_seed(recipe.SEED)
+    crops = Crops(recipe.SEED)
+    if stage == "decoder":
+        vae = hasten(AutoencoderKL.from_pretrained(recipe.WORK / "vae")).eval()
+        train_decoder(vae, crops, float(minutes or recipe.DECODER_MINUTES))
+        return finish(vae, crops.held_out(16))
+    vae = hasten(begin()).eval()
+    train(vae, crops, float(minutes or recipe.VAE_MINUTES))
+    test = crops.held_out(48)
+    before = psnr(vae, test)
+    normalise(vae, test)
+    print(f"held-out psnr {before:.2f}, after folding {psnr(vae, test):.2f}")
+    finish(vae, test)
+
+
 if __name__ == "__main__":
-    main(*map(float, sys.argv[1:]))
+    main(*sys.argv[1:])
