@@ -1,6 +1,12 @@
 """The things the UNet is taught: what a person types -> (the emoji that show it, other words for it)."""
 
-CONCEPTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+import json
+
+import recipe
+
+Concepts = dict[str, tuple[tuple[str, ...], tuple[str, ...]]]
+
+CORE: Concepts = {
     # food
     "apple": (("red-apple", "green-apple"), ()),
     "banana": (("banana",), ()),
@@ -280,3 +286,53 @@ COLOURS = {  # emoji -> the colour word that is true of it in every style taught
     "snake": "green",
     "wolf": "grey",
 }
+
+GROUPS = (
+    "Animals & Nature",
+    "Food & Drink",
+    "Travel & Places",
+    "Objects",
+    "Activities",
+    "Smileys & Emotion",
+    "People & Body",
+)
+UNTAUGHT = (
+    "o",
+    "oclock",
+    "thirty",
+    "keycap",
+    "arrow",
+    "button",
+    "person",
+    "man",
+    "woman",
+    "men",
+    "women",
+    "people",
+    "boy",
+    "girl",
+    "kiss",
+    "hand",
+    "finger",
+    "fist",
+    "globe",
+    "circle",
+    "square",
+    "mark",
+    "middle",
+)  # words in names
+
+
+def others() -> Concepts:
+    """Every emoji with a plain English name that the core does not have: about 700 more, by that name alone."""
+    known = {emoji for emojis, _ in CORE.values() for emoji in emojis}
+    found: Concepts = {}
+    for entry in json.loads((recipe.DATA / recipe.NAMES).read_text()).values():
+        emoji, name = entry["slug"].replace("_", "-"), entry["name"].lower()
+        plain = name.replace("-", " ").replace("’", "").isascii() and not {*emoji.split("-")} & {*UNTAUGHT}
+        if entry["group"] in GROUPS and plain and emoji not in known and name not in CORE:
+            found[name] = ((emoji,), ())
+    return found
+
+
+CONCEPTS: Concepts = CORE | others() if recipe.CONCEPTS == "all" else CORE

@@ -41,6 +41,11 @@ UNSEEN = recipe.HELD_OUT  # the styles of the real pictures that single things a
 COLOURFUL = ("fluent-emoji", "fluent-emoji-flat", "noto", *recipe.HELD_OUT)
 
 
+def there() -> bool:
+    """Whether the judge's network was downloaded."""
+    return all((recipe.DATA / "pypi" / wheel).exists() for wheel in WHEELS)
+
+
 @cache
 def network() -> torch.nn.Module:
     folder = recipe.WORK / "judge"
@@ -74,7 +79,7 @@ def real() -> dict[str, Tensor]:
     for style in (*recipe.STYLES, *recipe.HELD_OUT):
         table = torch.full((len(CONCEPTS), 1280), torch.nan)
         for number, (emojis, _) in enumerate(CONCEPTS.values()):
-            pictures = [_drawn(style, emoji) for emoji in emojis if path(_source(style), emoji).exists()]
+            pictures = [taught(style, emoji) for emoji in emojis if path(_source(style), emoji).exists()]
             if pictures:
                 table[number] = features(np.stack(pictures)).mean(0)
         out[style] = table
@@ -86,7 +91,8 @@ def _source(style: str) -> str:
     return "fluent-emoji-flat" if style == recipe.PIXELS else style
 
 
-def _drawn(style: str, emoji: str) -> np.ndarray:
+def taught(style: str, emoji: str) -> np.ndarray:
+    """A real picture in this style, as the UNet was shown it: in the middle of white."""
     picture = place(sprite(_source(style), emoji), recipe.SIZE, 0.82)
     return np.asarray(blocky(Image.fromarray(picture))) if style == recipe.PIXELS else picture
 

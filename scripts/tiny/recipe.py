@@ -8,6 +8,11 @@ DATA = WORK / "data"  # what download.py fetched
 HERE = Path(__file__).resolve().parent
 TARGET = HERE.parent.parent / "sdcli" / "tiny"  # where export.py puts the finished model
 
+NAMES = "npm/x/unicode-emoji-json-0.9.0/package/data-by-emoji.json"  # in DATA
+CONCEPTS = os.environ.get(
+    "TINY_CONCEPTS", "core"
+)  # core: 200 things people type; all: every emoji with a name too
+
 # -- pictures ---------------------------------------------------------------------------------------------------
 SIZE = 512  # pixels; latents are SIZE / 8
 DRAWN, SPRITE = 576, 448  # pixels a drawing is drawn at, and of the stored sprite, cropped to its alpha box
@@ -118,7 +123,7 @@ UNET_NOISIEST, UNET_NOISY = (
 )  # where the noisiest times begin, of 1; part of all times drawn from there
 UNET_EMPTY = 0.1  # part of the captions left empty, for guidance
 UNET_AVERAGE = 0.998  # what the running average keeps at each step
-UNET_LOOK = 15.0  # minutes between contact sheets with a short judging
+UNET_LOOK = 20.0  # minutes between contact sheets with a short judging
 SCHEDULE = {
     "beta_start": 0.00085,
     "beta_end": 0.012,

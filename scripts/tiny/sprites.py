@@ -14,7 +14,7 @@ import recipe
 from concepts import CONCEPTS
 
 ICONIFY = recipe.DATA / "npm" / "x" / "iconify-json-2.2.535" / "package" / "json"
-UNICODE = recipe.DATA / "npm" / "x" / "unicode-emoji-json-0.9.0" / "package" / "data-by-emoji.json"
+UNICODE = recipe.DATA / recipe.NAMES
 FLUENT_3D = recipe.DATA / "npm" / "x" / "lobehub-fluent-emoji-3d-1.1.0" / "package" / "assets"
 UNWANTED = (
     "flag",

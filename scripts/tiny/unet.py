@@ -148,9 +148,10 @@ class Training:
         """A contact sheet, and what the judge says of some concepts, drawn in few steps."""
         drawer = deepcopy(self.average).cpu()
         sample.encoder.cache_clear()  # the one in training may be elsewhere
-        sample.sheet(drawer, recipe.WORK / "sheets" / f"unet-{self.step:06d}.png")
-        self.judged.append((self.step, judge.quick(drawer)))
-        print(f"judge: {self.judged[-1][1]:.3f} in the first five", flush=True)
+        sample.sheet(drawer, recipe.WORK / "sheets" / f"unet-{self.step:06d}.png", steps=10)
+        if judge.there():
+            self.judged.append((self.step, judge.quick(drawer)))
+            print(f"judge: {self.judged[-1][1]:.3f} in the first five", flush=True)
 
 
 def times_of(count: int, random: torch.Generator) -> Tensor:

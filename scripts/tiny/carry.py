@@ -1,0 +1,58 @@
+"""The training goes on elsewhere: what a machine without a network needs, in files of at most 15 MiB, there and back.
+
+    python carry.py out FOLDER [unet]    pack what `sprites` and the stages after it need, or the UNet alone
+    python carry.py in FOLDER            unpack it into the work folder
+
+Networks travel in half precision. The optimizer stays behind: `unet.py` begins a new one, its rate rising again.
+"""
+
+import io
+import sys
+import tarfile
+from pathlib import Path
+
+import torch
+
+import recipe
+from sprites import ICONIFY
+
+PART = 15 * 2**20
+UNET = "unet-carried.pt"
+
+
+def out(folder: Path, only: str = "") -> None:
+    """Write `carried-00`, `carried-01` and so on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    saved = torch.load(recipe.WORK / "unet.pt", map_location="cpu")
+    average = {name: value.half() for name, value in saved["average"].items()}
+    kept = {name: saved.get(name, []) for name in ("progress", "judged")}
+    torch.save({"average": average, **kept}, recipe.WORK / UNET)
+    paths = [recipe.WORK / UNET]
+    if only != "unet":
+        paths += [recipe.DATA / recipe.NAMES, *(recipe.WORK / "vae").iterdir()]
+        paths += [ICONIFY / f"{style}.json" for style in recipe.STYLES if style != recipe.PIXELS]
+        paths += (recipe.WORK / "text_encoder").iterdir()
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:xz") as archive:
+        for path in paths:
+            archive.add(path, path.relative_to(recipe.WORK))
+    whole = packed.getvalue()
+    for number, start in enumerate(range(0, len(whole), PART)):
+        (folder / f"carried-{number:02}").write_bytes(whole[start : start + PART])
+    print(f"{len(whole) / 2**20:.1f} MiB in {number + 1} files")
+
+
+def into(folder: Path) -> None:
+    """Unpack them, and write the `unet.pt` that `unet.py` goes on from."""
+    whole = b"".join(part.read_bytes() for part in sorted(folder.glob("carried-*")))
+    with tarfile.open(fileobj=io.BytesIO(whole)) as archive:
+        archive.extractall(recipe.WORK, filter="data")
+    saved = torch.load(recipe.WORK / UNET)
+    weights = {name: value.float() for name, value in saved.pop("average").items()}
+    state = {"unet": weights, "average": weights, "fresh": saved["progress"][1]}
+    torch.save({**saved, **state}, recipe.WORK / "unet.pt")
+    (recipe.WORK / "sheets").mkdir(exist_ok=True)
+
+
+if __name__ == "__main__":
+    {"out": out, "in": into}[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])
