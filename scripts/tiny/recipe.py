@@ -64,7 +64,7 @@ VAE = {
 }
 VAE_MINUTES, VAE_RATE = 13.0, 2e-3
 VAE_SIZE = 256  # pixels of the pictures that crops are cut from
-DECODER_MINUTES, DECODER_RATE = 25.0, 5e-4  # then the decoder alone, on whole pictures
+DECODER_MINUTES, DECODER_RATE = 25.0, 1.5e-4  # then the decoder alone, on whole pictures
 DECODER_NOISE = 0.05  # on the latents, as the UNet's are not perfect either
 VAE_CROPS, VAE_LATE_CROPS = (
     (16, 64),
