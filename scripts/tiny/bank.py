@@ -29,12 +29,12 @@ Made = tuple[Image.Image, list[str]]
 
 @cache
 def things() -> list[tuple[tuple[str, ...], str, str]]:
-    """(names, style, emoji) of every sprite that is taught."""
+    """(names, style, emoji) of every sprite that is taught, some of them twice."""
     return [
         ((name, *others), style, emoji)
         for name, (emojis, others) in CONCEPTS.items()
         for emoji in emojis
-        for style in recipe.STYLES
+        for style in (*recipe.STYLES, *recipe.TWICE)
         if style != recipe.PIXELS and path(style, emoji).exists()
     ]
 
@@ -48,8 +48,8 @@ def _pose(random: Random, part: tuple[float, float] = recipe.PART) -> dict[str, 
     return {"part": random.uniform(*part), "middle": middle, "flip": random.random() < recipe.FLIP}
 
 
-def _own(random: Random, emoji: str) -> str | None:
-    return COLOURS.get(emoji) if random.random() < 0.5 else None
+def _maybe(random: Random, colour: str | None) -> str | None:
+    return colour if random.random() < 0.5 else None
 
 
 def _ground(random: Random, colour: str | None) -> str:
@@ -59,30 +59,32 @@ def _ground(random: Random, colour: str | None) -> str:
 def on_white(random: Random, names: tuple[str, ...], style: str, emoji: str) -> Made:
     picture = plain(recipe.SIZE)
     lay(picture, sprite(style, emoji), **_pose(random))
-    always = style in recipe.ALWAYS_SAID
+    colour = None if style == recipe.LINES else COLOURS.get(emoji)
     return picture, _say(
         lambda: grounded(
             random,
-            styled(random, named(random, names, None if always else _own(random, emoji)), style, always),
+            styled(random, named(random, names, _maybe(random, colour)), style),
             None,
         ),
     )
 
 
 def on_colour(random: Random, names: tuple[str, ...], style: str, emoji: str) -> Made | None:
-    if style in recipe.ALWAYS_SAID:
+    if style == recipe.LINES:
         return None  # black lines would drown
     ground = _ground(random, COLOURS.get(emoji))
     picture = plain(recipe.SIZE, recipe.BACKGROUNDS[ground])
     lay(picture, sprite(style, emoji), **_pose(random))
     return picture, _say(
-        lambda: grounded(random, styled(random, named(random, names, _own(random, emoji)), style), ground),
+        lambda: grounded(
+            random, styled(random, named(random, names, _maybe(random, COLOURS.get(emoji))), style), ground
+        ),
     )
 
 
 def recoloured(random: Random, names: tuple[str, ...], style: str, emoji: str) -> Made | None:
     colour = str(random.choice([hue for hue in HUES if hue != COLOURS.get(emoji)]))
-    turned = None if style in recipe.ALWAYS_SAID else recolour(sprite(style, emoji), colour)
+    turned = None if style == recipe.LINES else recolour(sprite(style, emoji), colour)
     if turned is None:
         return None
     ground = _ground(random, colour) if random.random() < 0.2 else None
@@ -94,7 +96,7 @@ def recoloured(random: Random, names: tuple[str, ...], style: str, emoji: str) -
 
 
 def in_scene(random: Random, names: tuple[str, ...], style: str, emoji: str) -> Made | None:
-    if style in recipe.ALWAYS_SAID:
+    if style == recipe.LINES:
         return None
     places = list(SCENES)[random.integers(len(SCENES))]
     picture = SCENES[places](recipe.SIZE, random)
@@ -105,12 +107,12 @@ def in_scene(random: Random, names: tuple[str, ...], style: str, emoji: str) -> 
 
 
 def in_pixels(random: Random, names: tuple[str, ...], style: str, emoji: str) -> Made | None:
-    if style in recipe.ALWAYS_SAID:
+    if style == recipe.LINES:
         return None
     picture = plain(recipe.SIZE)
     lay(picture, sprite(style, emoji), **_pose(random))
     return blocky(picture), _say(
-        lambda: styled(random, named(random, names, _own(random, emoji)), recipe.PIXELS, always=True)
+        lambda: styled(random, named(random, names, _maybe(random, COLOURS.get(emoji))), recipe.PIXELS)
     )
 
 
@@ -136,7 +138,7 @@ def two_things(random: Random, names: tuple[str, ...], style: str, emoji: str) -
             random.integers(4)
         ]
 
-    return picture, _say(lambda: styled(random, words(), style, style in recipe.ALWAYS_SAID))
+    return picture, _say(lambda: styled(random, words(), style))
 
 
 def counted(random: Random, names: tuple[str, ...], style: str, emoji: str) -> Made | None:
@@ -156,9 +158,7 @@ def counted(random: Random, names: tuple[str, ...], style: str, emoji: str) -> M
             flip,
         )
     return picture, _say(
-        lambda: styled(
-            random, many(count, str(random.choice(names[:2]))), style, style in recipe.ALWAYS_SAID
-        ),
+        lambda: styled(random, many(count, str(random.choice(names[:2]))), style),
     )
 
 

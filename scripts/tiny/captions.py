@@ -61,14 +61,14 @@ def named(random: np.random.Generator, names: tuple[str, ...], colour: str | Non
     return noun if bare else f"{article} {noun}" if article else with_article(noun)
 
 
-def styled(random: np.random.Generator, thing: str, style: str, always: bool = False) -> str:
-    """The thing with words for its style half of the time, or always; seldom `a picture of` it."""
-    draw = random.random() * (0.5 if always else 1)
-    if draw < 0.5:
+def styled(random: np.random.Generator, thing: str, style: str) -> str:
+    """The thing with words for its style, which only one style may lack; then it is at times `a picture of` it."""
+    draw = random.random() * (1 if style == recipe.UNSAID else 0.3)
+    if draw < 0.3:
         words = str(random.choice(recipe.STYLES[style]))
         forms = (f"{thing}, {words}", f"{words} of {thing}", f"{with_article(words)} of {thing}")
         return forms[random.integers(3)]
-    return f"{with_article(str(random.choice(KINDS)))} of {thing}" if draw < 0.6 else thing
+    return f"{with_article(str(random.choice(KINDS)))} of {thing}" if draw < 0.4 else thing
 
 
 def grounded(random: np.random.Generator, text: str, background: str | None) -> str:

@@ -24,7 +24,8 @@ STYLES = {  # style taught -> words a caption may name it by
 }
 PIXELS = "pixels"  # a style made of the others
 STYLES[PIXELS] = ("pixel art", "8-bit pixel art")
-ALWAYS_SAID = ("fluent-emoji-high-contrast",)  # styles a caption never leaves out
+LINES = "fluent-emoji-high-contrast"  # only ever black on white
+UNSAID = "fluent-emoji-flat"  # the style of every caption that names none: one word, one picture, is learned soonest
 HELD_OUT = ("noto-v1", "fluent-3d")  # seen by the VAE and the judge, never by the UNet
 VAE_STYLES = ("fluent-emoji-flat", "noto", "noto-v1")  # cheap to draw: the VAE sees every picture of these
 BACKGROUNDS = {  # name -> RGB; white is drawn most often and never named
@@ -46,6 +47,7 @@ BACKGROUNDS = {  # name -> RGB; white is drawn most often and never named
 DRESSES = {"white": 4, "colour": 1, "recoloured": 1, "scene": 1, "pixels": 1, "two": 1, "counted": 1}
 CAPTIONS = 8  # of every picture
 PART, SCENE_PART = (0.76, 0.86), (0.5, 0.72)  # of the picture's width
+TWICE = ("fluent-emoji-flat",)  # styles drawn twice as often as the others
 SHIFT, FLIP = 0.016, 0.2  # of the width off the middle; part of them mirrored
 
 # -- autoencoder ------------------------------------------------------------------------------------------------
@@ -103,11 +105,19 @@ UNET = {
     "addition_embed_type_num_heads": 4,
     "resnet_time_scale_shift": "scale_shift",
 }
-UNET_MINUTES, UNET_RATE = 110.0, 8e-4
+UNET_MINUTES, UNET_RATE = 480.0, 8e-4
 UNET_BATCH, UNET_BATCH_CUDA = 16, 256
 UNET_FALL = 0.4  # part of the time over which the rate falls
 UNET_EARLY = 0.4  # first part of the time, with its own mix of kinds
-UNET_EARLY_MIX = {"white": 1.0, "colour": 0, "recoloured": 0, "scene": 0, "pixels": 0, "two": 0, "counted": 0}
+UNET_EARLY_MIX = {
+    "white": 0.84,
+    "colour": 0.08,
+    "recoloured": 0.08,
+    "scene": 0,
+    "pixels": 0,
+    "two": 0,
+    "counted": 0,
+}
 UNET_MIX = {
     "white": 0.50,
     "colour": 0.16,
