@@ -144,7 +144,9 @@ def _toy(name: str, path: Path) -> Checkpoint:
 
 
 def _other_vae(name: str, family: Family) -> Network:
-    """The VAE in a file of its own: LDM or diffusers names, with or without their prefix; or a tiny autoencoder's."""
+    """The VAE in a file of its own or in a whole checkpoint: LDM or diffusers names, with or without their prefix; or a
+    tiny autoencoder's.
+    """
     path = Path(name).expanduser()
     if path.is_dir():
         head = header.read(_weights(path, STEMS["vae"]))
@@ -169,6 +171,8 @@ def _vae_sources(head: Header) -> dict[str, Source]:
     found = {}
     levels = _decoder_levels(head)
     for key in head.tensors:
+        if any(target.part != "vae" for target in names.targets(key) or []):
+            continue  # of a whole checkpoint, which has a VAE too
         plain = key.removeprefix("first_stage_model.").removeprefix("vae.")
         if not names.IGNORABLE.search(key) and not plain.startswith("loss."):
             for target in names.targets(f"first_stage_model.{plain}") or []:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from sdcli.engine import generate
 from sdcli.networks import borrowed, toy
@@ -126,6 +126,43 @@ def test_info_lists_what_is_ignored(sd):
     )
     assert "of model_ema.*" in line
     assert "v_pred" in line
+
+
+OTHER_VAES = [
+    "original",
+    "original, with prefix",
+    "diffusers",
+    "diffusers, with prefix",
+    "a whole checkpoint",
+]
+
+
+def vae_names(path: Path, kind: str) -> dict[str, torch.Tensor]:
+    """A VAE like that of the single file `path`, its numbers doubled, as other files name it."""
+    prefix = "first_stage_model."
+    doubled = {key: 2 * value for key, value in load_file(path).items()}
+    if kind == "a whole checkpoint":
+        return doubled
+    if kind.startswith("diffusers"):
+        own = load(str(path), "cpu", "float32").vae.state_dict()
+        return {
+            ("vae." if "prefix" in kind else "") + key: 2 * value.contiguous() for key, value in own.items()
+        }
+    kept = {key: value for key, value in doubled.items() if key.startswith(prefix)}
+    kept |= {f"{prefix}loss.logvar": torch.zeros(1)}
+    return kept if "prefix" in kind else {key.removeprefix(prefix): value for key, value in kept.items()}
+
+
+@pytest.mark.parametrize("kind", OTHER_VAES)
+def test_the_vae_of_any_file_replaces_the_models_own(written, tmp_path, kind):
+    _, path = written("sd1")
+    save_file(vae_names(path, kind), tmp_path / "other.safetensors")
+    own, other = (
+        load(str(path), "cpu", "float32", vae=vae) for vae in (None, str(tmp_path / "other.safetensors"))
+    )
+    ours, theirs = own.vae.state_dict(), other.vae.state_dict()
+    assert {key for key in ours if not torch.equal(2 * ours[key], theirs[key])} == set()
+    assert torch.equal(own.unet.conv_in.weight, other.unet.conv_in.weight)
 
 
 def test_another_vae_replaces_the_models_own(tmp_path, toy):
