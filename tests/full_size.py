@@ -54,6 +54,14 @@ def normal(seed: int, *shape: int) -> np.ndarray:
     return np.random.Generator(np.random.PCG64(seed)).standard_normal(shape, dtype=np.float32)
 
 
+def picture() -> np.ndarray:
+    """The picture (1, 3, 256, 256) in -1 … 1 of the stored answers: waves under some noise."""
+    x = np.linspace(-1, 1, 256, dtype=np.float32)
+    y = x[:, None]
+    waves = [np.sin(4 * x + 2 * y), np.cos(5 * x * y), x * y + np.sin(20 * x) / 2]
+    return np.clip(0.7 * np.stack(waves) + 0.1 * normal(4001, 1, 3, 256, 256), -1, 1)
+
+
 def write(path: Path, tensors: dict[str, list[int]]) -> Path:
     """A float16 file sorted by name, its header not padded, so that the data begin at any byte."""
     kept = {name: shape for name, shape in sorted(tensors.items()) if len(shape) > 0 and shape != [1000]}

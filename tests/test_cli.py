@@ -178,6 +178,24 @@ def test_info_tells_how_a_picture_was_made(draw, sd):
     assert {"  prompt: a cat", "  seed: 7", "  sampler: dpmpp_2m", "  schedule: karras"} <= set(lines)
 
 
+@pytest.mark.parametrize("name", ["cat", "cat.safetensors", "CAT.PNG"])
+def test_info_knows_a_picture_by_its_first_bytes(draw, sd, name):
+    draw("a cat", "--seed", 7)
+    Path("a-cat-7.png").rename(name)
+    assert sd("info", name).lines[0] == f"{name}: PNG, 64x64"
+    ran = sd("info", name, "--vae", "x.safetensors")
+    assert (ran.code, len(ran.err.splitlines())) == (2, 1)
+    assert "--vae is about a model" in ran.err
+
+
+@pytest.mark.parametrize("name", ["there-is-none.jpg", "THERE-IS-NONE.PNG", "bad", "bad.webp"])
+def test_info_of_a_picture_that_cannot_be_read_is_an_error_of_a_picture(sd, name):
+    if name.startswith("bad"):
+        Path(name).write_bytes(b"\x89PNG and no more" if name == "bad" else b"<html>")
+    ran = sd("info", name)
+    assert (ran.code, len(ran.err.splitlines())) == (4, 1)
+
+
 def test_metadata_can_be_left_out(draw, sd):
     draw("a cat", "--seed", 7, "--no-metadata")
     assert "it tells nothing" in sd("info", "a-cat-7.png").lines[1]
@@ -403,7 +421,7 @@ def test_no_command_line_ends_in_a_traceback_or_in_two_lines_of_error(sd, monkey
     from sdcli.commands import _draw
 
     monkeypatch.setattr(
-        _draw.checkpoint, "read", lambda *_: (_ for _ in ()).throw(SystemExit(0))
+        _draw.checkpoint, "read", lambda *_, **__: (_ for _ in ()).throw(SystemExit(0))
     )  # stop at the model
     try:
         ran = sd(*arguments)

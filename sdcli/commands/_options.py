@@ -29,11 +29,17 @@ def request_options(*about: str) -> Callable[[F], F]:
     """Add an option for every field of the Request that has flags and is about nothing in particular, or about one of
     these; one that is not typed arrives as None.
     """
+    fields = dataclasses.fields(Request)
+    return options_of(*(each.name for each in fields if each.metadata["about"] in ("", *about)))
+
+
+def options_of(*names: str) -> Callable[[F], F]:
+    """Add an option for each of these fields of the Request that has flags, in its order; None if it is not typed."""
 
     def add(command: F) -> F:
         for each in reversed(dataclasses.fields(Request)):
             told = each.metadata
-            if not told["flags"] or told["about"] not in ("", *about):
+            if not told["flags"] or each.name not in names:
                 continue
             default = "the model's" if each.name in OF_THE_MODEL else each.default
             text = told["help"]

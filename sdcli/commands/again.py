@@ -23,7 +23,10 @@ def again(png: str, **values: Any) -> None:
     """
     told = picture.read(sys.stdin.buffer, "standard input") if png == "-" else picture.read(png)
     facts = told.facts(png)
-    for result in draw(told.request(png).but(**typed(values)), Output.of(values)):
+    changes = typed(values)
+    if "model" in changes:
+        changes = {"revision": None, **changes}  # the one it had is another repo's
+    for result in draw(told.request(png).but(**changes), Output.of(values)):
         _warn(png, facts, result.picture.facts)
 
 

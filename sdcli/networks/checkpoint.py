@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sdcli import settings
-from sdcli.errors import ModelError
+from sdcli.errors import ModelError, UsageError
 from sdcli.networks import header, hub, names, toy
 from sdcli.networks.family import Config, Family, Traits, recognise
 from sdcli.networks.header import Header
@@ -66,32 +66,34 @@ class Checkpoint:
         )
 
 
-def find(name: str, revision: str | None = None) -> Path:
+def find(name: str, revision: str | None = None, fetches: bool = True) -> Path:
     """The file or folder of a model's name: tiny, a path, a name in a model folder, or a repo id of the hub.
 
-    A repo is fetched if it was not before. Raises ModelError, saying what was looked for, if there is none.
+    A repo is fetched if it was not before, where `fetches` allows it. Raises ModelError, saying what was looked for, if
+    there is none, and UsageError for a revision of what is no repo.
     """
-    if name.startswith("test:"):
-        toy.family(name)
-        return Path(name)
-    if name == "tiny":
-        return Path(str(files("sdcli.tiny")))
-    path = Path(name).expanduser()
-    if not path.exists():
-        path = _named(name) or _of_the_hub(name, revision)
+    path = _here(name)
+    if path is None:
+        path = _of_the_hub(name, revision, fetches)
+    elif revision is not None:
+        raise UsageError(f"--revision {revision}: {name} is no repo of the hub; leave it out")
     if path.is_dir() and not (path / "unet").is_dir():
         raise ModelError(f"{name}: no unet folder in it; a diffusers folder has unet, vae and text_encoder")
     return path
 
 
 def read(
-    name: str, prediction: str = "auto", vae: str | None = None, revision: str | None = None
+    name: str,
+    prediction: str = "auto",
+    vae: str | None = None,
+    revision: str | None = None,
+    fetches: bool = True,
 ) -> Checkpoint:
-    """The checkpoint of a model's name. A prediction type other than auto overrides what is recognised, `vae` its VAE.
+    """The checkpoint that `find` finds. A prediction type other than auto overrides what is recognised, `vae` its VAE.
 
     Raises ModelError if a file is missing, bad, holds a tensor that is not known, or is of no known family.
     """
-    path = find(name, revision)
+    path = find(name, revision, fetches)
     if name.startswith("test:"):
         found = _toy(name, path)
     else:
@@ -103,6 +105,17 @@ def read(
     return replace(found, prediction=prediction, rule="--prediction")
 
 
+def _here(name: str) -> Path | None:
+    """The same, of all but the hub's; None if there is no such model."""
+    if name.startswith("test:"):
+        toy.family(name)
+        return Path(name)
+    if name == "tiny":
+        return Path(str(files("sdcli.tiny")))
+    path = Path(name).expanduser()
+    return path if path.exists() else _named(name)
+
+
 def _named(name: str) -> Path | None:
     """The model of this name, with or without its suffix, in one of the user's model folders."""
     for folder in settings.model_folders():
@@ -112,11 +125,16 @@ def _named(name: str) -> Path | None:
     return None
 
 
-def _of_the_hub(name: str, revision: str | None) -> Path:
+def _of_the_hub(name: str, revision: str | None, fetches: bool) -> Path:
     if not hub.is_repo(name):
         folders = ", ".join(map(str, settings.model_folders()))
         raise ModelError(f"{name}: no such model here or in {folders}; `sd models` lists what there is")
-    return hub.cached(name, revision) or hub.fetch(name, revision)
+    there = hub.cached(name, revision)
+    if there is None and not fetches:
+        raise ModelError(
+            f"{name}: no such file here, and no repo fetched before; `sd models pull` fetches one"
+        )
+    return there or hub.fetch(name, revision)
 
 
 def _toy(name: str, path: Path) -> Checkpoint:
@@ -126,7 +144,9 @@ def _toy(name: str, path: Path) -> Checkpoint:
 
 
 def _other_vae(name: str, family: Family) -> Network:
-    """The VAE in a file of its own: LDM or diffusers names, with or without their prefix; or a tiny autoencoder's."""
+    """The VAE in a file of its own or in a whole checkpoint: LDM or diffusers names, with or without their prefix; or a
+    tiny autoencoder's.
+    """
     path = Path(name).expanduser()
     if path.is_dir():
         head = header.read(_weights(path, STEMS["vae"]))
@@ -151,6 +171,8 @@ def _vae_sources(head: Header) -> dict[str, Source]:
     found = {}
     levels = _decoder_levels(head)
     for key in head.tensors:
+        if any(target.part != "vae" for target in names.targets(key) or []):
+            continue  # of a whole checkpoint, which has a VAE too
         plain = key.removeprefix("first_stage_model.").removeprefix("vae.")
         if not names.IGNORABLE.search(key) and not plain.startswith("loss."):
             for target in names.targets(f"first_stage_model.{plain}") or []:

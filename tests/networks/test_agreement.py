@@ -139,6 +139,16 @@ def test_the_networks_of_a_single_file_answer_as_diffusers_own(written, name):
     } == {}
 
 
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_weights_of_eight_bits_are_loaded_as_the_numbers_they_are(written, tmp_path, dtype):
+    _, path = written("sd1")
+    small = {name: tensor.to(dtype) for name, tensor in load_file(path).items()}
+    save_file(small, path)
+    save_file({name: tensor.float() for name, tensor in small.items()}, tmp_path / "wide.safetensors")
+    ours, plain = (by_us(load(str(each), "cpu", "float32")) for each in (path, tmp_path / "wide.safetensors"))
+    assert {part for part in ours if not torch.equal(ours[part], plain[part])} == set()
+
+
 def swapped(path: Path, one: str, other: str) -> None:
     tensors = load_file(path)
     tensors[one], tensors[other] = tensors[other], tensors[one]

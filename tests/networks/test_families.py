@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from sdcli.engine import generate
 from sdcli.networks import borrowed, toy
 from sdcli.networks.load import load
 from sdcli.networks.text import conditions
 from sdcli.request.request import Request
+from tests.networks.test_checkpoint import published, write
 
 DRAWS = [name for name in toy.MODELS if toy.family(name)[0].traits.channels in (4, 9)]
 
@@ -73,11 +74,95 @@ def test_info_tells_what_a_model_is(sd, toy):
     assert json.loads(sd("info", "test:sdxl", "--json").out)["unet"] == "random weights"
 
 
-def vae_names(tensors: dict, kind: str) -> dict:
-    """A VAE's tensors as other files name them."""
-    return {
-        ("first_stage_model." if kind == "prefixed" else "") + key: value for key, value in tensors.items()
-    }
+@pytest.mark.parametrize("name", ["model", "x.SAFETENSORS", "x.sft", "x.bin"])
+def test_info_goes_by_what_a_file_holds(sd, written, name):
+    _, path = written("sd1")
+    path.rename(name)
+    assert sd("info", name).lines[0] == f"{name}: a sd1 model"
+
+
+def test_info_knows_a_name_in_a_model_folder(sd, toy, monkeypatch):
+    monkeypatch.setenv("SDCLI_MODELS", str(toy.parent))
+    assert sd("info", toy.name).lines[0] == f"{toy.name}: a tiny model"
+    assert "no such model" in sd("info", "there-is-none").err
+
+
+def test_info_tells_a_model_as_the_options_make_it(sd, toy):
+    assert "  prediction: sample, by --prediction" in sd("info", toy, "--prediction", "sample").lines
+    made = borrowed.seeded("vae", json.loads((toy / "vae" / "config.json").read_text()))
+    made.half().save_pretrained("vae")
+    own, other = (json.loads(sd("info", toy, "--json", *more).out)["vae"] for more in ([], ["--vae", "vae"]))
+    assert (own[-3:], other[-3:]) == ("F32", "F16")
+
+
+@pytest.mark.parametrize("command", [["info"], ["txt2img", "a cat", "-m"]])
+@pytest.mark.parametrize("name", ["tiny", "test:sd1", "TOY"])
+def test_a_revision_of_what_is_no_repo_is_refused(sd, toy, command, name):
+    ran = sd(*command, toy if name == "TOY" else name, "--revision", "v9")
+    assert (ran.code, len(ran.err.splitlines())) == (2, 1)
+    assert "--revision v9" in ran.err
+
+
+def test_a_picture_is_made_again_with_a_model_that_has_no_revisions(sd, toy):
+    from PIL import Image
+
+    from sdcli.request.picture import Picture
+
+    request = Request("a cat", model="me/toy", revision="v9", seed=1, steps=1)
+    Path("old.png").write_bytes(Picture(Image.new("RGB", (64, 64)), request).png())
+    assert sd("again", "old.png", "-m", toy).code == 0
+
+
+def test_info_lists_what_is_ignored(sd):
+    tensors = (
+        published("sd15") | {f"model_ema.{i}": [1] for i in range(9)} | {"v_pred": [1], "\x1b[2J.betas": [1]}
+    )
+    write(Path("x.safetensors"), tensors)
+    told = json.loads(sd("info", "x.safetensors", "--json").out)
+    assert {"betas", "model_ema.8", "v_pred"} <= set(told["ignored"])
+    line = sd("info", "x.safetensors").lines[-1]
+    assert line.startswith(
+        f"  ignored: {len(told['ignored'])} tensors that no network needs: \\x1b[2J.betas, "
+    )
+    assert "of model_ema.*" in line
+    assert "v_pred" in line
+
+
+OTHER_VAES = [
+    "original",
+    "original, with prefix",
+    "diffusers",
+    "diffusers, with prefix",
+    "a whole checkpoint",
+]
+
+
+def vae_names(path: Path, kind: str) -> dict[str, torch.Tensor]:
+    """A VAE like that of the single file `path`, its numbers doubled, as other files name it."""
+    prefix = "first_stage_model."
+    doubled = {key: 2 * value for key, value in load_file(path).items()}
+    if kind == "a whole checkpoint":
+        return doubled
+    if kind.startswith("diffusers"):
+        own = load(str(path), "cpu", "float32").vae.state_dict()
+        return {
+            ("vae." if "prefix" in kind else "") + key: 2 * value.contiguous() for key, value in own.items()
+        }
+    kept = {key: value for key, value in doubled.items() if key.startswith(prefix)}
+    kept |= {f"{prefix}loss.logvar": torch.zeros(1)}
+    return kept if "prefix" in kind else {key.removeprefix(prefix): value for key, value in kept.items()}
+
+
+@pytest.mark.parametrize("kind", OTHER_VAES)
+def test_the_vae_of_any_file_replaces_the_models_own(written, tmp_path, kind):
+    _, path = written("sd1")
+    save_file(vae_names(path, kind), tmp_path / "other.safetensors")
+    own, other = (
+        load(str(path), "cpu", "float32", vae=vae) for vae in (None, str(tmp_path / "other.safetensors"))
+    )
+    ours, theirs = own.vae.state_dict(), other.vae.state_dict()
+    assert {key for key in ours if not torch.equal(2 * ours[key], theirs[key])} == set()
+    assert torch.equal(own.unet.conv_in.weight, other.unet.conv_in.weight)
 
 
 def test_another_vae_replaces_the_models_own(tmp_path, toy):

@@ -10,9 +10,10 @@ from safetensors.torch import load_file
 from sdcli import registry
 from sdcli.networks.load import forget, load
 from sdcli.networks.model import Cond
+from sdcli.networks.pixels import encode as encoded
 from sdcli.networks.predict import predictor, unet
 from sdcli.networks.text import encode
-from tests.full_size import normal, write
+from tests.full_size import normal, picture, write
 from tests.networks.test_checkpoint import published
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "full_size"
@@ -55,6 +56,16 @@ def test_the_vae_decodes_as_the_references(loaded):
     _, model, answers = loaded
     z = tensor(4000, 1, 4, 32, 32) / model.vae.config.scaling_factor
     assert apart(model.vae.decode(z).sample[:, :, ::8, ::8], answers["vae.decode.out"]) < 5e-5
+
+
+@torch.inference_mode()
+def test_the_vae_encodes_as_the_references(loaded):
+    _, model, answers = loaded
+    image = torch.from_numpy(picture())
+    latents = encoded(model, image) / model.vae.config.scaling_factor
+    assert apart(latents, answers["vae.encode.mean"]) < 5e-5
+    spread = model.vae.encode(image).latent_dist.logvar
+    assert apart(spread, answers["vae.encode.logvar"]) < 5e-5
 
 
 def test_the_text_encoders_are_the_references(loaded):

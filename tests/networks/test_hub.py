@@ -113,6 +113,14 @@ def test_a_half_fetched_repo_is_fetched_again(hub, tmp_path):
     assert ran.returncode == 0, ran.stderr
 
 
+def test_info_tells_of_a_repo_that_was_fetched_and_fetches_none(hub):
+    before = hub.run("info", "me/toy")
+    assert (before.returncode, hub.asked) == (3, [])
+    assert "sd models pull" in before.stderr
+    hub.run("models", "pull", "me/toy")
+    assert hub.run("info", "me/toy").stdout.startswith("me/toy: a tiny model")
+
+
 def test_pull_fetches_and_prints_where_it_lies(hub):
     ran = hub.run("models", "pull", "me/toy")
     assert ran.returncode == 0, ran.stderr
