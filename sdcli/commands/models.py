@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,12 +24,15 @@ def models(ctx: click.Context, as_json: bool, debug: bool) -> None:
     """
     if ctx.invoked_subcommand:
         return
-    for name, path in _all():
+    for name, revision, path in _all():
         try:
             kind = checkpoint.read(str(path)).family.name
         except SdError as error:
             kind = f"unusable: {error}"
-        print(json.dumps({"name": name, "path": str(path), "kind": kind}) if as_json else f"{name}  {kind}")
+        if as_json:
+            print(json.dumps({"name": name, "revision": revision, "path": str(path), "kind": kind}))
+        else:
+            print(f"{name} --revision {revision}  {kind}" if revision else f"{name}  {kind}")
 
 
 @models.command()
@@ -37,7 +41,8 @@ def models(ctx: click.Context, as_json: bool, debug: bool) -> None:
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def pull(repo: str, revision: str | None, debug: bool) -> None:
     """Fetch a model from the hub into its cache, only what is needed, and print where it lies."""
-    print(hub.fetch(repo, revision))
+    with hub.progress(sys.stderr.isatty()):
+        print(hub.fetch(repo, revision))
 
 
 @models.command()
@@ -62,23 +67,13 @@ def convert(model: str, out: str, dtype: str | None, prediction: str, debug: boo
     print(conversion.convert(found, Path(out), getattr(torch, dtype) if dtype else None))
 
 
-def _all() -> Iterator[tuple[str, Path | str]]:
-    yield "tiny", "tiny"
+def _all() -> Iterator[tuple[str, str | None, Path | str]]:
+    """Name, revision and place of each."""
+    yield "tiny", None, "tiny"
     for folder in settings.model_folders():
         for path in sorted(folder.glob("*")) if folder.is_dir() else []:
             if path.suffix == ".safetensors" or (path / "unet").is_dir():
-                yield path.stem if path.is_file() else path.name, path
-    for repo in _fetched():
-        there = hub.cached(repo)
-        if there is not None:
-            yield repo, there
+                yield path.stem if path.is_file() else path.name, None, path
+    yield from hub.all_cached()
     for name in toy.MODELS:
-        yield name, name
-
-
-def _fetched() -> list[str]:
-    """The model repos in the hub's cache, by its folders' names, so that nothing heavy is imported to list none."""
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    found = Path(HF_HUB_CACHE).glob("models--*--*")
-    return sorted(path.name.removeprefix("models--").replace("--", "/", 1) for path in found)
+        yield name, None, name
