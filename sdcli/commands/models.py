@@ -10,6 +10,7 @@ import click
 from sdcli import settings
 from sdcli.errors import SdError, UsageError
 from sdcli.networks import checkpoint, hub, toy
+from sdcli.request.request import Request
 
 
 @click.group(invoke_without_command=True)
@@ -50,15 +51,22 @@ def pull(repo: str, revision: str | None, debug: bool) -> None:
 @click.argument("out")
 @click.option("--dtype", default=None, help="float32, float16 or bfloat16; as it is stored if not given.")
 @click.option("--prediction", default="auto", help="What its network predicts, where that is not recognised.")
+@click.option("--revision", default=None, help="Which revision of a hub repo.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def convert(model: str, out: str, dtype: str | None, prediction: str, debug: bool) -> None:
+def convert(
+    model: str, out: str, dtype: str | None, prediction: str, revision: str | None, debug: bool
+) -> None:
     """Write MODEL anew: as a single file if OUT ends in .safetensors, else as a diffusers folder.
 
     The same model gives the same bytes. Nothing is overwritten.
     """
     if dtype not in (None, "float32", "float16", "bfloat16"):
         raise UsageError(f"--dtype {dtype!r} is unknown; use float32, float16 or bfloat16")
-    found = checkpoint.read(model, prediction)
+    asked = Request(
+        "", prediction=prediction, revision=revision
+    )  # checked as they are where a picture is drawn
+    with hub.progress(sys.stderr.isatty()):
+        found = checkpoint.read(model, asked.prediction, revision=asked.revision)
 
     import torch
 
@@ -72,7 +80,8 @@ def _all() -> Iterator[tuple[str, str | None, Path | str]]:
     yield "tiny", None, "tiny"
     for folder in settings.model_folders():
         for path in sorted(folder.glob("*")) if folder.is_dir() else []:
-            if path.suffix == ".safetensors" or (path / "unet").is_dir():
+            whole = not path.name.startswith(".")  # what is being written is hidden
+            if whole and (path.suffix == ".safetensors" or (path / "unet").is_dir()):
                 yield path.stem if path.is_file() else path.name, None, path
     yield from hub.all_cached()
     for name in toy.MODELS:
