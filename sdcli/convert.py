@@ -33,11 +33,24 @@ CLASSES = {
     "tokenizer_2": ("transformers", "CLIPTokenizer"),
     "scheduler": ("diffusers", "DDIMScheduler"),
 }
+SCHEDULE = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "num_train_timesteps": 1000,
+}
+"""The noise levels of a model that says nothing of them."""
+
+ADVICE = "choose another place"
+_TOLD = {"epsilon": "epsilon", "v_prediction": "v"}
 
 
 @dataclass(frozen=True)
 class Piece:
-    """One tensor of a file to be written: its key, its shape there, and the network's tensors that it is made of."""
+    """One tensor of a file to be written: its key, its shape there, and the network's tensors that it is made of.
+
+    A marker, which tells by its name alone, is made of none.
+    """
 
     key: str
     shape: list[int]
@@ -47,18 +60,21 @@ class Piece:
 
     def tensor(self, dtype: torch.dtype) -> Tensor:
         """Its values; raises ModelError if one is not a finite number of this dtype."""
-        parts = [tensor(self.network, name).to(dtype) for name in self.names]
-        whole = (
-            torch.cat([part.T if self.turned else part for part in parts]).reshape(self.shape).contiguous()
-        )
+        stored = [tensor(self.network, name) for name in self.names]
+        parts = [(part.T if self.turned else part).to(dtype) for part in stored]
+        whole = torch.cat(parts or [torch.empty(0, dtype=dtype)]).reshape(self.shape).contiguous()
         if not finite(whole):
-            raise ModelError(
-                f"{self.key}: not finite; the file is damaged, or {dtype} too narrow for it: try --dtype float32"
-            )
+            assert self.network.header is not None
+            reason = "the file is damaged, fetch it again"
+            if all(map(finite, stored)):
+                reason = f"{str(dtype).removeprefix('torch.')} is too narrow for it, leave out --dtype"
+            raise ModelError(f"{self.network.header.path}: {self.key}: not finite; {reason}")
         return whole
 
     def dtype(self) -> str:
         """The format's name of the dtype that it is stored in."""
+        if not self.names:
+            return "F32"
         assert self.network.header is not None
         return self.network.header.tensors[self.network.sources[self.names[0]].key].dtype
 
@@ -67,7 +83,7 @@ def convert(found: Checkpoint, out: Path, dtype: torch.dtype | None = None) -> P
     """Write the checkpoint to `out`: one file with LDM names if it ends in .safetensors, else a diffusers folder.
 
     `dtype` is that of all weights; None keeps each as it is stored. Raises UsageError if `out` is there already, and
-    ModelError if a tensor is missing, surplus, misshapen or not finite.
+    ModelError if a tensor is missing, surplus, misshapen or not finite, or a single file cannot tell all.
     """
     if out.exists():
         raise UsageError(f"{out}: is there already; nothing is overwritten, choose another name")
@@ -77,7 +93,16 @@ def convert(found: Checkpoint, out: Path, dtype: torch.dtype | None = None) -> P
     if out.suffix == ".safetensors":
         _check_alone(found, shapes)
         pieces = [piece for part in shapes for piece in _original(found, part, shapes[part])]
-        return store.save(_file(pieces, dtype), out)
+        pieces += [Piece(key, [0], found.networks["unet"], []) for key in _markers(found)]
+        told = {"modelspec.prediction_type": _TOLD[found.prediction]}
+        return store.save(_file(pieces, dtype, told), out, ADVICE)
+    return store.save_folder(_files(found, shapes, dtype), out, ADVICE)
+
+
+def _files(
+    found: Checkpoint, shapes: Mapping[str, Mapping[str, list[int]]], dtype: torch.dtype | None
+) -> Iterator[tuple[str, bytes | Iterator[bytes]]]:
+    """The files of a diffusers folder, by their names in it."""
     for part, network in found.networks.items():
         stem = "diffusion_pytorch_model" if part in ("unet", "vae") else "model"
         prefix = "text_model." if part.startswith("text_encoder") else ""
@@ -85,20 +110,19 @@ def convert(found: Checkpoint, out: Path, dtype: torch.dtype | None = None) -> P
             Piece(borrowed.own_name(name, prefix), shape, network, [name])
             for name, shape in shapes[part].items()
         ]
-        store.save(_file(pieces, dtype), out / part / f"{stem}.safetensors")
+        yield f"{part}/{stem}.safetensors", _file(pieces, dtype)
         library, kind = CLASSES[part]
         config: dict[str, object] = {"_class_name": kind}
         if (
             library == "transformers"
         ):  # opened in float32 where no other is asked for, as diffusers opens the others
             config = {"architectures": [kind], "dtype": "float32"}
-        store.save(_json({**network.config, **config}), out / part / "config.json")
+        yield f"{part}/config.json", _json({**network.config, **config})
         if part in found.family.readers:
             for name, data in tokenizer.saved(found.family.readers[part].pad).items():
-                store.save(data, out / part.replace("text_encoder", "tokenizer") / name)
-    store.save(_json(_scheduler(found)), out / "scheduler" / "scheduler_config.json")
-    store.save(_json(_index(found)), out / "model_index.json")
-    return out
+                yield f"{part.replace('text_encoder', 'tokenizer')}/{name}", data
+    yield "scheduler/scheduler_config.json", _json(_scheduler(found))
+    yield "model_index.json", _json(_index(found))
 
 
 def _shapes(part: str, network: Network, path: Path) -> dict[str, list[int]]:
@@ -122,6 +146,21 @@ def _check_alone(found: Checkpoint, shapes: Mapping[str, Mapping[str, list[int]]
             f"{found.name}: its networks are not shaped as a single file's must be, which brings no configs; "
             "name a folder to convert it to"
         )
+    ends = {"beta_start": 0.0001, "beta_end": 0.02} if found.family.name == "x4_upscaler" else {}
+    told = {key: found.schedule.get(key, SCHEDULE[key]) for key in SCHEDULE}
+    if told != SCHEDULE | ends or found.prediction not in _TOLD:
+        raise ModelError(
+            f"{found.name}: its noise levels or its prediction type are not what a single file can tell; "
+            "name a folder to convert it to"
+        )
+
+
+def _markers(found: Checkpoint) -> list[str]:
+    """Empty tensors by whose names other programs, too, know what a single file was trained for."""
+    rescaled = bool(found.schedule.get("rescale_betas_zero_snr"))
+    large = found.family.pipeline.startswith("StableDiffusionXL")
+    marks = ["v_pred"] if found.prediction == "v_prediction" and (large or rescaled) else []
+    return marks + ["ztsnr"] * rescaled
 
 
 def _original(found: Checkpoint, part: str, shapes: Mapping[str, list[int]]) -> Iterator[Piece]:
@@ -144,13 +183,15 @@ def _original(found: Checkpoint, part: str, shapes: Mapping[str, list[int]]) -> 
             yield Piece(source.key, shape, network, [name])
 
 
-def _file(pieces: list[Piece], dtype: torch.dtype | None) -> Iterator[bytes]:
+def _file(
+    pieces: list[Piece], dtype: torch.dtype | None, told: Mapping[str, str] | None = None
+) -> Iterator[bytes]:
     """A safetensors file of these pieces: wider dtypes first, then by name, as the format's own library writes it."""
     names = {value: name for name, value in DTYPES.items()}
     kinds = {piece.key: names[dtype] if dtype else piece.dtype() for piece in pieces}
     widths = {piece.key: DTYPES[kinds[piece.key]].itemsize for piece in pieces}
     pieces = sorted(pieces, key=lambda piece: (-widths[piece.key], piece.key))
-    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    header: dict[str, object] = {"__metadata__": {"format": "pt", **(told or {})}}
     place = 0
     for piece in pieces:
         end = place + widths[piece.key] * math.prod(piece.shape)
@@ -188,16 +229,10 @@ def _index(found: Checkpoint) -> dict[str, object]:
 
 
 def _scheduler(found: Checkpoint) -> dict[str, object]:
-    base = {
-        "beta_start": 0.00085,
-        "beta_end": 0.012,
-        "beta_schedule": "scaled_linear",
-        "num_train_timesteps": 1000,
-    }
     told = {
         "_class_name": "DDIMScheduler",
         "clip_sample": False,
         "set_alpha_to_one": False,
         "steps_offset": 1,
     }
-    return {**base, **told, **found.schedule, "prediction_type": found.prediction}
+    return {**SCHEDULE, **told, **found.schedule, "prediction_type": found.prediction}

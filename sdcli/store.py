@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import string
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,6 +22,7 @@ from sdcli.request.request import Request
 
 LONGEST_NAME = 200  # bytes of UTF-8
 LONGEST_PROMPT = 80  # of them for a prompt in a name, so that the seed behind it stays
+ADVICE = "choose another folder with -o"
 DEFAULT_NAME = "{prompt}-{seed}.png"
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]+')
@@ -54,20 +56,44 @@ def safe(stem: str, suffix: str) -> str:
     return _shortened(stem, LONGEST_NAME - len(suffix)) + suffix
 
 
-def save(data: bytes | Iterable[bytes], path: Path) -> Path:
+def save(data: bytes | Iterable[bytes], path: Path, advice: str = ADVICE) -> Path:
     """Write `data`, whole or in pieces, under `path`, or path-2, path-3, … if that is taken; returns the name it got.
 
-    The folder is made if it is missing. Raises WriteError with the reason if nothing could be written.
+    The folder is made if it is missing. Raises WriteError with the reason and `advice` if nothing could be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _written(data, path.parent) as written:
-            for candidate in _numbered(path):
-                if written.publish(candidate):
-                    _flush_folder(path.parent)
-                    return candidate
+        return _save(data, path)
     except OSError as error:
-        raise WriteError(f"{path}: cannot be written: {_reason(error)}") from error
+        raise WriteError(f"{path}: cannot be written: {_reason(error, advice)}") from error
+
+
+def save_folder(
+    files: Iterable[tuple[str, bytes | Iterable[bytes]]], path: Path, advice: str = ADVICE
+) -> Path:
+    """Write files, by their names in it, as the folder `path`, which must not be there: all of them or none.
+
+    Raises WriteError as `save` does.
+    """
+    beside = path.with_name(f".sd-{uuid.uuid4().hex}.tmp")
+    try:
+        for name, data in files:
+            _save(data, beside / name)
+        beside.rename(path)
+        _flush_folder(path.parent)
+        return path
+    except OSError as error:
+        raise WriteError(f"{path}: cannot be written: {_reason(error, advice)}") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _save(data: bytes | Iterable[bytes], path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _written(data, path.parent) as written:
+        for candidate in _numbered(path):
+            if written.publish(candidate):
+                _flush_folder(path.parent)
+                return candidate
     raise AssertionError("unreachable: there is always a next number")
 
 
@@ -219,16 +245,16 @@ def _flush_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def _reason(error: OSError) -> str:
+def _reason(error: OSError, advice: str) -> str:
     steps = {
-        errno.ENOSPC: "the disk is full; free some space or choose another folder with -o",
-        errno.EDQUOT: "the disk quota is used up; free some space or choose another folder with -o",
-        errno.EACCES: "permission denied; choose another folder with -o",
-        errno.EPERM: "not permitted; choose another folder with -o",
-        errno.EROFS: "the file system is read-only; choose another folder with -o",
-        errno.ENOTDIR: "a part of its path is a file; choose another folder with -o",
-        errno.EEXIST: "a part of its path is a file; choose another folder with -o",
+        errno.ENOSPC: f"the disk is full; free some space or {advice}",
+        errno.EDQUOT: f"the disk quota is used up; free some space or {advice}",
+        errno.EACCES: f"permission denied; {advice}",
+        errno.EPERM: f"not permitted; {advice}",
+        errno.EROFS: f"the file system is read-only; {advice}",
+        errno.ENOTDIR: f"a part of its path is a file; {advice}",
+        errno.EEXIST: f"a part of its path is a file; {advice}",
         errno.EFBIG: "the file would be larger than is allowed; raise the limit or choose another folder",
     }
-    fallback = f"{(error.strerror or 'unknown reason').lower()}; choose another folder with -o"
+    fallback = f"{(error.strerror or 'unknown reason').lower()}; {advice}"
     return steps.get(error.errno or 0, fallback)

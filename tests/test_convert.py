@@ -1,5 +1,7 @@
 """Checkpoints written anew: the names are the published ones, the bytes are stable, and the picture stays the same."""
 
+import json
+import math
 import shutil
 from importlib.resources import files
 from pathlib import Path
@@ -9,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save, save_file
 
 from sdcli import registry
-from sdcli.networks import ldm, names
+from sdcli.networks import checkpoint, ldm, names
 from sdcli.networks.load import load
 from sdcli.networks.names import IGNORABLE
 from sdcli.networks.tokenizer import framed, ids
@@ -31,6 +33,60 @@ def test_the_way_back_gives_the_published_names(family):
         assert {name: (source.key, source.take) for name, source in back.items()} == own
 
 
+def halves(file: bytes) -> tuple[dict, bytes]:
+    """The header and the data of a safetensors file."""
+    end = 8 + int.from_bytes(file[:8], "little")
+    return json.loads(file[8:end]), file[end:]
+
+
+def told(path) -> str:
+    """The prediction type that a checkpoint is read with."""
+    return checkpoint.read(str(path)).prediction
+
+
+@pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl"])
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_a_single_file_tells_the_prediction_type(sd, written, family, prediction):
+    _, path = written(family)
+    for source, out, more in [
+        (path, "folder", ("--prediction", prediction)),
+        ("folder", "a.safetensors", ()),
+    ]:
+        assert sd("models", "convert", source, out, *more).code == 0
+        assert told(out) == prediction
+
+
+def scheduled(sd, path, **changes):
+    """Convert a file to a folder whose scheduler says these things."""
+    assert sd("models", "convert", path, "folder").code == 0
+    config = Path("folder/scheduler/scheduler_config.json")
+    config.write_text(json.dumps({**json.loads(config.read_text()), **changes}))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"beta_end": 0.02},
+        {"beta_schedule": "linear"},
+        {"prediction_type": "sample"},
+    ],
+)
+def test_what_a_single_file_cannot_tell_is_refused(sd, written, changes):
+    scheduled(sd, written("sdxl")[1], **changes)
+    ran = sd("models", "convert", "folder", "a.safetensors")
+    assert (ran.code, len(ran.err.splitlines()), Path("a.safetensors").exists()) == (3, 1, False)
+    assert "name a folder" in ran.err
+
+
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+def test_zero_terminal_signal_is_told_by_the_markers_people_use(sd, written, family):
+    scheduled(sd, written(family)[1], rescale_betas_zero_snr=True, prediction_type="v_prediction")
+    assert sd("models", "convert", "folder", "a.safetensors", "--dtype", "float16").code == 0
+    tensors = load_file("a.safetensors")
+    assert [tensors[mark].shape for mark in ("v_pred", "ztsnr")] == [(0,), (0,)]
+    assert told("a.safetensors") == "v_prediction"
+
+
 @pytest.mark.parametrize("family", ["sd1", "sd2", "x4_upscaler", "sdxl", "sdxl_refiner"])
 def test_a_single_file_comes_back_from_a_folder_with_every_tensor(sd, written, family):
     _, path = written(family)
@@ -47,11 +103,10 @@ def test_a_single_file_comes_back_from_a_folder_with_every_tensor(sd, written, f
     assert all(
         torch.equal(before[key], after[key]) and before[key].dtype == after[key].dtype for key in before
     )
-    assert (
-        Path("a.safetensors").read_bytes()
-        == Path("b.safetensors").read_bytes()
-        == save(after, {"format": "pt"})
-    )
+    assert Path("a.safetensors").read_bytes() == Path("b.safetensors").read_bytes()
+    (head, data), (reference, same) = halves(Path("a.safetensors").read_bytes()), halves(save(after))
+    assert list(head.pop("__metadata__")) == ["format", "modelspec.prediction_type"]
+    assert (list(head.items()), data) == (list(reference.items()), same)
     for file in Path("folder").rglob("*.*"):
         assert file.read_bytes() == (Path("again") / file.relative_to("folder")).read_bytes()
 
@@ -94,15 +149,27 @@ def test_a_model_that_no_single_file_can_hold_is_refused(sd):
     assert "name a folder" in ran.err
 
 
-def test_weights_that_a_narrow_dtype_cannot_hold_are_refused(sd, toy):
+@pytest.mark.parametrize(
+    ("value", "reason"), [(1e30, "float16 is too narrow for it, leave out --dtype"), (math.nan, "damaged")]
+)
+def test_weights_that_are_not_finite_are_refused_and_nothing_is_left(sd, toy, value, reason):
     copy = Path(shutil.copytree(toy, "copy"))
     path = next((copy / "vae").glob("*.safetensors"))
     tensors = load_file(path)
-    tensors["decoder.conv_in.bias"][0] = 1e30
+    tensors["decoder.conv_in.bias"][0] = value
     save_file(tensors, path)
     ran = sd("models", "convert", copy, "half", "--dtype", "float16")
-    assert (ran.code, len(ran.err.splitlines())) == (3, 1)
-    assert "decoder.conv_in.bias: not finite" in ran.err
+    assert (ran.code, len(ran.err.splitlines()), list(Path().iterdir())) == (3, 1, [copy])
+    assert f"{path}: decoder.conv_in.bias: not finite" in ran.err
+    assert reason in ran.err
+
+
+@pytest.mark.parametrize("out", ["taken/folder", "taken/a.safetensors"])
+def test_a_place_that_cannot_be_written_in_is_one_line_without_options_of_other_commands(sd, written, out):
+    Path("taken").write_text("")
+    ran = sd("models", "convert", written("sd1")[1], out)
+    assert (ran.code, len(ran.err.splitlines())) == (6, 1)
+    assert ran.err.endswith("choose another place\n")
 
 
 def test_a_converted_folder_draws_the_same_picture(sd, toy):
@@ -130,6 +197,11 @@ def test_the_same_model_gives_the_same_bytes_and_nothing_is_overwritten(sd, toy)
 
 
 def test_what_cannot_be_converted_is_one_line(sd, toy):
-    for arguments, code in [(("test:sd1", "x"), 3), (("none", "x"), 3), ((toy, "x", "--dtype", "int8"), 2)]:
+    for arguments, code in [
+        (("test:sd1", "x"), 3),
+        (("none", "x"), 3),
+        ((toy, "x", "--dtype", "int8"), 2),
+        ((toy, "x", "--prediction", "vv"), 2),
+    ]:
         ran = sd("models", "convert", *arguments)
         assert (ran.code, len(ran.err.splitlines())) == (code, 1)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from sdcli import store
 from sdcli.errors import UsageError, WriteError
-from sdcli.networks import checkpoint
+from sdcli.networks import checkpoint, hub
 from sdcli.request.given import open_given
 from sdcli.request.request import Request
 
@@ -56,7 +56,8 @@ def draw(request: Request, output: Output) -> Iterator[Result]:
         request = request.but(seed=secrets.randbelow(2**32))
     request.nth(output.count - 1)  # the last seed is checked as well
     _check(request, output)
-    checkpoint.read(request.model, request.prediction, request.vae, request.revision)
+    with hub.progress(sys.stderr.isatty() and not output.quiet):
+        checkpoint.read(request.model, request.prediction, request.vae, request.revision)
     given = open_given(request, sys.stdin.buffer)
     if request.latents_in is not None and not os.path.isfile(request.latents_in):
         raise UsageError(f"--latents-in {request.latents_in}: there is no such file")

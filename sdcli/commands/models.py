@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import click
 from sdcli import settings
 from sdcli.errors import SdError, UsageError
 from sdcli.networks import checkpoint, hub, toy
+from sdcli.request.request import Request
 
 
 @click.group(invoke_without_command=True)
@@ -23,12 +25,15 @@ def models(ctx: click.Context, as_json: bool, debug: bool) -> None:
     """
     if ctx.invoked_subcommand:
         return
-    for name, path in _all():
+    for name, revision, path in _all():
         try:
             kind = checkpoint.read(str(path)).family.name
         except SdError as error:
             kind = f"unusable: {error}"
-        print(json.dumps({"name": name, "path": str(path), "kind": kind}) if as_json else f"{name}  {kind}")
+        if as_json:
+            print(json.dumps({"name": name, "revision": revision, "path": str(path), "kind": kind}))
+        else:
+            print(f"{name} --revision {revision}  {kind}" if revision else f"{name}  {kind}")
 
 
 @models.command()
@@ -37,7 +42,8 @@ def models(ctx: click.Context, as_json: bool, debug: bool) -> None:
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def pull(repo: str, revision: str | None, debug: bool) -> None:
     """Fetch a model from the hub into its cache, only what is needed, and print where it lies."""
-    print(hub.fetch(repo, revision))
+    with hub.progress(sys.stderr.isatty()):
+        print(hub.fetch(repo, revision))
 
 
 @models.command()
@@ -45,15 +51,22 @@ def pull(repo: str, revision: str | None, debug: bool) -> None:
 @click.argument("out")
 @click.option("--dtype", default=None, help="float32, float16 or bfloat16; as it is stored if not given.")
 @click.option("--prediction", default="auto", help="What its network predicts, where that is not recognised.")
+@click.option("--revision", default=None, help="Which revision of a hub repo.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def convert(model: str, out: str, dtype: str | None, prediction: str, debug: bool) -> None:
+def convert(
+    model: str, out: str, dtype: str | None, prediction: str, revision: str | None, debug: bool
+) -> None:
     """Write MODEL anew: as a single file if OUT ends in .safetensors, else as a diffusers folder.
 
     The same model gives the same bytes. Nothing is overwritten.
     """
     if dtype not in (None, "float32", "float16", "bfloat16"):
         raise UsageError(f"--dtype {dtype!r} is unknown; use float32, float16 or bfloat16")
-    found = checkpoint.read(model, prediction)
+    asked = Request(
+        "", prediction=prediction, revision=revision
+    )  # checked as they are where a picture is drawn
+    with hub.progress(sys.stderr.isatty()):
+        found = checkpoint.read(model, asked.prediction, revision=asked.revision)
 
     import torch
 
@@ -62,23 +75,14 @@ def convert(model: str, out: str, dtype: str | None, prediction: str, debug: boo
     print(conversion.convert(found, Path(out), getattr(torch, dtype) if dtype else None))
 
 
-def _all() -> Iterator[tuple[str, Path | str]]:
-    yield "tiny", "tiny"
+def _all() -> Iterator[tuple[str, str | None, Path | str]]:
+    """Name, revision and place of each."""
+    yield "tiny", None, "tiny"
     for folder in settings.model_folders():
         for path in sorted(folder.glob("*")) if folder.is_dir() else []:
-            if path.suffix == ".safetensors" or (path / "unet").is_dir():
-                yield path.stem if path.is_file() else path.name, path
-    for repo in _fetched():
-        there = hub.cached(repo)
-        if there is not None:
-            yield repo, there
+            whole = not path.name.startswith(".")  # what is being written is hidden
+            if whole and (path.suffix == ".safetensors" or (path / "unet").is_dir()):
+                yield path.stem if path.is_file() else path.name, None, path
+    yield from hub.all_cached()
     for name in toy.MODELS:
-        yield name, name
-
-
-def _fetched() -> list[str]:
-    """The model repos in the hub's cache, by its folders' names, so that nothing heavy is imported to list none."""
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    found = Path(HF_HUB_CACHE).glob("models--*--*")
-    return sorted(path.name.removeprefix("models--").replace("--", "/", 1) for path in found)
+        yield name, None, name

@@ -2,45 +2,77 @@
 
 from __future__ import annotations
 
-import fnmatch
+import contextlib
+import glob
+import json
 import re
+from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 
 from sdcli.errors import ModelError
+from sdcli.networks import header
 
 REPO = re.compile(r"[\w.-]+/[\w.-]+")
-_WANTED = (
-    "model_index.json",
-    "scheduler/scheduler_config.json",
-    "unet/*",
-    "vae/*",
-    "text_encoder/*",
-    "text_encoder_2/*",
-    "depth_estimator/*",
-)
+NETWORKS = ("unet", "vae", "text_encoder", "text_encoder_2", "depth_estimator")
+_INDEX, _SCHEDULER = "model_index.json", "scheduler/scheduler_config.json"
+
+PATIENCE = 10.0  # seconds that the hub has for its first answer
+_bars = ContextVar("bars", default=False)
+
+
+@contextlib.contextmanager
+def progress(shown: bool) -> Iterator[None]:
+    """Within it a fetch shows the hub's own progress bars, or does not; without it, it does not."""
+    before = _bars.set(shown)
+    try:
+        yield
+    finally:
+        _bars.reset(before)
 
 
 def is_repo(name: str) -> bool:
     """Could this be a repo id: owner/name, and neither a path that exists nor one that is written as such?"""
-    return REPO.fullmatch(name) is not None and not name.startswith(".") and not Path(name).exists()
+    path = name.startswith(".") or name.lower().endswith((".safetensors", ".ckpt", ".pt", ".pth"))
+    return REPO.fullmatch(name) is not None and not path and not Path(name).exists()
 
 
 def cached(repo: str, revision: str | None = None) -> Path | None:
-    """The folder or file of a repo that was fetched before, without asking the network; None if it was not."""
+    """The folder or file of a repo that was fetched before, without asking the network; None if it is not all there."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        told = snapshot_download(
-            repo, revision=revision, local_files_only=True, allow_patterns=["unet/config.json"]
-        )
-        return _model(repo, Path(told))
-    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, ModelError, OSError):
+        told = snapshot_download(repo, revision=revision, local_files_only=True, allow_patterns=[])
+    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError):
         return None
+    folder = Path(told)
+    if _is_whole_folder(folder):
+        return folder
+    files = list(folder.glob("*.safetensors"))
+    return files[0] if len(files) == 1 and _is_whole(files[0]) else None
+
+
+def all_cached() -> Iterator[tuple[str, str | None, Path]]:
+    """Every model in the hub's cache: its repo, its revision if that is not the default one, and where it lies."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    for folder in sorted(Path(HF_HUB_CACHE).glob("models--*--*")):
+        repo = folder.name.removeprefix("models--").replace("--", "/", 1)
+        refs = sorted(path for path in (folder / "refs").rglob("*") if path.is_file())
+        names = [path.relative_to(folder / "refs").as_posix() for path in refs]
+        hashes = sorted(path.name for path in (folder / "snapshots").glob("*"))
+        seen = set()
+        for revision in (None, *(name for name in names if name != "main"), *hashes):
+            there = cached(repo, revision)
+            if there is not None and there not in seen:
+                seen.add(there)
+                yield repo, revision, there
 
 
 def fetch(repo: str, revision: str | None = None) -> Path:
-    """Fetch what a model needs of a repo, with the hub's own progress bars; returns its folder or its single file.
+    """Fetch what a model needs of a repo, and again what lies here but not whole; returns its folder or single file.
 
     Raises ModelError for a repo that is missing, gated or without safetensors, and where the network is not there.
     """
@@ -49,18 +81,25 @@ def fetch(repo: str, revision: str | None = None) -> Path:
         GatedRepoError,
         HfHubHTTPError,
         HFValidationError,
+        HTTPError,
         LocalEntryNotFoundError,
         OfflineModeIsEnabled,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
 
+    _hush()
     at = f"{repo}@{revision}" if revision else repo
     try:
-        listed = HfApi().list_repo_files(repo, revision=revision)
-        return _model(
-            repo, Path(snapshot_download(repo, revision=revision, allow_patterns=_needed(repo, listed)))
-        )
+        told = HfApi().model_info(repo, revision=revision, files_metadata=True, timeout=PATIENCE)
+        sizes = {file.rfilename: file.size for file in told.siblings or []}
+        needed = _needed(at, list(sizes))
+        patterns = [glob.escape(name) for name in needed]
+        folder = Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
+        spoilt = [glob.escape(name) for name in needed if not _arrived(folder / name, sizes[name])]
+        if spoilt:
+            snapshot_download(repo, revision=revision, allow_patterns=spoilt, force_download=True)
+        return folder if "unet/config.json" in needed else folder / needed[0]
     except GatedRepoError:
         raise ModelError(
             f"{at}: the repo is gated; accept its terms on the hub and run `hf auth login`"
@@ -71,34 +110,56 @@ def fetch(repo: str, revision: str | None = None) -> Path:
         ) from None
     except RepositoryNotFoundError:
         raise ModelError(
-            f"{at}: no such folder or file here, and no such repo on the hub (or it is private)"
-        ) from None
-    except (OfflineModeIsEnabled, LocalEntryNotFoundError):
-        raise ModelError(
-            f"{at}: not fetched yet, and the hub is out of reach; name a local file or folder"
+            f"{at}: no such folder or file here, and no such repo on the hub; if it is private, run `hf auth login`"
         ) from None
     except HFValidationError as error:
-        raise ModelError(f"{at}: no repo id ({str(error).splitlines()[0][:80]}); write owner/name") from None
+        raise ModelError(f"{at}: no repo id ({_line(error)}); write owner/name") from None
     except HfHubHTTPError as error:
+        refused = error.response is not None and error.response.status_code in (401, 403)
+        advice = "run `hf auth login`" if refused else "try again"
+        raise ModelError(f"{at}: the hub answered with an error ({_line(error)}); {advice}") from None
+    except (OfflineModeIsEnabled, LocalEntryNotFoundError, HTTPError) as error:
+        reason = "HF_HUB_OFFLINE is set" if isinstance(error, OfflineModeIsEnabled) else _line(error)
         raise ModelError(
-            f"{at}: the hub answered with an error ({str(error).splitlines()[0][:80]}); try again"
+            f"{at}: not here, or not whole, and the hub is out of reach ({reason}); "
+            "name a local file or folder, or try again with a network"
         ) from None
     except OSError as error:
-        reason = (str(error).splitlines() or ["no reason given"])[0][:80]
         raise ModelError(
-            f"{at}: could not be fetched ({reason}); what is whole was kept, try again"
+            f"{at}: could not be fetched ({_line(error)}); what is whole was kept, try again"
         ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{at}: what answers in the hub's place is no hub ({_line(error)}); "
+            "log in to the network, or see HF_ENDPOINT"
+        ) from None
+
+
+def _hush() -> None:
+    """The hub's retries are not told, and its bars are only where they were asked for."""
+    from huggingface_hub.utils import disable_progress_bars, enable_progress_bars, logging
+
+    logging.set_verbosity_error()
+    (enable_progress_bars if _bars.get() else disable_progress_bars)()
+
+
+def _line(error: Exception) -> str:
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return re.sub(r"^\[Errno -?\d+\] ", "", line)[:80]
 
 
 def _needed(repo: str, listed: list[str]) -> list[str]:
     """Of a repo's files, those of the diffusers folder; else its one safetensors file."""
-    if "unet/config.json" in listed:
-        wanted = [name for name in listed if any(fnmatch.fnmatch(name, pattern) for pattern in _WANTED)]
-        kept = [name for name in wanted if name.endswith(".json") and not name.endswith(".index.json")]
-        for part in sorted({name.split("/")[0] for name in wanted if name.endswith(".safetensors")}):
-            kept += _weights([name for name in wanted if name.startswith(part + "/")])
-        return kept
     single = [name for name in listed if name.endswith(".safetensors") and "/" not in name]
+    if "unet/config.json" in listed:
+        networks = [part for part in NETWORKS if f"{part}/config.json" in listed]
+        weights = {part: _weights([n for n in listed if n.startswith(f"{part}/")]) for part in networks}
+        if all(weights.values()):
+            configs = [_INDEX, _SCHEDULER, *(f"{part}/config.json" for part in networks)]
+            return [name for name in configs if name in listed] + [n for ns in weights.values() for n in ns]
+        if len(single) != 1:
+            part = next(part for part, found in weights.items() if not found)
+            raise ModelError(f"{repo}: {_why_no_weights(part, listed)}")
     if len(single) == 1:
         return single
     if not single:
@@ -115,13 +176,49 @@ def _weights(names: list[str]) -> list[str]:
     return weights or [name for name in names if name.endswith("model.fp16.safetensors")]
 
 
-def _model(repo: str, folder: Path) -> Path:
-    parts = [path for path in folder.glob("*/config.json") if path.parent.name != "tokenizer"]
-    if (folder / "unet") in [path.parent for path in parts] and all(
-        any(p.parent.glob("*.safetensors")) for p in parts
-    ):
-        return folder
-    files = list(folder.glob("*.safetensors"))
-    if len(files) != 1:
-        raise ModelError(f"{repo}: only a part of it was fetched; run `sd models pull {repo}`")
-    return files[0]
+def _why_no_weights(part: str, listed: list[str]) -> str:
+    own = [name for name in listed if name.startswith(f"{part}/")]
+    if any("-of-" in name and name.endswith(".safetensors") for name in own):
+        return f"its {part} is in several files (sharded), which is not read; get the model as a single file"
+    if any(name.endswith(".bin") for name in own):
+        return f"its {part} is only a pickle (.bin), which can run code, and is never read; get safetensors"
+    return f"no safetensors file of its {part} in the repo; get another copy of the model"
+
+
+def _arrived(path: Path, size: int | None) -> bool:
+    return path.is_file() and size in (None, path.stat().st_size)
+
+
+def _is_whole_folder(folder: Path) -> bool:
+    """Is every part here that its index names, or without one, that every diffusers folder has?"""
+    index = _json(folder / _INDEX) if (folder / _INDEX).exists() else {}
+    if index is None:
+        return False
+    named = [part for part, classes in index.items() if isinstance(classes, list) and any(classes)]
+    there = [part for part in NETWORKS if (folder / part).is_dir()]
+    parts = named or ["unet", "vae", "text_encoder", "scheduler", *there]
+    files = [folder / _SCHEDULER] if "scheduler" in parts else []
+    for part in {"unet", "vae", *parts}.intersection(NETWORKS):
+        weights = _weights([str(path) for path in (folder / part).glob("*")])
+        if not weights:
+            return False
+        files += [folder / part / "config.json", *map(Path, weights)]
+    return all(map(_is_whole, files))
+
+
+def _is_whole(path: Path) -> bool:
+    """Can this file be read to its end, as far as its header or its JSON tells?"""
+    if path.suffix == ".json":
+        return _json(path) is not None
+    try:
+        return header.read(path) is not None
+    except ModelError:
+        return False
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -30,6 +31,10 @@ class Hub(BaseHTTPRequestHandler):
     def answer(self, with_body):
         path = self.path.split("?")[0]
         self.asked.append(path)
+        if self.state == "login page":
+            return self.reply(200, b"<html>Welcome to our network", {}, with_body)
+        if self.state == "login":
+            return self.reply(401, b"{}", {}, with_body)
         if self.state != "open" or "/none/" in path:
             code = {"gated": "GatedRepo", "no revision": "RevisionNotFound"}.get(self.state, "RepoNotFound")
             return self.reply(403 if code == "GatedRepo" else 404, b"{}", {"X-Error-Code": code}, with_body)
@@ -41,7 +46,8 @@ class Hub(BaseHTTPRequestHandler):
                     for f in files
                 ]
             else:
-                body = {"id": "me/toy", "sha": COMMIT, "siblings": [{"rfilename": f} for f in files]}
+                siblings = [{"rfilename": f, "size": (self.folder / f).stat().st_size} for f in files]
+                body = {"id": "me/toy", "sha": COMMIT, "siblings": siblings}
             return self.reply(200, json.dumps(body).encode(), {"Content-Type": "application/json"}, with_body)
         if "/resolve/" not in path:
             return self.reply(404, b"", {}, with_body)
@@ -64,8 +70,6 @@ class Hub(BaseHTTPRequestHandler):
 @pytest.fixture
 def hub(toy, tmp_path):
     """A hub that holds the toy model as me/toy, with files nobody needs; `hub.run(...)` runs sd against it."""
-    import shutil
-
     folder = Path(shutil.copytree(toy, tmp_path / "repo"))
     (folder / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"\x80\x02")
     (folder / "unet" / "diffusion_pytorch_model.fp16.safetensors").write_bytes(b"not needed")
@@ -106,11 +110,35 @@ def test_a_repo_is_fetched_once_and_only_what_is_needed(hub, toy, tmp_path):
     assert "me/toy  tiny" in offline.stdout.splitlines()
 
 
-def test_a_half_fetched_repo_is_fetched_again(hub, tmp_path):
+def lose(path):
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def cut(path):
+    os.truncate(path.resolve(), path.stat().st_size // 2)
+
+
+@pytest.mark.parametrize(
+    ("harm", "name"),
+    [
+        (lose, "vae/diffusion_pytorch_model.safetensors"),
+        (lose, "text_encoder"),
+        (lose, "text_encoder/config.json"),
+        (lose, "scheduler"),
+        (cut, "unet/diffusion_pytorch_model.safetensors"),
+        (cut, "unet/config.json"),
+    ],
+)
+def test_what_of_a_repo_is_not_whole_is_fetched_again(hub, harm, name):
     first = Path(hub.run("models", "pull", "me/toy").stdout.strip())
-    (first / "vae" / "diffusion_pytorch_model.safetensors").unlink()
+    whole = {p.relative_to(first): p.read_bytes() for p in first.rglob("*") if p.is_file()}
+    harm(first / name)
+    offline = hub.run("txt2img", "a cat", "-m", "me/toy", "-s", 1, HF_HUB_OFFLINE="1")
+    assert (offline.returncode, len(offline.stderr.splitlines())) == (3, 1), offline.stderr
+    assert "not here, or not whole" in offline.stderr
     ran = hub.run("txt2img", "a cat", "-m", "me/toy", "-s", 1)
     assert ran.returncode == 0, ran.stderr
+    assert {p.relative_to(first): p.read_bytes() for p in first.rglob("*") if p.is_file()} == whole
 
 
 def test_info_tells_of_a_repo_that_was_fetched_and_fetches_none(hub):
@@ -123,8 +151,14 @@ def test_info_tells_of_a_repo_that_was_fetched_and_fetches_none(hub):
 
 def test_pull_fetches_and_prints_where_it_lies(hub):
     ran = hub.run("models", "pull", "me/toy")
-    assert ran.returncode == 0, ran.stderr
+    assert (ran.returncode, ran.stderr) == (0, "")  # no bars without a terminal
     assert (Path(ran.stdout.strip()) / "unet" / "config.json").exists()
+
+
+def test_a_repo_fetched_at_a_revision_is_listed_with_it(hub):
+    assert hub.run("models", "pull", "me/toy", "--revision", "v9").returncode == 0
+    listed = hub.run("models", HF_HUB_OFFLINE="1").stdout.splitlines()
+    assert [line for line in listed if line.startswith("me/")] == ["me/toy --revision v9  tiny"]
 
 
 @pytest.mark.parametrize(
@@ -133,6 +167,8 @@ def test_pull_fetches_and_prints_where_it_lies(hub):
         ("gated", "the repo is gated"),
         ("no revision", "no such revision"),
         ("missing", "no such repo on the hub"),
+        ("login", "run `hf auth login`"),
+        ("login page", "what answers in the hub's place is no hub"),
     ],
 )
 def test_a_repo_that_cannot_be_had_is_one_line(hub, state, words):
@@ -142,10 +178,38 @@ def test_a_repo_that_cannot_be_had_is_one_line(hub, state, words):
     assert words in ran.stderr
 
 
-def test_out_of_reach_is_one_line(hub):
-    offline = hub.run("txt2img", "a cat", "-m", "me/toy", HF_HUB_OFFLINE="1")
+@pytest.mark.parametrize(
+    "environment",
+    [{"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:1"}, {"HF_ENDPOINT": "nonsense"}],
+)
+def test_out_of_reach_is_one_line(hub, environment):
+    offline = hub.run("txt2img", "a cat", "-m", "me/toy", **environment)
     assert (offline.returncode, len(offline.stderr.splitlines())) == (3, 1), offline.stderr
     assert "the hub is out of reach" in offline.stderr
+
+
+def test_a_path_that_is_mistyped_is_no_repo(hub):
+    ran = hub.run("txt2img", "a cat", "-m", "checkpoints/missing.safetensors")
+    assert (ran.returncode, len(ran.stderr.splitlines()), hub.asked) == (3, 1, []), ran.stderr
+    assert "no such model here" in ran.stderr
+
+
+PICKLE, SHARD = "diffusion_pytorch_model.bin", "diffusion_pytorch_model-00001-of-00002.safetensors"
+
+
+@pytest.mark.parametrize(("kind", "words"), [(PICKLE, "only a pickle"), (SHARD, "several files (sharded)")])
+def test_a_folder_whose_weights_cannot_be_read_is_refused_with_the_reason(hub, kind, words):
+    lose(hub.folder / "unet" / "diffusion_pytorch_model.fp16.safetensors")
+    lose(hub.folder / "unet" / PICKLE)
+    (hub.folder / "unet" / "diffusion_pytorch_model.safetensors").rename(hub.folder / "unet" / kind)
+    ran = hub.run("models", "pull", "me/toy")
+    assert (ran.returncode, len(ran.stderr.splitlines())) == (3, 1), ran.stderr
+    assert words in ran.stderr
+    whole = shutil.copy(
+        hub.folder / "vae" / "diffusion_pytorch_model.safetensors", hub.folder / "whole.safetensors"
+    )
+    told = hub.run("models", "pull", "me/toy")
+    assert Path(told.stdout.strip()).read_bytes() == whole.read_bytes(), told.stderr
 
 
 def test_a_repo_without_safetensors_is_refused(hub):
