@@ -12,28 +12,33 @@ import tarfile
 from pathlib import Path
 
 import torch
+from diffusers import AutoencoderKL
+from transformers import CLIPTextConfig, CLIPTextModel
 
 import recipe
 from sprites import ICONIFY
 
 PART = 15 * 2**20
-UNET = "unet-carried.pt"
+CARRIED = "carried.pt"
 
 
 def out(folder: Path, only: str = "") -> None:
     """Write `carried-00`, `carried-01` and so on."""
     folder.mkdir(parents=True, exist_ok=True)
     saved = torch.load(recipe.WORK / "unet.pt", map_location="cpu")
-    average = {name: value.half() for name, value in saved["average"].items()}
-    kept = {name: saved.get(name, []) for name in ("progress", "judged")}
-    torch.save({"average": average, **kept}, recipe.WORK / UNET)
-    paths = [recipe.WORK / UNET]
+    networks = {"unet": saved["average"]}
+    paths = [recipe.WORK / CARRIED]
     if only != "unet":
-        paths += [recipe.DATA / recipe.NAMES, *(recipe.WORK / "vae").iterdir()]
+        networks["vae"] = AutoencoderKL.from_pretrained(recipe.WORK / "vae").state_dict()
+        networks["text_encoder"] = CLIPTextModel.from_pretrained(recipe.WORK / "text_encoder").state_dict()
+        paths += [recipe.DATA / recipe.NAMES]
         paths += [ICONIFY / f"{style}.json" for style in recipe.STYLES if style != recipe.PIXELS]
-        paths += (recipe.WORK / "text_encoder").iterdir()
+    halves = {part: {name: value.half() for name, value in state.items()} for part, state in networks.items()}
+    torch.save(
+        {"networks": halves, "progress": saved["progress"], "judged": saved.get("judged", [])}, paths[0]
+    )
     packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:xz") as archive:
+    with tarfile.open(fileobj=packed, mode="w:xz", preset=3) as archive:
         for path in paths:
             archive.add(path, path.relative_to(recipe.WORK))
     whole = packed.getvalue()
@@ -47,10 +52,17 @@ def into(folder: Path) -> None:
     whole = b"".join(part.read_bytes() for part in sorted(folder.glob("carried-*")))
     with tarfile.open(fileobj=io.BytesIO(whole)) as archive:
         archive.extractall(recipe.WORK, filter="data")
-    saved = torch.load(recipe.WORK / UNET)
-    weights = {name: value.float() for name, value in saved.pop("average").items()}
-    state = {"unet": weights, "average": weights, "fresh": saved["progress"][1]}
+    saved = torch.load(recipe.WORK / CARRIED)
+    states = {
+        part: {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+        for part, state in saved.pop("networks").items()
+    }
+    state = {"unet": states["unet"], "average": states["unet"], "fresh": saved["progress"][1]}
     torch.save({**saved, **state}, recipe.WORK / "unet.pt")
+    made = {"vae": AutoencoderKL(**recipe.VAE), "text_encoder": CLIPTextModel(CLIPTextConfig(**recipe.TEXT))}
+    for part in made.keys() & states:
+        made[part].load_state_dict(states[part])
+        made[part].save_pretrained(recipe.WORK / part)
     (recipe.WORK / "sheets").mkdir(exist_ok=True)
 
 
