@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import statistics
 from collections import Counter
@@ -277,8 +278,14 @@ def _prediction(head: Header, family: Family, unet: Mapping[str, Source]) -> tup
     if "v_pred" in head.tensors:
         return "v_prediction", "a tensor named v_pred"
     norm = unet.get("up_blocks.3.attentions.2.transformer_blocks.0.norm1.bias")
-    if family.name == "sd2" and norm is not None and head.tensors[norm.key].dtype in ("F16", "BF16", "F32"):
-        spread = statistics.pstdev(head.values(norm.key))
+    if family.name == "sd2" and norm is not None and head.tensors[norm.key].dtype in header.FLOATS:
+        values = head.values(norm.key)
+        if not values or not all(map(math.isfinite, values)):
+            what = "not finite" if values else "empty"
+            raise ModelError(
+                f"{head.path}: {counted([norm.key])} {what}; the file is damaged, fetch it again"
+            )
+        spread = statistics.pstdev(values)
         kind = (
             "v_prediction" if spread > 0.09 else "epsilon"
         )  # the published v models are well above, the others below

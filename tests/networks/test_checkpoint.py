@@ -13,10 +13,12 @@ import torch
 from sdcli import registry
 from sdcli.errors import ModelError
 from sdcli.networks import borrowed, checkpoint, names
-from sdcli.networks.load import account
+from sdcli.networks.load import DTYPES, account
 from tests.single_file import layout
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "names"
+NORM = "model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias"
+"""What the prediction type of SD 2 shows in."""
 FAMILIES = {
     "sd15": ("sd1", "epsilon", 512),
     "sd15-inpaint": ("sd1_inpaint", "epsilon", 512),
@@ -38,7 +40,7 @@ def write(
     """A safetensors file of these names and shapes as the published ones are laid out, its weights a hole of zeros."""
     header, place = {"__metadata__": metadata or {"format": "pt"}}, 0
     for name in sorted(tensors):
-        size = {"F16": 2, "F32": 4, "BF16": 2, "F8_E4M3": 1}[dtype]
+        size = DTYPES[dtype].itemsize
         for side in tensors[name]:
             size *= side
         header[name] = {"dtype": dtype, "shape": tensors[name], "data_offsets": [place, place + size]}
@@ -51,12 +53,13 @@ def write(
 
 
 def ones(path: Path, name: str, values: list[float]) -> None:
-    """Write the values of one float16 tensor into a file that `write` made."""
+    """Write the values of one tensor into a file that `write` made."""
     with open(path, "r+b") as file:
         length = struct.unpack("<Q", file.read(8))[0]
-        start = json.loads(file.read(length))[name]["data_offsets"][0]
-        file.seek(8 + length + start)
-        file.write(struct.pack(f"<{len(values)}e", *values))
+        entry = json.loads(file.read(length))[name]
+        file.seek(8 + length + entry["data_offsets"][0])
+        stored = torch.tensor(values).to(DTYPES[entry["dtype"]])
+        file.write(stored.view(torch.uint8).numpy().tobytes())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -64,8 +67,7 @@ def test_a_published_checkpoint_is_recognised_and_every_tensor_is_accounted_for(
     name, prediction, size = FAMILIES[family]
     path = write(tmp_path / "x.safetensors", published(family))
     if family == "sd21-v":  # its v-prediction shows in the weights alone
-        bias = "model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias"
-        ones(path, bias, [0.2, -0.2] * 160)
+        ones(path, NORM, [0.2, -0.2] * 160)
     found = checkpoint.read(str(path))
     assert (found.family.name, found.prediction, found.size) == (name, prediction, size)
     taken = {source.key for network in found.networks.values() for source in network.sources.values()}
@@ -174,12 +176,30 @@ def test_the_layouts_people_have_are_accepted(tmp_path, variant, dtype):
 )
 def test_what_decides_the_prediction_of_sd2_is_told(tmp_path, spread, metadata, asked, expected, rule):
     path = write(tmp_path / "x.safetensors", published("sd21-v"), metadata=metadata)
-    bias = "model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias"
-    ones(path, bias, [spread, -spread] * 160)
+    ones(path, NORM, [spread, -spread] * 160)
     found = checkpoint.read(str(path), asked)
     assert found.prediction == expected
     assert found.rule.startswith(rule)
     assert found.size == (768 if expected == "v_prediction" else 512)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_prediction_of_sd2_shows_in_weights_of_every_type(tmp_path, dtype):
+    path = write(tmp_path / "x.safetensors", published("sd21-v"), dtype)
+    ones(path, NORM, [0.2, -0.2] * 160)
+    assert checkpoint.read(str(path)).prediction == "v_prediction"
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [([], "empty"), ([float("nan")] * 320, "not finite"), ([float("inf")] * 320, "not finite")],
+)
+def test_a_norm_of_sd2_that_tells_nothing_is_an_error(tmp_path, sd, values, words):
+    path = write(tmp_path / "x.safetensors", published("sd21-v") | {NORM: [len(values)]})
+    ones(path, NORM, values)
+    with pytest.raises(ModelError, match=rf"norm1.bias\) {words}"):
+        checkpoint.read(str(path))
+    assert sd("info", path).code == 3
 
 
 OTHERS = {
