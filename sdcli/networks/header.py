@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import stat
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -70,6 +71,9 @@ def read(path: Path) -> Header:
     Raises ModelError, with a message of its own for each thing that people save under this name by mistake.
     """
     try:
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise ModelError(f"{path}: a pipe or a device, not a safetensors file; save it as a file first")
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             first = file.read(64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 import re
 from pathlib import Path
 
@@ -22,7 +23,7 @@ _WANTED = (
 
 def is_repo(name: str) -> bool:
     """Could this be a repo id: owner/name, and neither a path that exists nor one that is written as such?"""
-    return REPO.fullmatch(name) is not None and not name.startswith(".") and not Path(name).exists()
+    return REPO.fullmatch(name) is not None and not name.startswith(".") and not os.path.exists(name)
 
 
 def cached(repo: str, revision: str | None = None) -> Path | None:
