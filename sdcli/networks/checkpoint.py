@@ -219,7 +219,11 @@ def _file(name: str, path: Path, asked: str) -> Checkpoint:
     ):
         sources["text_encoder"] = sources.pop("text_encoder_2")  # SD Turbo's, named as SDXL names its own
     for part in sources.keys() - family.configs.keys():
-        unknown += [source.key for source in sources[part].values()]
+        for own, source in sources[part].items():
+            spare = part in OPTIONAL and own.startswith(
+                ("dpt.", "neck.", "head.")
+            )  # merged with a depth model
+            (ignored if spare else unknown).append(source.key)
     if unknown:
         raise ModelError(
             f"{name}: {counted(sorted(unknown))} of no network known here; is it a Stable Diffusion checkpoint?"

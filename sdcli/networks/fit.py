@@ -51,17 +51,20 @@ def _check_text(text: Network, pooled: bool) -> None:
 
 def _check_widths(name: str, family: Family, networks: Mapping[str, Network]) -> None:
     """The U-Net reads text as wide as its encoders give it, and adds as much to its time as they pool."""
-    traits, each = family.traits, networks["unet"].config.get("addition_time_embed_dim")
+    unet = networks["unet"]
+    context = _side(unet, next((own for own in unet.sources if own.endswith("attn2.to_k.weight")), ""), 1, 0)
+    added = _side(unet, "add_embedding.linear_1.weight", 1, 0)
+    each = unet.config.get("addition_time_embed_dim")
     sizes = (5 if family.aesthetic else 6) * (each if type(each) is int else 0)
     widths = [_side(networks[part], "embeddings.token_embedding.weight", 1, 0) for part in family.readers]
-    if all(widths) and sum(widths) != traits.context:
+    if all(widths) and sum(widths) != context:
         given = " and ".join(map(str, widths))
-        raise ModelError(f"{name}: text of width {given}, of which its U-Net reads {traits.context}; {MIXED}")
+        raise ModelError(f"{name}: text of width {given}, of which its U-Net reads {context}; {MIXED}")
     for part, reader in family.readers.items():
         pooled = _side(networks[part], "text_projection.weight", 0, 0)
-        if reader.pooled and pooled and pooled + sizes != traits.added:
+        if reader.pooled and pooled and pooled + sizes != added:
             raise ModelError(
-                f"{name}: pooled text of width {pooled}, of which its U-Net reads {traits.added - sizes}; {MIXED}"
+                f"{name}: pooled text of width {pooled}, of which its U-Net reads {added - sizes}; {MIXED}"
             )
 
 
