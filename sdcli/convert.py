@@ -146,9 +146,8 @@ def _check_alone(found: Checkpoint, shapes: Mapping[str, Mapping[str, list[int]]
             f"{found.name}: its networks are not shaped as a single file's must be, which brings no configs; "
             "name a folder to convert it to"
         )
-    ends = {"beta_start": 0.0001, "beta_end": 0.02} if found.family.name == "x4_upscaler" else {}
     told = {key: found.schedule.get(key, SCHEDULE[key]) for key in SCHEDULE}
-    if told != SCHEDULE | ends or found.prediction not in _TOLD:
+    if told != SCHEDULE | {**found.family.levels} or found.prediction not in _TOLD:
         raise ModelError(
             f"{found.name}: its noise levels or its prediction type are not what a single file can tell; "
             "name a folder to convert it to"

@@ -85,6 +85,7 @@ def test_zero_terminal_signal_is_told_by_the_markers_people_use(sd, written, fam
     tensors = load_file("a.safetensors")
     assert [tensors[mark].shape for mark in ("v_pred", "ztsnr")] == [(0,), (0,)]
     assert told("a.safetensors") == "v_prediction"
+    assert checkpoint.read("a.safetensors").schedule == {"rescale_betas_zero_snr": True}
 
 
 @pytest.mark.parametrize("family", ["sd1", "sd2", "x4_upscaler", "sdxl", "sdxl_refiner"])

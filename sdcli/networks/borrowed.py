@@ -6,7 +6,7 @@ Both packages import far more than four classes need. Their optional parts are i
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -18,12 +18,38 @@ from sdcli.errors import ModelError
 
 def blank(part: str, config: Mapping[str, Any], path: str) -> nn.Module:
     """The network `part` (a text encoder, unet, vae, …) of this config, on the meta device: shapes, no memory."""
+    from huggingface_hub.errors import StrictDataclassError
+
     try:
+        if max(_numbers([config.get(key) for key in _LAYERS]), default=0) > MOST:
+            raise ValueError(f"more than {MOST} layers")
         with torch.device("meta"):
             return _BUILD.get(part, _text_encoder)(dict(config))
-    except (TypeError, ValueError, KeyError, AttributeError, ZeroDivisionError, NotImplementedError) as error:
+    except (
+        TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError, AssertionError,
+        StrictDataclassError,
+    ) as error:  # whatever a class raises of a config that makes no sense  # fmt: skip
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(f"{path}: config.json describes no network that can be built ({reason})") from None
+
+
+MOST = 200  # layers, of any kind; the largest network here has 32
+_LAYERS = (
+    "layers_per_block",
+    "num_hidden_layers",
+    "transformer_layers_per_block",
+    "reverse_transformer_layers_per_block",
+    "num_encoder_blocks",
+    "num_decoder_blocks",
+)
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    if isinstance(value, list | tuple):
+        for each in value:
+            yield from _numbers(each)
+    elif isinstance(value, int | float):
+        yield value
 
 
 def seeded(part: str, config: Mapping[str, Any]) -> nn.Module:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import re
 import statistics
 from collections import Counter
@@ -14,7 +16,7 @@ from typing import Any
 
 from sdcli import settings
 from sdcli.errors import ModelError, UsageError
-from sdcli.networks import header, hub, names, toy
+from sdcli.networks import fit, header, hub, names, toy
 from sdcli.networks.family import Config, Family, Traits, recognise
 from sdcli.networks.header import Header
 from sdcli.networks.names import OPTIONAL, PARTS, Source
@@ -42,6 +44,17 @@ class Network:
     config: Config
     header: Header | None
     sources: Mapping[str, Source]
+
+    def shape(self, name: str) -> list[int]:
+        """The shape of one of its tensors, as the network takes it."""
+        assert self.header is not None
+        source = self.sources[name]
+        shape = list(self.header.tensors[source.key].shape)
+        if source.take == "transpose":
+            return shape[::-1]
+        if source.take.startswith("third") and shape and shape[0] % 3 == 0:
+            return [shape[0] // 3, *shape[1:]]
+        return shape
 
 
 @dataclass(frozen=True)
@@ -97,9 +110,10 @@ def read(
     if name.startswith("test:"):
         found = _toy(name, path)
     else:
-        found = _folder(name, path) if path.is_dir() else _file(name, path, prediction)
+        found = _folder(name, path, prediction) if path.is_dir() else _file(name, path, prediction)
     if vae is not None:
         found = replace(found, networks={**found.networks, "vae": _other_vae(vae, found.family)})
+    fit.check(name, found.family, found.networks)
     if prediction == "auto":
         return found
     return replace(found, prediction=prediction, rule="--prediction")
@@ -112,15 +126,15 @@ def _here(name: str) -> Path | None:
         return Path(name)
     if name == "tiny":
         return Path(str(files("sdcli.tiny")))
-    path = Path(name).expanduser()
-    return path if path.exists() else _named(name)
+    path = Path(os.path.expanduser(name))
+    return path if os.path.exists(path) else _named(name)  # what can be no file's name does not exist either
 
 
 def _named(name: str) -> Path | None:
     """The model of this name, with or without its suffix, in one of the user's model folders."""
     for folder in settings.model_folders():
         for path in (folder / name, folder / f"{name}.safetensors"):
-            if path.exists() and path.resolve().is_relative_to(folder.resolve()):
+            if os.path.exists(path) and path.resolve().is_relative_to(folder.resolve()):
                 return path
     return None
 
@@ -140,45 +154,59 @@ def _of_the_hub(name: str, revision: str | None, fetches: bool) -> Path:
 def _toy(name: str, path: Path) -> Checkpoint:
     family, prediction = toy.family(name)
     networks = {part: Network(config, None, {}) for part, config in toy.configs(family).items()}
-    return Checkpoint(name, path, family, networks, {}, prediction, "its name", toy.SIZE)
+    return Checkpoint(name, path, family, networks, dict(family.levels), prediction, "its name", toy.SIZE)
 
 
 def _other_vae(name: str, family: Family) -> Network:
     """The VAE in a file of its own or in a whole checkpoint: LDM or diffusers names, with or without their prefix; or a
     tiny autoencoder's.
     """
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
+    if not os.path.exists(path):
+        raise ModelError(f"--vae {name}: no such file or folder")
+    config: Config
     if path.is_dir():
+        path = path / "vae" if (path / "vae").is_dir() else path
         head = header.read(_weights(path, STEMS["vae"]))
-        return Network(_json(path / "config.json"), head, _vae_sources(head))
-    head = header.read(path)
-    sources = _vae_sources(head)
-    if "decoder.conv_in.weight" in sources:
-        config = family.configs.get("vae", {})
+        config, sources = _json(path / "config.json"), _vae_sources(head)
+    else:
+        head = header.read(path)
+        sources = _vae_sources(head)
+        tiny = any(own.startswith("decoder.layers.") for own in sources)
+        config = TINY_AUTOENCODER if tiny else family.configs.get("vae", {})
         if not config:
             raise ModelError(
                 f"--vae {name}: a {family.name} model has a VAE of its own kind; only a folder will do"
             )
-        return Network(config, head, sources)
-    if any(own.startswith("decoder.layers.") for own in sources):
-        return Network(TINY_AUTOENCODER, head, sources)
-    raise ModelError(
-        f"--vae {name}: no VAE in it; it needs a decoder of the kind kl-f8 or a tiny autoencoder"
-    )
+    if not any(own.startswith(("decoder.conv_in.", "decoder.layers.")) for own in sources):
+        raise ModelError(
+            f"--vae {name}: no VAE in it; it needs a decoder of the kind kl-f8 or a tiny autoencoder"
+        )
+    return Network(config, head, sources)
 
 
 def _vae_sources(head: Header) -> dict[str, Source]:
-    found = {}
+    found: dict[str, Source] = {}
     levels = _decoder_levels(head)
+    whole = any(key.startswith(("model.diffusion_model.", "unet.")) for key in head.tensors)
     for key in head.tensors:
-        if any(target.part != "vae" for target in names.targets(key) or []):
-            continue  # of a whole checkpoint, which has a VAE too
+        if whole and not key.startswith(("first_stage_model.", "vae.")):
+            continue  # a checkpoint, whose other networks are not asked for
         plain = key.removeprefix("first_stage_model.").removeprefix("vae.")
         if not names.IGNORABLE.search(key) and not plain.startswith("loss."):
             for target in names.targets(f"first_stage_model.{plain}") or []:
                 own = names.folder_name("vae", names.settle(target, levels).name)
-                found[own] = Source(key, target.take)
+                _add(found, own, Source(key, target.take), head)
     return found
+
+
+def _add(sources: dict[str, Source], own: str, source: Source, head: Header) -> None:
+    """Note where a network's tensor is; raises ModelError if another one is the same tensor."""
+    other = sources.setdefault(own, source)
+    if other is not source:
+        raise ModelError(
+            f"{head.path}: {other.key[:80]} and {source.key[:80]} are two names of one tensor; get a file with one"
+        )
 
 
 def _decoder_levels(head: Header) -> int:
@@ -200,14 +228,26 @@ def _file(name: str, path: Path, asked: str) -> Checkpoint:
             ignored.append(key)
         for target in targets or []:
             settled = names.settle(target, levels)
-            sources.setdefault(settled.part, {})[settled.name] = Source(key, settled.take)
+            _add(sources.setdefault(settled.part, {}), settled.name, Source(key, settled.take), head)
     if "unet" not in sources:
         raise ModelError(f"{name}: {_something_else(head)}")
+    family = recognise(_traits(head, sources["unet"]), name)
+    if (
+        "text_encoder_2" in sources
+        and "text_encoder_2" not in family.configs
+        and "text_encoder" not in sources
+    ):
+        sources["text_encoder"] = sources.pop("text_encoder_2")  # SD Turbo's, named as SDXL names its own
+    for part in sources.keys() - family.configs.keys():
+        for own, source in sources[part].items():
+            spare = part in OPTIONAL and own.startswith(
+                ("dpt.", "neck.", "head.")
+            )  # merged with a depth model
+            (ignored if spare else unknown).append(source.key)
     if unknown:
         raise ModelError(
-            f"{name}: {counted(unknown)} of no network known here; is it a Stable Diffusion checkpoint?"
+            f"{name}: {counted(sorted(unknown))} of no network known here; is it a Stable Diffusion checkpoint?"
         )
-    family = recognise(_traits(head, sources["unet"]), name)
     configs = {
         part: config for part, config in family.configs.items() if part in sources or part not in OPTIONAL
     }
@@ -216,14 +256,13 @@ def _file(name: str, path: Path, asked: str) -> Checkpoint:
             raise ModelError(f"{name}: no {part.replace('_', ' ')} in it; get the full checkpoint")
     networks = {}
     for part, config in configs.items():
-        beyond = [own for own in sources[part] if _beyond(own, config)]
+        beyond = [own for own in sources[part] if _beyond(own, config, sources[part])]
         ignored += [sources[part].pop(own).key for own in beyond]
         networks[part] = Network(config, head, sources[part])
-    ignored += [source.key for part in sources if part not in configs for source in sources[part].values()]
-    prediction, rule = _prediction(head, family, sources["unet"])
-    size = _size(family, prediction if asked == "auto" else asked)
-    schedule = {"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "scaled_linear"}
-    schedule = schedule if family.name == "x4_upscaler" else {}
+    prediction, rule = _prediction(head, family, sources["unet"], asked)
+    schedule = dict(family.levels)
+    if "ztsnr" in head.tensors:
+        schedule["rescale_betas_zero_snr"] = True
     return Checkpoint(
         name,
         path,
@@ -232,38 +271,38 @@ def _file(name: str, path: Path, asked: str) -> Checkpoint:
         schedule,
         prediction,
         rule,
-        size,
+        _size(family, prediction),
         tuple(sorted(set(ignored))),
     )
 
 
-def _folder(name: str, path: Path) -> Checkpoint:
+def _folder(name: str, path: Path, asked: str) -> Checkpoint:
     parts = [part for part in PARTS if (path / part).is_dir()]
     for part in ("unet", "vae"):
         if part not in parts:
             raise ModelError(
                 f"{name}: no {part} folder in it; a diffusers folder has unet, vae and text_encoder"
             )
-    if not any(part.startswith("text_encoder") for part in parts):
-        raise ModelError(
-            f"{name}: no text_encoder folder in it; a diffusers folder has unet, vae and text_encoder"
-        )
     networks, ignored = {}, []
     for part in parts:
         head = header.read(_weights(path / part, STEMS.get(part, "model")))
-        sources = {names.folder_name(part, key): Source(key, "all") for key in head.tensors}
-        useless = [own for own, source in sources.items() if names.IGNORABLE.search(source.key)]
-        ignored += [sources.pop(own).key for own in useless]
+        sources: dict[str, Source] = {}
+        for key in head.tensors:
+            if names.IGNORABLE.search(f"{part}.{key}"):
+                ignored.append(key)
+            else:
+                _add(sources, names.folder_name(part, key), Source(key, "all"), head)
         networks[part] = Network(_json(path / part / "config.json"), head, sources)
     unet = networks["unet"]
     assert unet.header is not None
     family = recognise(_traits(unet.header, unet.sources), name)
     told = path / "scheduler" / "scheduler_config.json"
     schedule = _json(told) if told.exists() else {}
-    prediction = schedule.get("prediction_type", family.prediction)
-    if prediction not in ("epsilon", "v_prediction", "sample"):
-        raise ModelError(f"{told}: asks for an unknown prediction_type {prediction!r}")
-    rule = "scheduler_config.json" if "prediction_type" in schedule else "the family's default"
+    prediction, rule = family.prediction, "the family's default"
+    if asked != "auto":
+        prediction, rule = asked, "--prediction"
+    elif "prediction_type" in schedule:
+        prediction, rule = _understood(schedule["prediction_type"], told), "scheduler_config.json"
     side = unet.config.get("sample_size")
     size = side * 8 if isinstance(side, int) else _size(family, prediction)
     return Checkpoint(name, path, family, networks, schedule, prediction, rule, size, tuple(ignored))
@@ -291,16 +330,24 @@ def _traits(head: Header, unet: Mapping[str, Source]) -> Traits:
     )
 
 
-def _prediction(head: Header, family: Family, unet: Mapping[str, Source]) -> tuple[str, str]:
-    """(prediction type, what decided): metadata, a marker tensor, then what is known of the weights of SD 2."""
-    told = head.metadata.get("modelspec.prediction_type", "").lower()
+def _prediction(head: Header, family: Family, unet: Mapping[str, Source], asked: str) -> tuple[str, str]:
+    """(prediction type, what decided): the user, metadata, a marker tensor, what is known of the weights of SD 2."""
+    if asked != "auto":
+        return asked, "--prediction"
+    told = head.metadata.get("modelspec.prediction_type")
     if told:
-        return ("v_prediction" if told.startswith("v") else "epsilon"), "the file's metadata"
+        return _understood(told, head.path), "the file's metadata"
     if "v_pred" in head.tensors:
         return "v_prediction", "a tensor named v_pred"
     norm = unet.get("up_blocks.3.attentions.2.transformer_blocks.0.norm1.bias")
-    if family.name == "sd2" and norm is not None and head.tensors[norm.key].dtype in ("F16", "BF16", "F32"):
-        spread = statistics.pstdev(head.values(norm.key))
+    if family.name == "sd2" and norm is not None and head.tensors[norm.key].dtype in header.FLOATS:
+        values = head.values(norm.key)
+        if not values or not all(map(math.isfinite, values)):
+            what = "not finite" if values else "empty"
+            raise ModelError(
+                f"{head.path}: {counted([norm.key])} {what}; the file is damaged, fetch it again"
+            )
+        spread = statistics.pstdev(values)
         kind = (
             "v_prediction" if spread > 0.09 else "epsilon"
         )  # the published v models are well above, the others below
@@ -308,19 +355,31 @@ def _prediction(head: Header, family: Family, unet: Mapping[str, Source]) -> tup
     return family.prediction, "the family's default"
 
 
+def _understood(told: Any, path: Path) -> str:
+    """The prediction type that is meant; raises ModelError if none is."""
+    word = str(told).strip().lower().replace("-", "_")
+    word = {"v": "v_prediction", "v_pred": "v_prediction", "eps": "epsilon"}.get(word, word)
+    if word not in ("epsilon", "v_prediction", "sample"):
+        raise ModelError(f"{path}: unknown prediction_type {word[:40]!r}; say which it is with --prediction")
+    return word
+
+
 def _size(family: Family, prediction: str) -> int:
     return 768 if family.name == "sd2" and prediction == "v_prediction" else family.size
 
 
-def _beyond(own: str, config: Config) -> bool:
-    """Is this a tensor of a text encoder that is never read: a layer behind the last, or an unused projection?"""
-    layers = config.get("num_hidden_layers")
-    if layers is None:
+def _beyond(own: str, config: Config, sources: Mapping[str, Source]) -> bool:
+    """Is this a tensor of a text encoder that is never read: an unused projection, or OpenCLIP's last layer?"""
+    if "num_hidden_layers" not in config or "architectures" in config:
         return False
     if own == "text_projection.weight":
-        return "architectures" not in config
-    layer = re.match(r"encoder\.layers\.(\d{1,4})\.", own)
-    return layer is not None and int(layer[1]) >= layers
+        return True
+    layer = re.match(rf"encoder\.layers\.{config['num_hidden_layers']}\.", own)
+    return (
+        config.get("hidden_act") == "gelu"
+        and layer is not None
+        and f"encoder.layers.0.{own[layer.end() :]}" in sources
+    )
 
 
 def _something_else(head: Header) -> str:
@@ -354,10 +413,10 @@ def _weights(folder: Path, stem: str) -> Path:
 
 
 def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file; is the model folder whole?")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError(f"{path}: no such file; is the model folder whole?") from None
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path}: cannot be read as JSON ({error}); fetch it again") from None
     if not isinstance(config, dict):

@@ -47,6 +47,9 @@ class Family:
     configs: Mapping[str, Config] = field(default_factory=dict)
     readers: Mapping[str, Reader] = field(default_factory=lambda: {"text_encoder": Reader()})
     prediction: str = "epsilon"
+    levels: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # of its scheduler_config.json, where they are its own
     size: int = 512
     steps: int = 20
     cfg: float = 7.0

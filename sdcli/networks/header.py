@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import stat
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -43,10 +45,24 @@ class Header:
         with open(self.path, "rb") as file:
             file.seek(entry.start)
             data = file.read(entry.end - entry.start)
-        count = len(data) // WIDTHS[entry.dtype]
-        if entry.dtype == "BF16":  # the upper half of a float32
-            data = b"".join(b"\0\0" + data[2 * i : 2 * i + 2] for i in range(count))
-        return list(struct.unpack(f"<{count}{'e' if entry.dtype == 'F16' else 'f'}", data))
+        if entry.dtype == "F8_E4M3":
+            return [_E4M3[byte] for byte in data]
+        if entry.dtype in _UPPER:
+            wide, width = _UPPER[entry.dtype], WIDTHS[entry.dtype]
+            whole = (bytes(width) + data[i : i + width] for i in range(0, len(data), width))
+            return [each for (each,) in struct.iter_unpack(wide, b"".join(whole))]
+        return [each for (each,) in struct.iter_unpack(_FORMATS[entry.dtype], data)]
+
+
+_FORMATS = {"F64": "<d", "F32": "<f", "F16": "<e"}
+_UPPER = {"BF16": "<f", "F8_E5M2": "<e"}
+"""Types that are the upper half of a wider one."""
+_E4M3 = [
+    math.nan if byte & 0x7F == 0x7F else 256 * struct.unpack("<e", struct.pack("<H", half))[0]
+    for byte in range(256)
+    for half in [(byte & 0x80) << 8 | (byte & 0x7F) << 7]  # whose exponent counts from 8 lower
+]
+FLOATS = (*_FORMATS, *_UPPER, "F8_E4M3")
 
 
 def read(path: Path) -> Header:
@@ -55,6 +71,9 @@ def read(path: Path) -> Header:
     Raises ModelError, with a message of its own for each thing that people save under this name by mistake.
     """
     try:
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise ModelError(f"{path}: a pipe or a device, not a safetensors file; save it as a file first")
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             first = file.read(64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import json
+import os
 import re
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -35,7 +36,7 @@ def progress(shown: bool) -> Iterator[None]:
 def is_repo(name: str) -> bool:
     """Could this be a repo id: owner/name, and neither a path that exists nor one that is written as such?"""
     path = name.startswith(".") or name.lower().endswith((".safetensors", ".ckpt", ".pt", ".pth"))
-    return REPO.fullmatch(name) is not None and not path and not Path(name).exists()
+    return REPO.fullmatch(name) is not None and not path and not os.path.exists(name)
 
 
 def cached(repo: str, revision: str | None = None) -> Path | None:

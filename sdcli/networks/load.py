@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -23,6 +25,7 @@ from sdcli.networks.shelf import shelf
 
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 DTYPES |= {"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2}
+MOST = 100_000  # noise levels that a network may have been trained on
 WINDOW = 256 * 2**20  # bytes read through one mapping of a file before its pages are given back
 
 
@@ -58,7 +61,7 @@ def _loaded(found: Checkpoint, device: str, dtype: str) -> Model:
     with ThreadPoolExecutor(1) as pool:  # hashing leaves the interpreter free, so it hides behind the imports
         hashed = pool.submit(digest, found.paths)
         nets = {
-            part: borrowed.blank(part, net.config, str(found.path))
+            part: borrowed.blank(part, net.config, _where(found, part))
             for part, net in found.networks.items()
             if part not in OPTIONAL
         }
@@ -88,10 +91,16 @@ def alone(found: Checkpoint, part: str, device: str = "auto") -> nn.Module:
     return net
 
 
+def _where(found: Checkpoint, part: str) -> str:
+    """The folder with a network's config."""
+    head = found.networks[part].header
+    return str(found.path if head is None else head.path.parent)
+
+
 def _later(found: Checkpoint, part: str, where: place.Place) -> Callable[[], nn.Module]:
     """What loads a network, once and in float32, when it is asked to; its tensors are accounted for here and now."""
     network = found.networks[part]
-    net = borrowed.blank(part, network.config, str(found.path))
+    net = borrowed.blank(part, network.config, _where(found, part))
     if network.header is not None:
         account(network, net)
     return functools.cache(partial(fill, part, net, network, place.Place(where.device, torch.float32)))
@@ -215,26 +224,13 @@ def account(network: Network, net: nn.Module) -> None:
     if whole:
         kind = entries[have[whole[0]].key].dtype
         raise ModelError(f"{path}: {counted(whole)} stored as {kind}, which no network here computes with")
-    misshapen = [
-        name for name, tensor in need.items() if not _fits(_shape(network, name), list(tensor.shape))
-    ]
+    misshapen = [name for name, tensor in need.items() if not _fits(network.shape(name), list(tensor.shape))]
     if misshapen:
         name = misshapen[0]
-        shapes = f"{name} is {_shape(network, name)}, not {list(need[name].shape)}"
+        shapes = f"{name} is {network.shape(name)}, not {list(need[name].shape)}"
         raise ModelError(
             f"{path}: {counted(misshapen)} of another shape ({shapes}); config and weights differ"
         )
-
-
-def _shape(network: Network, name: str) -> list[int]:
-    assert network.header is not None
-    source = network.sources[name]
-    shape = list(network.header.tensors[source.key].shape)
-    if source.take == "transpose":
-        return shape[::-1]
-    if source.take.startswith("third") and shape and shape[0] % 3 == 0:
-        return [shape[0] // 3, *shape[1:]]
-    return shape
 
 
 def _fits(have: list[int], need: list[int]) -> bool:
@@ -248,9 +244,13 @@ def _levels(found: Checkpoint) -> Levels:
     kind = config.get("beta_schedule", "scaled_linear")
     try:
         start, end = float(config.get("beta_start", 0.00085)), float(config.get("beta_end", 0.012))
-        levels: Levels = kinds[kind](start, end, int(config.get("num_train_timesteps", 1000)))
-        return levels.rescaled() if config.get("rescale_betas_zero_snr") else levels
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        count = int(config.get("num_train_timesteps", 1000))
+        levels: Levels = kinds[kind](start, end, min(count, MOST))
+        levels = levels.rescaled() if config.get("rescale_betas_zero_snr") else levels
+        if not 0 < count <= MOST or not all(0 < a < b < math.inf for a, b in pairwise(levels.table)):
+            raise ValueError
+        return levels
+    except (LookupError, TypeError, ValueError, ArithmeticError):
         raise ModelError(
             f"{found.name}: scheduler_config.json describes no noise levels known here ({kind})"
         ) from None

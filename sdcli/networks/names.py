@@ -36,10 +36,12 @@ class Source:
 
 
 IGNORABLE = re.compile(
-    r"betas$|alphas_cumprod|sqrt_|log_one_minus|posterior_|logvar$|sigmas$"  # schedules, made here from their formula
+    r"^(denoiser\.)?(betas|alphas_cumprod(_prev)?|sqrt_\w+|log_one_minus_\w+|posterior_\w+|logvar|sigmas)$"  # made here
+    # from their formula
     r"|^model_ema\.|^low_scale_model\.|^first_stage_model\.loss\."  # copies and left-overs of training
     r"|^depth_model\.model\.pretrained\.model\.head\."  # the classes that its network was first trained on
-    r"|position_ids$|logit_scale$|attn_mask$|^v_pred$|^ztsnr$|^global_step$"
+    r"|^(cond_stage_model|conditioner|text_encoder)\w*\..*(embeddings\.position_ids|\.logit_scale|\.attn_mask)$"
+    r"|^(v_pred|ztsnr|global_step)$"
 )
 """Tensors that no network needs: they are listed as ignored, and their absence is no fault."""
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from sdcli.errors import UsageError
 from sdcli.networks import tokenizer
 from sdcli.networks.borrowed import prefix
 from sdcli.networks.model import Cond, Model
@@ -54,9 +55,12 @@ def encode(
     """One text encoder's reading of chunks of at most 75 token ids: (context (1, 77 * chunks, width), pooled or None).
 
     `clip_skip` counts layers as A1111 does: 1 is the layer the family reads, 2 the one before. What is pooled is the
-    first chunk's.
+    first chunk's. Raises UsageError if there are not as many layers.
     """
     net, reader = model.texts[part], model.family.readers[part]
+    most = model.config(part).num_hidden_layers - reader.layer + 1
+    if clip_skip > most:
+        raise UsageError(f"--clip-skip {clip_skip}: the text encoder of {model.name} allows {most} at most")
     ids = torch.tensor([tokenizer.framed(chunk, reader.pad) for chunk in chunks], device=model.place.device)
     states = net(ids, output_hidden_states=True)
     hidden = states.hidden_states[-(reader.layer + clip_skip - 1)]

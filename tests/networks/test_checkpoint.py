@@ -11,12 +11,16 @@ import pytest
 import torch
 
 from sdcli import registry
+from sdcli.diffusion.levels import Levels
 from sdcli.errors import ModelError
 from sdcli.networks import borrowed, checkpoint, names
-from sdcli.networks.load import account
+from sdcli.networks.load import DTYPES, account
+from sdcli.networks.load import _levels as levels
 from tests.single_file import layout
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "names"
+NORM = "model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias"
+"""What the prediction type of SD 2 shows in."""
 FAMILIES = {
     "sd15": ("sd1", "epsilon", 512),
     "sd15-inpaint": ("sd1_inpaint", "epsilon", 512),
@@ -38,7 +42,7 @@ def write(
     """A safetensors file of these names and shapes as the published ones are laid out, its weights a hole of zeros."""
     header, place = {"__metadata__": metadata or {"format": "pt"}}, 0
     for name in sorted(tensors):
-        size = {"F16": 2, "F32": 4, "BF16": 2, "F8_E4M3": 1}[dtype]
+        size = DTYPES[dtype].itemsize
         for side in tensors[name]:
             size *= side
         header[name] = {"dtype": dtype, "shape": tensors[name], "data_offsets": [place, place + size]}
@@ -51,12 +55,13 @@ def write(
 
 
 def ones(path: Path, name: str, values: list[float]) -> None:
-    """Write the values of one float16 tensor into a file that `write` made."""
+    """Write the values of one tensor into a file that `write` made."""
     with open(path, "r+b") as file:
         length = struct.unpack("<Q", file.read(8))[0]
-        start = json.loads(file.read(length))[name]["data_offsets"][0]
-        file.seek(8 + length + start)
-        file.write(struct.pack(f"<{len(values)}e", *values))
+        entry = json.loads(file.read(length))[name]
+        file.seek(8 + length + entry["data_offsets"][0])
+        stored = torch.tensor(values).to(DTYPES[entry["dtype"]])
+        file.write(stored.view(torch.uint8).numpy().tobytes())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -64,8 +69,7 @@ def test_a_published_checkpoint_is_recognised_and_every_tensor_is_accounted_for(
     name, prediction, size = FAMILIES[family]
     path = write(tmp_path / "x.safetensors", published(family))
     if family == "sd21-v":  # its v-prediction shows in the weights alone
-        bias = "model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias"
-        ones(path, bias, [0.2, -0.2] * 160)
+        ones(path, NORM, [0.2, -0.2] * 160)
     found = checkpoint.read(str(path))
     assert (found.family.name, found.prediction, found.size) == (name, prediction, size)
     taken = {source.key for network in found.networks.values() for source in network.sources.values()}
@@ -162,6 +166,17 @@ def test_the_layouts_people_have_are_accepted(tmp_path, variant, dtype):
     }
 
 
+def test_a_text_encoder_named_as_in_sd_turbo_is_accepted(tmp_path):
+    tensors = {
+        key.replace("cond_stage_model.", "conditioner.embedders.0."): shape
+        for key, shape in published("sd21-v").items()
+    }
+    found = checkpoint.read(str(write(tmp_path / "x.safetensors", tensors)))
+    assert found.family.name == "sd2"
+    for part, network in found.networks.items():
+        account(network, borrowed.blank(part, network.config, "x"))
+
+
 @pytest.mark.parametrize(
     ("spread", "metadata", "asked", "expected", "rule"),
     [
@@ -169,17 +184,109 @@ def test_the_layouts_people_have_are_accepted(tmp_path, variant, dtype):
         (0.2, {}, "auto", "v_prediction", "the spread"),
         (0.2, {"modelspec.prediction_type": "epsilon"}, "auto", "epsilon", "the file's metadata"),
         (0.02, {"modelspec.prediction_type": "v"}, "auto", "v_prediction", "the file's metadata"),
+        (0.02, {"modelspec.prediction_type": "sample"}, "auto", "sample", "the file's metadata"),
         (0.2, {}, "epsilon", "epsilon", "--prediction"),
+        (0.2, {"modelspec.prediction_type": "garbage"}, "epsilon", "epsilon", "--prediction"),
     ],
 )
 def test_what_decides_the_prediction_of_sd2_is_told(tmp_path, spread, metadata, asked, expected, rule):
     path = write(tmp_path / "x.safetensors", published("sd21-v"), metadata=metadata)
-    bias = "model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias"
-    ones(path, bias, [spread, -spread] * 160)
+    ones(path, NORM, [spread, -spread] * 160)
     found = checkpoint.read(str(path), asked)
     assert found.prediction == expected
     assert found.rule.startswith(rule)
     assert found.size == (768 if expected == "v_prediction" else 512)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_prediction_of_sd2_shows_in_weights_of_every_type(tmp_path, dtype):
+    path = write(tmp_path / "x.safetensors", published("sd21-v"), dtype)
+    ones(path, NORM, [0.2, -0.2] * 160)
+    assert checkpoint.read(str(path)).prediction == "v_prediction"
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [([], "empty"), ([float("nan")] * 320, "not finite"), ([float("inf")] * 320, "not finite")],
+)
+def test_a_norm_of_sd2_that_tells_nothing_is_an_error(tmp_path, sd, values, words):
+    path = write(tmp_path / "x.safetensors", published("sd21-v") | {NORM: [len(values)]})
+    ones(path, NORM, values)
+    with pytest.raises(ModelError, match=f"1 tensor .* {words}"):
+        checkpoint.read(str(path))
+    assert sd("info", path).code == 3
+
+
+def test_a_prediction_type_that_is_not_known_is_an_error(tmp_path):
+    metadata = {"modelspec.prediction_type": "garbage"}
+    path = write(tmp_path / "x.safetensors", published("sd15"), metadata=metadata)
+    with pytest.raises(
+        ModelError, match="unknown prediction_type 'garbage'; say which it is with --prediction"
+    ):
+        checkpoint.read(str(path))
+
+
+def test_the_marks_of_v_prediction_and_of_zero_terminal_snr_are_read(tmp_path):
+    marked = published("sdxl-base") | {"v_pred": [0], "ztsnr": [0]}
+    found = checkpoint.read(str(write(tmp_path / "x.safetensors", marked)))
+    assert (found.prediction, found.rule) == ("v_prediction", "a tensor named v_pred")
+    assert found.schedule == {"rescale_betas_zero_snr": True}
+    assert levels(found) == Levels.scaled_linear().rescaled()
+    plain = checkpoint.read(str(write(tmp_path / "y.safetensors", published("sdxl-base"))))
+    assert levels(plain) == Levels.scaled_linear()
+
+
+TEXT = "cond_stage_model.transformer.text_model."
+
+
+@pytest.mark.parametrize(
+    "twice",
+    [
+        ("cond_stage_model.transformer.final_layer_norm.bias", f"{TEXT}final_layer_norm.bias"),
+        ("model.diffusion_model.input_blocks.0.0.bias", "unet.conv_in.bias"),
+        ("first_stage_model.decoder.conv_in.bias", "vae.decoder.conv_in.bias"),
+    ],
+)
+def test_two_names_of_one_tensor_are_an_error_that_names_both(tmp_path, twice):
+    first, second = twice
+    tensors = published("sd15")
+    path = write(
+        tmp_path / "x.safetensors", tensors | dict.fromkeys(twice, tensors.get(first) or tensors[second])
+    )
+    with pytest.raises(ModelError, match=f"{first} and {second} are two names of one tensor"):
+        checkpoint.read(str(path))
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "text_encoder_2.junk",
+        "depth_model.model.junk",
+        "model.diffusion_model.sqrt_junk",
+        "first_stage_model.logvar",
+        f"{TEXT}encoder.layers.99.junk",
+        f"{TEXT}encoder.layers.12.layer_norm1.bias",
+    ],
+)
+def test_a_tensor_that_no_network_needs_is_an_error_wherever_it_is(tmp_path, key):
+    path = write(tmp_path / "x.safetensors", published("sd15") | {key: [768]})
+    with pytest.raises(ModelError, match=r"1 tensor \(.*\) (of no network|too many)"):
+        found = checkpoint.read(str(path))
+        for part, network in found.networks.items():
+            account(network, borrowed.blank(part, network.config, "x"))
+
+
+def test_a_text_encoder_of_another_model_is_an_error(tmp_path):
+    text = {key: shape for key, shape in published("sd21-v").items() if key.startswith("cond_stage")}
+    rest = {key: shape for key, shape in published("sd15").items() if not key.startswith("cond_stage")}
+    with pytest.raises(ModelError, match="text of width 1024, of which its U-Net reads 768"):
+        checkpoint.read(str(write(tmp_path / "x.safetensors", text | rest)))
+
+
+def test_the_vae_of_a_whole_checkpoint_will_do(tmp_path):
+    whole = str(write(tmp_path / "x.safetensors", published("sd15")))
+    plain, other = checkpoint.read(whole).networks["vae"], checkpoint.read(whole, vae=whole).networks["vae"]
+    assert other.sources == plain.sources
 
 
 OTHERS = {

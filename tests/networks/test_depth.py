@@ -113,16 +113,23 @@ def test_two_swapped_keys_would_show(tmp_path, one, other):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def deep(tmp_path_factory):
     """A diffusers folder of a Stable Diffusion 2 depth model, narrow, as transformers saves its depth network."""
     from diffusers import UNet2DConditionModel
 
     made = make_toy(tmp_path_factory.mktemp("models") / "deep")
     shutil.rmtree(made / "unet")
-    unet = {**TOY["unet"], "in_channels": 5, "cross_attention_dim": 1024}
+    unet = {**TOY["unet"], "in_channels": 5}
     UNet2DConditionModel(**unet).save_pretrained(made / "unet")
     borrowed.seeded(PART, NARROW).save_pretrained(made / PART)
     return made
+
+
+@pytest.fixture
+def folder(deep, monkeypatch):
+    """The same, taken for one of its family, which reads wider text."""
+    monkeypatch.setattr(checkpoint, "recognise", lambda traits, path: FAMILY)
+    return deep
 
 
 def test_depth_of_a_folder_is_that_of_transformers(folder):

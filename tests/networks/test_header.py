@@ -6,6 +6,7 @@ import struct
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors import SafetensorError, safe_open
 
 from sdcli.errors import ModelError
@@ -124,3 +125,24 @@ def test_a_whole_file_is_read_without_its_weights(tmp_path):
     assert found.metadata == {"format": "pt"}
     assert found.values("b") == [0, 0, 0]
     assert found.values("a") == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype"),
+    [
+        ("F64", torch.float64),
+        ("F32", torch.float32),
+        ("F16", torch.float16),
+        ("BF16", torch.bfloat16),
+        ("F8_E4M3", torch.float8_e4m3fn),
+        ("F8_E5M2", torch.float8_e5m2),
+    ],
+)
+def test_numbers_are_what_torch_reads_of_every_float_type(tmp_path, kind, dtype):
+    data = bytes(range(256)) * 8
+    width = dtype.itemsize
+    told = {"a": {"dtype": kind, "shape": [len(data) // width], "data_offsets": [0, len(data)]}}
+    (tmp_path / "x.safetensors").write_bytes(file(told, data))
+    ours = torch.tensor(header.read(tmp_path / "x.safetensors").values("a"), dtype=torch.float64)
+    theirs = torch.frombuffer(bytearray(data), dtype=dtype).double()
+    assert torch.allclose(ours, theirs, rtol=0, atol=0, equal_nan=True)

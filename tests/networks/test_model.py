@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from sdcli.engine import generate
 from sdcli.errors import ModelError
+from sdcli.networks import borrowed, checkpoint
 from sdcli.networks.load import load
 from sdcli.networks.predict import unet
 from sdcli.networks.text import encode
@@ -106,18 +107,111 @@ def test_a_config_that_is_no_json_object_is_one_line(broken, junk):
 @pytest.mark.parametrize(
     ("part", "change", "words"),
     [
-        ("unet", {"down_block_types": ["NoSuchBlock"]}, "describes no network"),
+        ("unet", {"down_block_types": ["NoSuchBlock"]}, "unet: config.json describes no network"),
         ("unet", {"block_out_channels": [8, 32]}, "of another shape|too many"),
+        ("unet", {"layers_per_block": 2**40}, "more than 200 layers"),
+        ("unet", {"block_out_channels": [2**62, 2**62]}, "describes no network"),
+        ("unet", {"block_out_channels": []}, "describes no network"),
+        ("text_encoder", {"hidden_size": "x"}, "text_encoder: config.json describes no network"),
+        ("text_encoder", {"num_attention_heads": 3}, "describes no network"),
+        ("text_encoder", {"num_hidden_layers": 2**40}, "more than 200 layers"),
+        ("vae", {"block_out_channels": [-1]}, "vae: config.json describes no network"),
+        ("vae", {"scaling_factor": "x"}, "scaling_factor is 'x'"),
+        ("vae", {"scaling_factor": None}, "scaling_factor is None"),
+        ("vae", {"scaling_factor": 0}, "scaling_factor is 0"),
+        ("vae", {"shift_factor": [1]}, "shift_factor is"),
+        ("vae", {"latent_channels": 16}, "latent_channels are 16, not 4"),
+        ("vae", {"out_channels": 1}, "out_channels are 1, not 3"),
         ("scheduler", {"beta_schedule": "odd"}, "no noise levels"),
         ("scheduler", {"prediction_type": "odd"}, "unknown prediction_type"),
-        ("scheduler", {"num_train_timesteps": 1}, "no noise levels"),
+        *[
+            ("scheduler", {"num_train_timesteps": count}, "no noise levels")
+            for count in (0, 1, -5, 2**40, float("inf"), float("nan"))
+        ],
+        ("scheduler", {"beta_end": float("nan")}, "no noise levels"),
+        ("scheduler", {"beta_start": 0}, "no noise levels"),
     ],
 )
 def test_a_config_that_fits_nothing_is_one_line(broken, part, change, words):
     path = broken / part / ("scheduler_config.json" if part == "scheduler" else "config.json")
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
-    with pytest.raises(ModelError, match=words):
+    with pytest.raises(ModelError, match=words) as caught:
         load(str(broken))
+    assert "\n" not in str(caught.value)
+
+
+def remade(folder: Path, part: str, change) -> None:
+    """Put another network in place of a part, whole in itself."""
+    config = json.loads((folder / part / "config.json").read_text()) | change
+    net = borrowed.seeded(part, config)
+    save_file(net.state_dict(), weights(folder, part))
+    (folder / part / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "words"),
+    [
+        ("text_encoder", {"hidden_size": 64}, "text of width 64, of which its U-Net reads 128"),
+        ("text_encoder", {"vocab_size": 1000}, "1,000 tokens, not the 49,408 of CLIP"),
+        ("text_encoder", {"max_position_embeddings": 20}, "reads 20 tokens at once, not 77"),
+        ("vae", {"latent_channels": 16}, "latent_channels are 16, not 4"),
+        ("vae", {"out_channels": 1}, "out_channels are 1, not 3"),
+        ("vae", {"in_channels": 1}, "in_channels are 1, not 3"),
+        ("unet", {"out_channels": 8}, "predicts 8 channels, not 4"),
+    ],
+)
+def test_parts_that_do_not_fit_each_other_are_one_line_before_anything_is_drawn(broken, part, change, words):
+    remade(broken, part, change)
+    with pytest.raises(ModelError, match=words):
+        checkpoint.read(str(broken))
+    if part == "vae":
+        with pytest.raises(ModelError, match=words):
+            checkpoint.read("test:sd1", vae=str(broken / "vae"))
+
+
+def test_a_folder_has_the_text_encoders_of_its_family_and_no_other(broken):
+    shutil.copytree(broken / "text_encoder", broken / "text_encoder_2")
+    with pytest.raises(
+        ModelError, match="text_encoder_2 is one too many; a model of the family tiny has text_enc"
+    ):
+        checkpoint.read(str(broken))
+
+
+def test_a_folder_of_sdxl_that_lacks_a_text_encoder_or_its_projection_is_one_line(written, tmp_path):
+    from sdcli.convert import convert
+
+    _, path = written("sdxl")
+    folder = convert(checkpoint.read(str(path)), tmp_path / "xl")
+    config = folder / "text_encoder_2" / "config.json"
+    told = json.loads(config.read_text())
+    config.write_text(json.dumps({key: value for key, value in told.items() if key != "architectures"}))
+    with pytest.raises(ModelError, match="does not name CLIPTextModelWithProjection"):
+        checkpoint.read(str(folder))
+    config.write_text(json.dumps(told))
+    checkpoint.read(str(folder))
+    for part in ("text_encoder", "text_encoder_2"):
+        (folder / part).rename(tmp_path / part)
+        with pytest.raises(ModelError, match=f"no {part} folder in it; a model of the family sdxl has"):
+            checkpoint.read(str(folder))
+        (tmp_path / part).rename(folder / part)
+
+
+def test_two_names_of_one_tensor_in_a_folder_are_one_line(broken):
+    def doubled(tensors):
+        tensors.update(
+            {f"text_model.{key.removeprefix('text_model.')}": t.clone() for key, t in tensors.items()}
+        )
+        tensors.update({key.removeprefix("text_model."): t.clone() for key, t in list(tensors.items())})
+
+    rewrite(weights(broken, "text_encoder"), doubled)
+    with pytest.raises(ModelError, match="are two names of one tensor"):
+        load(str(broken))
+
+
+def test_a_folder_is_not_asked_for_its_prediction_where_the_user_says_it(broken):
+    path = broken / "scheduler" / "scheduler_config.json"
+    path.write_text(json.dumps({"prediction_type": "odd"}))
+    assert checkpoint.read(str(broken), "sample").prediction == "sample"
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
@@ -183,6 +277,13 @@ def test_a_whole_run_is_that_of_diffusers_pipeline(tmp_path, prediction):
     assert float((ours.latents - latents).norm() / latents.norm()) < 5e-5
     ours_pixels, theirs = (torch.tensor(list(each.tobytes())).int() for each in (ours.picture.image, image))
     assert int((ours_pixels - theirs).abs().max()) <= 1
+
+
+def test_more_layers_skipped_than_there_are_is_a_usage_error(sd, toy):
+    for skip, code in {3: 0, 4: 2, 9: 2}.items():
+        ran = sd("txt2img", "a cat", "-m", toy, "-s", 1, "--clip-skip", skip)
+        assert ran.code == code, ran
+        assert (f"--clip-skip {skip}: " in ran.err) == bool(code)
 
 
 def test_clip_skip_counts_layers_as_a1111_does(toy):

@@ -50,11 +50,7 @@ def compare(tmp_path, monkeypatch):
         request = Request("a cat", model=name, seed=SEED, **asked)
         ours = generate(request).latents
         prompt, negative = conditions(model, model.complete(open_given(request).sized(request)))
-        betas = (
-            (0.0001, 0.02)
-            if name.endswith("full.safetensors") and pipeline == "Upscale"
-            else (0.00085, 0.012)
-        )
+        betas = (0.0001, 0.02) if pipeline == "Upscale" else (0.00085, 0.012)
         scheduler = diffusers.DDIMScheduler(
             beta_start=betas[0], beta_end=betas[1], beta_schedule="scaled_linear", steps_offset=1, clip_sample=False,
             set_alpha_to_one=asked.get("like") != "diffusers", timestep_spacing="leading",

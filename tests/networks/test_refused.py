@@ -1,5 +1,6 @@
 """What people save as a model by mistake, and what damage or malice makes of one: each is a line of its own."""
 
+import os
 import random
 import shutil
 import struct
@@ -124,6 +125,29 @@ def test_a_file_that_is_no_model_is_one_line_that_says_what_it_is(sd, what):
         if "a picture" not in words:  # which `sd info` takes it for
             refused(sd("info", name), words)
         refused(sd("txt2img", "a cat", "-m", f"./{name}"), words)
+
+
+@pytest.mark.parametrize("name", ["~nosuchuser/x", "x" * 300, "me/" + "x" * 300, "x" * 300 + ".safetensors"])
+@pytest.mark.parametrize("option", ["-m", "--vae"])
+def test_a_name_that_can_be_no_file_is_one_line(sd, option, name):
+    ran = sd("txt2img", "a cat", option, name)
+    assert (ran.code, ran.out, len(ran.err.splitlines())) == (3, b"", 1), ran
+
+
+def test_a_pipe_is_no_model_and_is_not_waited_for(sd):
+    os.mkfifo("x.safetensors")
+    refused(sd("info", "x.safetensors"), "a pipe or a device")
+    refused(sd("txt2img", "a cat", "--vae", "x.safetensors"), "a pipe or a device")
+
+
+def test_another_vae_that_is_none_is_named(sd, toy):
+    refused(
+        sd("txt2img", "a cat", "-m", toy, "--vae", "no.safetensors"), "--vae no.safetensors: no such file"
+    )
+    refused(sd("txt2img", "a cat", "-m", toy, "--vae", toy / "unet"), "unet: no VAE in it")
+    folder = Path(shutil.copytree(toy / "vae", "other"))
+    (folder / "config.json").write_text('{"down_block_types": ["x"]}')
+    refused(sd("txt2img", "a cat", "-m", toy, "--vae", folder), "other: config.json describes no network")
 
 
 @pytest.fixture

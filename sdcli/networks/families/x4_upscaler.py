@@ -21,6 +21,7 @@ x4_upscaler = Family(
     },
     readers={"text_encoder": Reader(pad=0)},
     prediction="v_prediction",
+    levels={"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "scaled_linear"},
     strength=1.0,
     cfg=9.0,
     pipeline="StableDiffusionUpscalePipeline",
