@@ -8,6 +8,7 @@ python vae.py decoder  then the decoder alone, from whole pictures: group norms 
 import math
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -121,71 +122,63 @@ def normalise(vae: AutoencoderKL, x: Tensor) -> None:
     post.weight *= deviation[None, :, None, None]
 
 
-def train(vae: AutoencoderKL, crops: Crops, minutes: float) -> None:
-    """Train in place, from `vae.pt` where there is one, until `minutes` in all are spent."""
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=1e-4, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
-    path, test = recipe.WORK / "vae.pt", crops.held_out(16)
-    spent, step, average = 0.0, 0, None
-    if path.exists():
-        saved = torch.load(path)
-        vae.load_state_dict(saved["vae"])
-        optimizer.load_state_dict(saved["optimizer"])
-        spent, step = saved["progress"]
-    clock = told = time.time()
-    while (done := spent / minutes) < 1:
-        fall = 0.5 * (1 + math.cos(math.pi * done)) * 0.98 + 0.02
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.VAE_RATE * min(1, (step + 1) / 200) * fall
-        loss = loss_of(vae, crops.batch(*(recipe.VAE_CROPS if done < 0.55 else recipe.VAE_LATE_CROPS)))
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimizer.step()
-        step, average = step + 1, loss.item() if average is None else 0.98 * average + 0.02 * loss.item()
-        spent, clock = spent + (time.time() - clock) / 60, time.time()
-        if clock - told > 120 or spent >= minutes:
-            told = clock
-            print(f"step {step} {done:.0%} loss {average:.4f} psnr {psnr(vae, test):.2f}", flush=True)
-            state = {"vae": vae.state_dict(), "optimizer": optimizer.state_dict(), "progress": (spent, step)}
-            torch.save(state, path)
+Part = Callable[[float, int], Tensor]  # (part of the time done, step) -> the loss of one step
 
 
-def train_decoder(vae: AutoencoderKL, crops: Crops, minutes: float) -> None:
-    """Train the decoder in place on whole pictures, half of them small, from `vae-decoder.pt` where there is one."""
-    vae.requires_grad_(False)
-    decoder = [*vae.decoder.parameters(), *vae.post_quant_conv.parameters()]
-    for weight in decoder:
-        weight.requires_grad_()
-    optimizer = torch.optim.AdamW(decoder, lr=1e-4, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
-    path, test = recipe.WORK / "vae-decoder.pt", crops.held_out(16)
-    spent, step, average = 0.0, 0, None
+def learn(
+    vae: AutoencoderKL, path: Path, crops: Crops, minutes: float, rate: float, warm: int, loss_of: Part
+) -> None:
+    """Train what of `vae` is to be trained, in place, from `path` where it is, until `minutes` in all are spent."""
+    weights = [weight for weight in vae.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=1e-4, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
+    test, spent, step, average = crops.held_out(16), 0.0, 0, None
     if path.exists():
         saved = torch.load(path)
         vae.load_state_dict(saved["vae"])
         optimizer.load_state_dict(saved["optimizer"])
         spent, step = saved["progress"]
         crops.random = np.random.default_rng([recipe.SEED, step])
-    print(f"before: psnr {psnr(vae, test):.2f}", flush=True)
     clock = told = time.time()
     while (done := spent / minutes) < 1:
         fall = 0.5 * (1 + math.cos(math.pi * done)) * 0.98 + 0.02
         for group in optimizer.param_groups:
-            group["lr"] = recipe.DECODER_RATE * min(1, (step + 1) / 50) * fall
-        x = crops.whole(4, recipe.SIZE // 2) if step % 2 and done < 0.6 else crops.whole(1, recipe.SIZE)
-        with torch.no_grad():
-            z = vae.encode(x).latent_dist.mode()
-        loss = off(vae.decode(z + recipe.DECODER_NOISE * torch.randn_like(z)).sample, x)
+            group["lr"] = rate * min(1, (step + 1) / warm) * fall
+        loss = loss_of(done, step)
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(decoder, 1.0)
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         step, average = step + 1, loss.item() if average is None else 0.98 * average + 0.02 * loss.item()
         spent, clock = spent + (time.time() - clock) / 60, time.time()
-        if clock - told > 240 or spent >= minutes:
-            print(f"decoder step {step} {done:.0%} loss {average:.4f} psnr {psnr(vae, test):.2f}", flush=True)
+        if clock - told > 180 or spent >= minutes:
+            print(f"step {step} {done:.0%} loss {average:.4f} psnr {psnr(vae, test):.2f}", flush=True)
             state = {"vae": vae.state_dict(), "optimizer": optimizer.state_dict(), "progress": (spent, step)}
             torch.save(state, path)
             clock = told = time.time()
+
+
+def train(vae: AutoencoderKL, crops: Crops, minutes: float) -> None:
+    """Both halves, from crops."""
+
+    def one(done: float, step: int) -> Tensor:
+        return loss_of(vae, crops.batch(*(recipe.VAE_CROPS if done < 0.55 else recipe.VAE_LATE_CROPS)))
+
+    learn(vae, recipe.WORK / "vae.pt", crops, minutes, recipe.VAE_RATE, 200, one)
+
+
+def train_decoder(vae: AutoencoderKL, crops: Crops, minutes: float) -> None:
+    """The decoder alone, from whole pictures, half of them small."""
+    vae.requires_grad_(False)
+    vae.decoder.requires_grad_()
+    vae.post_quant_conv.requires_grad_()
+
+    def one(done: float, step: int) -> Tensor:
+        x = crops.whole(4, recipe.SIZE // 2) if step % 2 and done < 0.6 else crops.whole(1, recipe.SIZE)
+        with torch.no_grad():
+            z = vae.encode(x).latent_dist.mode()
+        return off(vae.decode(z + recipe.DECODER_NOISE * torch.randn_like(z)).sample, x)
+
+    learn(vae, recipe.WORK / "vae-decoder.pt", crops, minutes, recipe.DECODER_RATE, 50, one)
 
 
 @torch.no_grad()
