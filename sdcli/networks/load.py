@@ -54,7 +54,9 @@ def load(
 
 def forget() -> None:
     """Give back the memory of the model that stays loaded."""
-    _kept.clear()
+    if _kept:
+        _kept.clear()
+        place.return_memory()
 
 
 def _loaded(found: Checkpoint, device: str, dtype: str) -> Model:
@@ -71,6 +73,8 @@ def _loaded(found: Checkpoint, device: str, dtype: str) -> Model:
         filled = shelf(
             found.name, nets, lambda part, net: fill(part, net, found.networks[part], where), where
         )
+        if where.device.type == "cpu" and not filled.alone:
+            place.keep_memory()
         facts = {"model": {"family": found.family.name, "sha256": hashed.result()}, **where.facts}
     return Model(
         name=found.name,
