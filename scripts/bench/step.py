@@ -8,15 +8,20 @@ test model by name, such as test:sd1 to see in seconds that all of it works.
 """
 
 import argparse
+import multiprocessing
 import time
 import warnings
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from statistics import median
 
 import torch
 
 from sdcli import registry
 from sdcli.networks import borrowed, place, toy
+
+Calls = dict[str, Callable[[], object]]  # what is timed, by name
+Rival = Callable[[str, int], tuple[str, Calls] | None]  # its name and calls, if it is installed
 
 
 def timed(call: Callable[[], object]) -> float:
@@ -38,9 +43,7 @@ def networks(
     return made[0], made[1]
 
 
-def calls(
-    model: str, dtype: torch.dtype, layout: torch.memory_format, side: int
-) -> dict[str, Callable[[], object]]:
+def calls(model: str, dtype: torch.dtype, layout: torch.memory_format, side: int) -> Calls:
     """The step and the decode as torch runs them."""
     unet, vae = networks(model, dtype, layout)
     x = torch.randn(2, unet.config.in_channels, side, side, dtype=dtype).contiguous(memory_format=layout)
@@ -58,7 +61,7 @@ def calls(
     return {"step": step, "decode": decode}
 
 
-def openvino(model: str, side: int) -> dict[str, Callable[[], object]] | None:
+def openvino(model: str, side: int) -> tuple[str, Calls] | None:
     """The same through OpenVINO's own conversion, latency hint, its own choice of precision; None if not installed."""
     try:
         import openvino as ov
@@ -88,7 +91,30 @@ def openvino(model: str, side: int) -> dict[str, Callable[[], object]] | None:
         compiled = core.compile_model(converted, "CPU", {"PERFORMANCE_HINT": "LATENCY"})
         inputs = [tensor.numpy() for tensor in shapes[name]]
         made[name] = lambda compiled=compiled, inputs=inputs: compiled(inputs)
-    return made
+    return "openvino", made
+
+
+def ours(model: str, side: int) -> tuple[str, Calls]:
+    """As `load` sets torch up for a large network."""
+    chosen = place.choose("cpu", "auto", 1_000_000_000)
+    place.keep_memory()
+    return f"sdcli ({str(chosen.dtype).removeprefix('torch.')})", calls(
+        model, chosen.dtype, torch.channels_last, side
+    )
+
+
+def diffusers(model: str, side: int) -> tuple[str, Calls]:
+    """As it comes."""
+    return "diffusers (float32)", calls(model, torch.float32, torch.contiguous_format, side)
+
+
+def serve(rival: Rival, model: str, side: int, line: Connection) -> None:
+    """A rival in its own process, so that none inherits what another told torch or the C library."""
+    made = rival(model, side)
+    line.send(made[0] if made else None)
+    for what in iter(line.recv, None):
+        assert made is not None
+        line.send(timed(made[1][what]))
 
 
 def main() -> None:
@@ -99,26 +125,28 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--model", default="sd1")
     told = parser.parse_args()
-    ours = place.choose("cpu", "auto", 1_000_000_000)
-    side = told.size // 8
-    rivals = {
-        f"sdcli ({str(ours.dtype).removeprefix('torch.')})": calls(
-            told.model, ours.dtype, torch.channels_last, side
-        ),
-        "diffusers (float32)": calls(told.model, torch.float32, torch.contiguous_format, side),
-    }
-    other = openvino(told.model, side)
-    if other is not None:
-        rivals["openvino"] = other
+    context = multiprocessing.get_context("spawn")
+    rivals: dict[str, Connection] = {}
+    for rival in (ours, diffusers, openvino):
+        line, far = context.Pipe()
+        context.Process(target=serve, args=(rival, told.model, told.size // 8, far), daemon=True).start()
+        name = line.recv()
+        if name is None:
+            line.send(None)
+        else:
+            rivals[name] = line
     for what in ("step", "decode"):
         times: dict[str, list[float]] = {name: [] for name in rivals}
         for _ in range(told.rounds + 1):
-            for name, does in rivals.items():
-                times[name].append(timed(does[what]))
+            for name, line in rivals.items():
+                line.send(what)
+                times[name].append(line.recv())
         best = {name: median(each[1:]) for name, each in times.items()}  # the first round warms up
         first = next(iter(best.values()))
         for name, seconds in best.items():
             print(f"{what:7} {name:22} {seconds:7.2f} s   {seconds / first:5.2f} x sdcli")
+    for line in rivals.values():
+        line.send(None)
 
 
 if __name__ == "__main__":
