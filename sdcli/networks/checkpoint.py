@@ -171,6 +171,11 @@ def _other_vae(name: str, family: Family) -> Network:
         config, sources = _json(path / "config.json"), _vae_sources(head)
     else:
         head = header.read(path)
+        if {"0.weight", "1.weight"} & head.tensors.keys():
+            raise ModelError(
+                f"--vae {name}: half of a tiny autoencoder, under its first names; "
+                "get diffusion_pytorch_model.safetensors of the same repo, which holds both halves"
+            )
         sources = _vae_sources(head)
         tiny = any(own.startswith("decoder.layers.") for own in sources)
         config = TINY_AUTOENCODER if tiny else family.configs.get("vae", {})
@@ -408,6 +413,10 @@ def _weights(folder: Path, stem: str) -> Path:
     if pickles:
         raise ModelError(
             f"{folder / pickles[0]}: a pickle, which can run code, is never read; get the safetensors"
+        )
+    if (folder / f"{stem}.safetensors.index.json").is_file():
+        raise ModelError(
+            f"{folder}: its weights are in several files (sharded), which is not read; get the model as a single file"
         )
     raise ModelError(f"{folder}: no {stem}.safetensors in it; is the model folder whole?")
 

@@ -148,6 +148,17 @@ def test_another_vae_that_is_none_is_named(sd, toy):
     folder = Path(shutil.copytree(toy / "vae", "other"))
     (folder / "config.json").write_text('{"down_block_types": ["x"]}')
     refused(sd("txt2img", "a cat", "-m", toy, "--vae", folder), "other: config.json describes no network")
+    Path("taesd_decoder.safetensors").write_bytes(one(name="1.weight"))
+    refused(
+        sd("txt2img", "a cat", "-m", toy, "--vae", "taesd_decoder.safetensors"), "half of a tiny autoencoder"
+    )
+
+
+def test_a_folder_in_several_files_is_named(sd, broken):
+    weights = broken / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_name("diffusion_pytorch_model-00001-of-00002.safetensors"))
+    weights.with_name(weights.name + ".index.json").write_text("{}")
+    refused(sd("txt2img", "a cat", "-m", broken), "several files (sharded)")
 
 
 @pytest.fixture
