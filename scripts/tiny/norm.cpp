@@ -79,15 +79,21 @@ std::vector<at::Tensor> backward(at::Tensor grad, at::Tensor x, at::Tensor weigh
         scale[c] = wi[c] * r[c]; shift[c] = bi[c] - m[c] * r[c] * wi[c];
         dw[c] = 0; db[c] = 0;
       }
+      const float* __restrict by = scale.data(), *__restrict plus = shift.data();
       for (int64_t p = 0; p < s.hw; p++) {  // gradient before SiLU, kept in dx; sums per channel
         const float* __restrict row = xi + p * s.c, *g = gi + p * s.c;
         float* d = di + p * s.c;
+        if (silu)
+          #pragma omp simd
+          for (int64_t c = 0; c < s.c; c++) {
+            float y0 = row[c] * by[c] + plus[c], e = sigmoid(y0);
+            d[c] = g[c] * (e * (1.f + y0 * (1.f - e)));
+          }
+        else
+          #pragma omp simd
+          for (int64_t c = 0; c < s.c; c++) d[c] = g[c];
         #pragma omp simd
-        for (int64_t c = 0; c < s.c; c++) {
-          float dy = g[c];
-          if (silu) { float y0 = row[c] * scale[c] + shift[c], e = sigmoid(y0); dy *= e * (1.f + y0 * (1.f - e)); }
-          d[c] = dy; db[c] += dy; dw[c] += dy * (row[c] - m[c]) * r[c];
-        }
+        for (int64_t c = 0; c < s.c; c++) { db[c] += d[c]; dw[c] += d[c] * (row[c] - m[c]) * r[c]; }
       }
       float count = float(s.per * s.hw);
       for (int64_t g = 0; g < groups; g++) {

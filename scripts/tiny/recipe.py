@@ -107,6 +107,7 @@ UNET = {
 }
 UNET_MINUTES, UNET_RATE = 480.0, 8e-4
 UNET_BATCH, UNET_BATCH_CUDA = 16, 256
+UNET_WORKERS = 4  # at most so many processes on a CPU, a core each
 UNET_FALL = 0.4  # part of the time over which the rate falls
 UNET_EARLY = 0.4  # first part of the time, with its own mix of kinds
 UNET_EARLY_MIX = {

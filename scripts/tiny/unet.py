@@ -7,6 +7,7 @@ sheet of samples and the loss curve. Stopped (SIGTERM, Ctrl-C) it saves; run aga
 """
 
 import json
+import os
 import signal
 import sys
 import time
@@ -23,6 +24,7 @@ import sample
 import tokens
 from curve import plot
 from norm import hasten
+from together import MEET, Party
 
 CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CUDA else "cpu")
@@ -68,7 +70,7 @@ class Bank:
 class Training:
     """The network, its running average, the optimizer, and how far they have come."""
 
-    def __init__(self) -> None:
+    def __init__(self, rank: int = 0) -> None:
         torch.manual_seed(recipe.SEED)
         self.unet = UNet2DConditionModel(**recipe.UNET).eval().to(DEVICE, memory_format=torch.channels_last)
         if not CUDA:
@@ -88,8 +90,9 @@ class Training:
         self.path = recipe.WORK / "unet.pt"
         if self.path.exists():
             self._go_on(torch.load(self.path, map_location=DEVICE))
-        self.bank = Bank(recipe.SEED + self.step)
-        self.random = torch.Generator().manual_seed(recipe.SEED + self.step)
+        seed = recipe.SEED + self.step + 1_000_003 * rank
+        self.bank = Bank(seed)
+        self.random = torch.Generator().manual_seed(seed)
         self.forward = torch.compile(self.unet) if CUDA else self.unet
 
     def _go_on(self, saved: dict) -> None:
@@ -165,18 +168,27 @@ def times_of(count: int, random: torch.Generator) -> Tensor:
 
 def main(minutes: float = recipe.UNET_MINUTES) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped; run again to go on"))
+    workers = 1 if CUDA else min(recipe.UNET_WORKERS, len(os.sched_getaffinity(0)))
     training = Training()
-    recent = None
-    clock = told = drawn = time.time()
+    party = Party(training.unet, workers) if workers > 1 else None
+    if party:
+        party.done[0] = training.minutes / minutes
+        party.start(follow)
+    recent, alone = None, 0  # steps since the last meeting
+    clock = told = drawn = met = time.time()
     try:
         while (done := training.minutes / minutes) < 1:
-            loss = training.learn(done)
+            loss, alone = training.learn(done), alone + 1
             recent = loss if recent is None else 0.99 * recent + 0.01 * loss
+            if party and clock - met > MEET:
+                party.done[0] = done
+                others = party.meet(0, training.unet, alone) - alone
+                training.step, training.seen = training.step + others, training.seen + others * BATCH
+                met, alone = time.time(), 0
             training.minutes, clock = training.minutes + (time.time() - clock) / 60, time.time()
-            if training.step % 100 == 0:
-                training.curve.append((training.step, recent))
             if clock - told > 60:
                 print(f"{done:.1%} step {training.step} seen {training.seen} loss {recent:.4f}", flush=True)
+                training.curve.append((training.step, recent))
                 told = clock
             if clock - drawn > 60 * recipe.UNET_LOOK:
                 training.look()
@@ -186,6 +198,19 @@ def main(minutes: float = recipe.UNET_MINUTES) -> None:
         training.save()
     training.look()
     training.save()
+
+
+def follow(rank: int, party: Party) -> None:
+    """What the other processes of a party do: learn, and meet when called."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    party.sit(rank)
+    training = Training(rank)
+    while True:
+        alone = 0
+        while not party.called.is_set():
+            training.learn(float(party.done))
+            alone += 1
+        training.step += party.meet(rank, training.unet, alone) - alone
 
 
 if __name__ == "__main__":

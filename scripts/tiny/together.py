@@ -1,0 +1,56 @@
+"""Learning on several cores at once: a process a core, each with its own pictures, and now and then all go on from the
+mean of their weights. Threads of one process wait for each other at every layer; these meet every half minute."""
+
+import os
+from collections.abc import Callable
+
+import torch
+import torch.multiprocessing as processes
+from torch import Tensor, nn
+
+MEET = 30.0  # seconds from one meeting to the next
+
+
+class Party:
+    """What the processes share. The first of them leads: it says when to meet, and when to end."""
+
+    def __init__(self, network: nn.Module, count: int):
+        context = processes.get_context("spawn")
+        size = sum(p.numel() for p in network.parameters())
+        self.weights = torch.zeros(count, size).share_memory_()
+        self.made = torch.zeros(count, dtype=torch.long).share_memory_()  # steps since the last meeting
+        self.done = torch.zeros(1, dtype=torch.double).share_memory_()  # part of the whole time that is over
+        self.called = context.Event()
+        self.barrier = context.Barrier(count)
+        self.cores = sorted(os.sched_getaffinity(0))[:count]
+
+    def start(self, follow: Callable) -> None:
+        """Begin the other processes: `follow(rank, party)`; they end with this one."""
+        for rank in range(1, len(self.cores)):
+            processes.get_context("spawn").Process(target=follow, args=(rank, self), daemon=True).start()
+        self.sit(0)
+
+    def sit(self, rank: int) -> None:
+        """Keep this process on its own core."""
+        os.sched_setaffinity(0, {self.cores[rank]})
+        torch.set_num_threads(1)
+
+    def meet(self, rank: int, network: nn.Module, steps: int) -> int:
+        """Leave in `network` the mean of all, each counting as the steps it made; the steps of all together."""
+        if rank == 0:
+            self.called.set()
+        parameters = [p.data for p in network.parameters()]
+        self.weights[rank] = torch.cat([p.flatten() for p in parameters])
+        self.made[rank] = steps
+        self.barrier.wait()
+        mean = self._mean()
+        for p, part in zip(parameters, mean.split([p.numel() for p in parameters]), strict=True):
+            p.copy_(part.view(p.shape))
+        together = int(self.made.sum())
+        self.called.clear()
+        self.barrier.wait()
+        return together
+
+    def _mean(self) -> Tensor:
+        shares = self.made.float() / self.made.sum().clamp(min=1)
+        return torch.einsum("w,wn->n", shares, self.weights)
