@@ -41,6 +41,22 @@ SCHEDULE = {
 }
 """The noise levels of a model that says nothing of them."""
 
+SETTINGS = (
+    "scaling_factor",
+    "shift_factor",
+    "attention_head_dim",
+    "num_attention_heads",
+    "norm_num_groups",
+    "norm_eps",
+    "layer_norm_eps",
+    "act_fn",
+    "hidden_act",
+    "flip_sin_to_cos",
+    "freq_shift",
+    "center_input_sample",
+)
+"""What a config may say that changes what a network computes, but no tensor's shape."""
+
 ADVICE = "choose another place"
 _TOLD = {"epsilon": "epsilon", "v_prediction": "v"}
 
@@ -146,12 +162,30 @@ def _check_alone(found: Checkpoint, shapes: Mapping[str, Mapping[str, list[int]]
             f"{found.name}: its networks are not shaped as a single file's must be, which brings no configs; "
             "name a folder to convert it to"
         )
+    for part in known:
+        own, usual = (
+            borrowed.blank(part, config, str(found.path)).config
+            for config in (found.networks[part].config, configs[part])
+        )
+        for key in SETTINGS:
+            if _plain(getattr(own, key, None)) != _plain(getattr(usual, key, None)):
+                raise ModelError(
+                    f"{found.name}: the {key} of its {part.replace('_', ' ')} is not what a single file, which "
+                    "brings no configs, is taken to have; name a folder to convert it to"
+                )
     told = {key: found.schedule.get(key, SCHEDULE[key]) for key in SCHEDULE}
     if told != SCHEDULE | {**found.family.levels} or found.prediction not in _TOLD:
         raise ModelError(
             f"{found.name}: its noise levels or its prediction type are not what a single file can tell; "
             "name a folder to convert it to"
         )
+
+
+def _plain(setting: object) -> object:
+    """A setting of each level as the one of all, where they are the same."""
+    if isinstance(setting, list | tuple):
+        return setting[0] if len(set(setting)) == 1 else tuple(setting)
+    return setting
 
 
 def _markers(found: Checkpoint) -> list[str]:

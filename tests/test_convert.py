@@ -78,6 +78,23 @@ def test_what_a_single_file_cannot_tell_is_refused(sd, written, changes):
     assert "name a folder" in ran.err
 
 
+@pytest.mark.parametrize(
+    ("part", "changes"),
+    [
+        ("vae", {"scaling_factor": 0.5}),
+        ("unet", {"norm_eps": 1e-3}),
+        ("text_encoder", {"num_attention_heads": 1}),
+    ],
+)
+def test_a_setting_that_no_tensor_shows_is_not_lost_silently(sd, written, part, changes):
+    assert sd("models", "convert", written("sd1")[1], "folder").code == 0
+    config = Path("folder", part, "config.json")
+    config.write_text(json.dumps({**json.loads(config.read_text()), **changes}))
+    ran = sd("models", "convert", "folder", "a.safetensors")
+    assert (ran.code, len(ran.err.splitlines()), Path("a.safetensors").exists()) == (3, 1, False)
+    assert f"the {next(iter(changes))} of its {part.replace('_', ' ')}" in ran.err
+
+
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
 def test_zero_terminal_signal_is_told_by_the_markers_people_use(sd, written, family):
     scheduled(sd, written(family)[1], rescale_betas_zero_snr=True, prediction_type="v_prediction")
