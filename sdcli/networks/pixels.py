@@ -15,6 +15,7 @@ from sdcli.networks import room
 from sdcli.networks.model import Model
 
 SIDE, OVERLAP = 64, 16  # of a window, in latents
+LAYERS = {"cpu": 5, "cuda": 3}  # that are in memory at once; a CPU keeps what is free between them
 
 
 def decode(model: Model, x: Tensor, truncates: bool = False) -> tuple[Image.Image, str | None]:
@@ -91,8 +92,8 @@ def _in_parts(
 
 
 def _crowded(model: Model, size: tuple[int, ...]) -> bool:
-    """Whether the VAE would take more memory than is free: three of its widest layers at the size of the picture."""
+    """Whether the VAE would take more memory than is free: so many of its widest layers at the size of the picture."""
     config = model.config("vae")
     widths = config.get("block_out_channels") or config["decoder_block_out_channels"]
-    need = 3 * max(widths[:2]) * model.factor**2 * size[0] * size[1] * model.place.dtype.itemsize
+    need = LAYERS[model.place.device.type] * max(widths[:2]) * model.factor**2 * size[0] * size[1] * model.place.dtype.itemsize
     return max(size) > SIDE and need > room.free(model.place.device)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from sdcli.networks import place
+
 CGROUPS = Path("/sys/fs/cgroup")
 
 
@@ -15,6 +17,7 @@ def free(device: torch.device) -> float:
     if device.type == "cuda":
         idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return float(torch.cuda.mem_get_info(device)[0] + idle)
+    place.return_memory()  # what is kept for the next layer is free too
     told = _numbers(Path("/proc/meminfo"))
     return min([1024 * told.get("MemAvailable:", math.inf), *_left_to_groups()])
 
