@@ -154,6 +154,11 @@ def test_another_vae_that_is_none_is_named(sd, toy):
     )
 
 
+def test_a_folder_whose_unet_has_other_names_is_one_line(sd, broken):
+    (broken / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(one(name="model.diffusion_model.x"))
+    refused(sd("txt2img", "a cat", "-m", broken), "no conv_in.weight in it, as a folder's U-Net has")
+
+
 def test_a_folder_in_several_files_is_named(sd, broken):
     weights = broken / "unet" / "diffusion_pytorch_model.safetensors"
     weights.rename(weights.with_name("diffusion_pytorch_model-00001-of-00002.safetensors"))
