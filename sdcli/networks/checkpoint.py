@@ -302,7 +302,8 @@ def _folder(name: str, path: Path, asked: str) -> Checkpoint:
     assert unet.header is not None
     if "conv_in.weight" not in unet.sources:
         raise ModelError(
-            f"{unet.header.path}: no conv_in.weight in it, as a folder's U-Net has; a whole checkpoint is named by itself"
+            f"{unet.header.path}: no conv_in.weight in it, as a folder's U-Net has; "
+            "a whole checkpoint is named by itself"
         )
     family = recognise(_traits(unet.header, unet.sources), name)
     told = path / "scheduler" / "scheduler_config.json"

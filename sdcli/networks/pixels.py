@@ -95,5 +95,6 @@ def _crowded(model: Model, size: tuple[int, ...]) -> bool:
     """Whether the VAE would take more memory than is free: so many of its widest layers at the size of the picture."""
     config = model.config("vae")
     widths = config.get("block_out_channels") or config["decoder_block_out_channels"]
-    need = LAYERS[model.place.device.type] * max(widths[:2]) * model.factor**2 * size[0] * size[1] * model.place.dtype.itemsize
+    layer = max(widths[:2]) * model.factor**2 * size[0] * size[1] * model.place.dtype.itemsize
+    need = LAYERS[model.place.device.type] * layer
     return max(size) > SIDE and need > room.free(model.place.device)
