@@ -109,24 +109,24 @@ UNET_MINUTES, UNET_RATE = 480.0, 8e-4
 UNET_BATCH, UNET_BATCH_CUDA = 16, 256
 UNET_WORKERS = 4  # at most so many processes on a CPU, a core each
 UNET_FALL = 0.4  # part of the time over which the rate falls
-UNET_EARLY = 0.4  # first part of the time, with its own mix of kinds
+UNET_EARLY = 0.6  # first part of the time, with its own mix of kinds
 UNET_EARLY_MIX = {
-    "white": 0.84,
-    "colour": 0.08,
-    "recoloured": 0.08,
+    "white": 0.76,
+    "colour": 0.10,
+    "recoloured": 0.06,
     "scene": 0,
-    "pixels": 0,
+    "pixels": 0.08,
     "two": 0,
     "counted": 0,
 }
 UNET_MIX = {
-    "white": 0.50,
-    "colour": 0.16,
-    "recoloured": 0.10,
-    "scene": 0.08,
-    "pixels": 0.06,
-    "two": 0.06,
-    "counted": 0.04,
+    "white": 0.56,
+    "colour": 0.14,
+    "recoloured": 0.08,
+    "scene": 0.06,
+    "pixels": 0.08,
+    "two": 0.05,
+    "counted": 0.03,
 }
 UNET_NOISIEST, UNET_NOISY = (
     0.8,
