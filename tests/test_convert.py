@@ -156,7 +156,7 @@ def test_diffusers_draws_with_the_embedded_model_once_it_is_written_out(sd):
     pipe = StableDiffusionPipeline.from_pretrained("folder", local_files_only=True)
     pipe.set_progress_bar_config(disable=True)
     image = pipe("a red apple", num_inference_steps=1, output_type="np").images[0]
-    assert image.shape == (256, 256, 3)
+    assert image.shape == (512, 512, 3)
     with pytest.raises(ValueError, match="tokenizer"):  # the one in the package has none, and says so
         StableDiffusionPipeline.from_pretrained(str(files("sdcli.tiny")), local_files_only=True)
 

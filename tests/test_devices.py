@@ -112,7 +112,7 @@ def test_running_out_of_memory_is_one_line_and_gives_the_memory_back(sd, device,
         patch.setattr(predict, "unet", full)
         ran = sd(*command)
     assert (ran.code, len(ran.err.splitlines())) == (5, 1)
-    assert "out of memory while drawing 256x256 pixels; choose" in ran.err
+    assert "out of memory while drawing 512x512 pixels; choose" in ran.err
     gc.collect()
     assert held[0]() is None
     if device == "cuda":

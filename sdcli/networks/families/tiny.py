@@ -4,7 +4,7 @@ tiny = Family(
     name="tiny",
     summary="the embedded illustration model: text width 128",
     traits=Traits(channels=4, context=128),
-    size=256,
+    size=512,
     cfg=4.0,
     schedule="leading",  # starts below its last level, pure noise, from where heun and its kin step too far
 )
