@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import numpy as np
@@ -11,11 +12,10 @@ from torch import Tensor
 
 from sdcli.diffusion.windows import joined, windows
 from sdcli.errors import NotFinite
-from sdcli.networks import room
+from sdcli.networks import place, room
 from sdcli.networks.model import Model
 
 SIDE, OVERLAP = 64, 16  # of a window, in latents
-LAYERS = {"cpu": 5, "cuda": 3}  # that are in memory at once; a CPU keeps what is free between them
 
 
 def decode(model: Model, x: Tensor, truncates: bool = False) -> tuple[Image.Image, str | None]:
@@ -88,13 +88,13 @@ def _in_parts(
     model: Model, size: tuple[int, int], made: Callable[[slice, slice], Tensor], factor: int = 1
 ) -> Tensor:
     side = SIDE if _crowded(model, size) else max(size)
-    return joined(size, windows(*size, side, OVERLAP), lambda window: made(*window), factor)
+    with place.sparing() if side > SIDE else contextlib.nullcontext():
+        return joined(size, windows(*size, side, OVERLAP), lambda window: made(*window), factor)
 
 
 def _crowded(model: Model, size: tuple[int, ...]) -> bool:
-    """Whether the VAE would take more memory than is free: so many of its widest layers at the size of the picture."""
+    """Whether the VAE would take more memory than is free: three of its widest layers at the size of the picture."""
     config = model.config("vae")
     widths = config.get("block_out_channels") or config["decoder_block_out_channels"]
     layer = max(widths[:2]) * model.factor**2 * size[0] * size[1] * model.place.dtype.itemsize
-    need = LAYERS[model.place.device.type] * layer
-    return max(size) > SIDE and need > room.free(model.place.device)
+    return max(size) > SIDE and 3 * layer > room.free(model.place.device)

@@ -84,10 +84,31 @@ def keep_memory() -> None:
     By itself it returns large blocks to the system; 3 GB fetched anew, page by page, are a sixth of a step of a large
     network on a CPU.
     """
-    _glibc(
-        "mallopt", -3, 2**30
-    )  # M_MMAP_THRESHOLD: bytes from which a block is fetched and returned by itself
-    _glibc("mallopt", -1, 2**31 - 1)  # M_TRIM_THRESHOLD: free bytes from which the rest is returned
+    global _keeps
+    _keeps = True
+    _keep(2**30)
+
+
+@contextlib.contextmanager
+def sparing() -> Iterator[None]:
+    """For a while, keep no large block: where layers are of half a gigabyte, kept ones leave too little room."""
+    if _keeps:
+        _keep(2**25)  # from where glibc never keeps one by itself
+        return_memory()
+    try:
+        yield
+    finally:
+        if _keeps:
+            _keep(2**30)
+
+
+_keeps = False
+
+
+def _keep(largest: int) -> None:
+    """Keep blocks of fewer bytes than `largest`, and twice as many bytes in all before the rest is returned."""
+    _glibc("mallopt", -3, largest)  # M_MMAP_THRESHOLD
+    _glibc("mallopt", -1, 2 * largest - 1)  # M_TRIM_THRESHOLD
 
 
 def return_memory() -> None:
