@@ -108,6 +108,29 @@ def draw(sd, toy):
 
 
 @pytest.fixture
+def shard():
+    """Cut a network's one file in two, as `save_pretrained` does: shard(folder) -> its index, first and second file."""
+    import json
+
+    from safetensors.torch import load_file, save_file
+
+    def cut(folder: Path) -> tuple[Path, Path, Path]:
+        (whole,) = folder.glob("*model.safetensors")
+        tensors = load_file(whole)
+        keys = sorted(tensors)
+        names = [whole.name.replace(".", f"-0000{i}-of-00002.") for i in (1, 2)]
+        told = {key: names[place >= len(keys) // 2] for place, key in enumerate(keys)}
+        for name in names:
+            save_file({key: tensors[key] for key in keys if told[key] == name}, folder / name)
+        index = folder / f"{whole.name}.index.json"
+        index.write_text(json.dumps({"metadata": {}, "weight_map": told}))
+        whole.unlink()
+        return index, *(folder / name for name in names)
+
+    return cut
+
+
+@pytest.fixture
 def written(tmp_path, monkeypatch):
     """Write a family's single file at toy width, and let it be recognised: written("sdxl") -> (family, path)."""
     from dataclasses import replace

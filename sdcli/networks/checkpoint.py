@@ -16,7 +16,7 @@ from typing import Any
 
 from sdcli import settings
 from sdcli.errors import ModelError, UsageError
-from sdcli.networks import fit, header, hub, names, toy
+from sdcli.networks import fit, header, hub, names, shards, toy
 from sdcli.networks.family import Config, Family, Traits, recognise
 from sdcli.networks.header import Header
 from sdcli.networks.names import OPTIONAL, PARTS, Source
@@ -74,9 +74,8 @@ class Checkpoint:
     @property
     def paths(self) -> list[Path]:
         """Its weights' files, each once."""
-        return list(
-            dict.fromkeys(net.header.path for net in self.networks.values() if net.header is not None)
-        )
+        heads = [net.header for net in self.networks.values() if net.header is not None]
+        return list(dict.fromkeys(path for head in heads for path in head.paths))
 
 
 def find(name: str, revision: str | None = None, fetches: bool = True) -> Path:
@@ -167,15 +166,10 @@ def _other_vae(name: str, family: Family) -> Network:
     config: Config
     if path.is_dir():
         path = path / "vae" if (path / "vae").is_dir() else path
-        head = header.read(_weights(path, STEMS["vae"]))
+        head = shards.read(path, STEMS["vae"])
         config, sources = _json(path / "config.json"), _vae_sources(head)
     else:
-        head = header.read(path)
-        if {"0.weight", "1.weight"} & head.tensors.keys():
-            raise ModelError(
-                f"--vae {name}: half of a tiny autoencoder, under its first names; "
-                "get diffusion_pytorch_model.safetensors of the same repo, which holds both halves"
-            )
+        head = shards.halves(header.read(path))
         sources = _vae_sources(head)
         tiny = any(own.startswith("decoder.layers.") for own in sources)
         config = TINY_AUTOENCODER if tiny else family.configs.get("vae", {})
@@ -290,7 +284,7 @@ def _folder(name: str, path: Path, asked: str) -> Checkpoint:
             )
     networks, ignored = {}, []
     for part in parts:
-        head = header.read(_weights(path / part, STEMS.get(part, "model")))
+        head = shards.read(path / part, STEMS.get(part, "model"))
         sources: dict[str, Source] = {}
         for key in head.tensors:
             if names.IGNORABLE.search(f"{part}.{key}"):
@@ -408,22 +402,6 @@ def _something_else(head: Header) -> str:
             return what
     common = Counter(key.split(".")[0] for key in head.tensors).most_common(3)
     return f"no U-Net in it, only {', '.join(key[:40] for key, _ in common) or 'nothing'}; is it a whole checkpoint?"
-
-
-def _weights(folder: Path, stem: str) -> Path:
-    for name in (f"{stem}.safetensors", f"{stem}.fp16.safetensors"):
-        if (folder / name).is_file():
-            return folder / name
-    pickles = [path.name for path in folder.glob("*.bin")]
-    if pickles:
-        raise ModelError(
-            f"{folder / pickles[0]}: a pickle, which can run code, is never read; get the safetensors"
-        )
-    if (folder / f"{stem}.safetensors.index.json").is_file():
-        raise ModelError(
-            f"{folder}: its weights are in several files (sharded), which is not read; get the model as a single file"
-        )
-    raise ModelError(f"{folder}: no {stem}.safetensors in it; is the model folder whole?")
 
 
 def _json(path: Path) -> dict[str, Any]:

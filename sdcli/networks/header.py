@@ -23,26 +23,33 @@ WIDTHS |= {"F8_E4M3": 1, "F8_E5M2": 1, "I8": 1, "U8": 1, "BOOL": 1}
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor of a file: its dtype as the format names it, its shape, and where its bytes lie."""
+    """One tensor of a file: its dtype as the format names it, its shape, where its bytes lie, and its name there."""
 
     dtype: str
     shape: tuple[int, ...]
     start: int
     end: int
+    path: Path
+    name: str
 
 
 @dataclass(frozen=True)
 class Header:
-    """A safetensors file: its path, its tensors in file order, and its metadata."""
+    """A safetensors file: its path, its tensors in file order, and its metadata. Or several files, under one path."""
 
     path: Path
     tensors: Mapping[str, Entry]
     metadata: Mapping[str, str]
 
+    @property
+    def paths(self) -> list[Path]:
+        """The files that its tensors are in; one without tensors is in none."""
+        return list(dict.fromkeys(entry.path for entry in self.tensors.values())) or [self.path]
+
     def values(self, name: str) -> list[float]:
         """The numbers of one small tensor of a float type."""
         entry = self.tensors[name]
-        with open(self.path, "rb") as file:
+        with open(entry.path, "rb") as file:
             file.seek(entry.start)
             data = file.read(entry.end - entry.start)
         if entry.dtype == "F8_E4M3":
@@ -188,7 +195,7 @@ def _entry(path: Path, name: str, value: Any, begin: int) -> Entry:
         raise ModelError(
             f"{path}: the tensor {name[:80]!r} has {offsets[1] - offsets[0]:,} bytes, not {size:,}"
         )
-    return Entry(dtype, tuple(shape), begin + offsets[0], begin + offsets[1])
+    return Entry(dtype, tuple(shape), begin + offsets[0], begin + offsets[1], path, name)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

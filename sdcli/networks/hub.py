@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sdcli.errors import ModelError
-from sdcli.networks import header
+from sdcli.networks import header, shards
 
 REPO = re.compile(r"[\w.-]+/[\w.-]+")
 NETWORKS = ("unet", "vae", "text_encoder", "text_encoder_2", "depth_estimator")
@@ -154,7 +154,7 @@ def _needed(repo: str, listed: list[str]) -> list[str]:
     single = [name for name in listed if name.endswith(".safetensors") and "/" not in name]
     if "unet/config.json" in listed:
         networks = [part for part in NETWORKS if f"{part}/config.json" in listed]
-        weights = {part: _weights([n for n in listed if n.startswith(f"{part}/")]) for part in networks}
+        weights = {part: shards.needed([n for n in listed if n.startswith(f"{part}/")]) for part in networks}
         if all(weights.values()):
             configs = [_INDEX, _SCHEDULER, *(f"{part}/config.json" for part in networks)]
             return [name for name in configs if name in listed] + [n for ns in weights.values() for n in ns]
@@ -171,16 +171,10 @@ def _needed(repo: str, listed: list[str]) -> list[str]:
     raise ModelError(f"{repo}: {len(single)} safetensors files ({shown}, …); fetch one and name it with -m")
 
 
-def _weights(names: list[str]) -> list[str]:
-    """The one file of weights a part needs: the plain one, or the half-precision one where there is no other."""
-    weights = [name for name in names if name.endswith("model.safetensors")]
-    return weights or [name for name in names if name.endswith("model.fp16.safetensors")]
-
-
 def _why_no_weights(part: str, listed: list[str]) -> str:
     own = [name for name in listed if name.startswith(f"{part}/")]
     if any("-of-" in name and name.endswith(".safetensors") for name in own):
-        return f"its {part} is in several files (sharded), which is not read; get the model as a single file"
+        return f"some of the several files of its {part} are not in the repo; get another copy of the model"
     if any(name.endswith(".bin") for name in own):
         return f"its {part} is only a pickle (.bin), which can run code, and is never read; get safetensors"
     return f"no safetensors file of its {part} in the repo; get another copy of the model"
@@ -200,7 +194,7 @@ def _is_whole_folder(folder: Path) -> bool:
     parts = named or ["unet", "vae", "text_encoder", "scheduler", *there]
     files = [folder / _SCHEDULER] if "scheduler" in parts else []
     for part in {"unet", "vae", *parts}.intersection(NETWORKS):
-        weights = _weights([str(path) for path in (folder / part).glob("*")])
+        weights = shards.needed([str(path) for path in (folder / part).glob("*")])
         if not weights:
             return False
         files += [folder / part / "config.json", *map(Path, weights)]

@@ -164,26 +164,29 @@ def _need(net: nn.Module) -> dict[str, Tensor]:
 
 
 def tensors(network: Network) -> Iterator[tuple[str, Tensor]]:
-    """A network's tensors by their names in it, as they are stored, in the order of the file.
+    """A network's tensors by their names in it, as they are stored, in the order of the files.
 
     They come through mappings that are closed in time, for a file's mapped pages count as memory used.
     """
     head = network.header
     assert head is not None
-    entries = head.tensors
-    todo = sorted(network.sources, key=lambda name: entries[network.sources[name].key].start)
+    places = {name: head.tensors[source.key] for name, source in network.sources.items()}
+    todo = sorted(places, key=lambda name: (places[name].path, places[name].start))
     while todo:
-        begin = entries[network.sources[todo[0]].key].start
-        now = [name for name in todo if entries[network.sources[name].key].start < begin + WINDOW]
+        first = places[todo[0]]
+        now = [
+            name
+            for name in todo
+            if places[name].path == first.path and places[name].start < first.start + WINDOW
+        ]
         todo = todo[len(now) :]
         try:
-            with safe_open(head.path, framework="pt") as file:
+            with safe_open(first.path, framework="pt") as file:
                 for name in now:
-                    source = network.sources[name]
-                    yield name, _taken(file.get_tensor(source.key), source.take)
+                    yield name, _taken(file.get_tensor(places[name].name), network.sources[name].take)
         except (SafetensorError, OSError) as error:
             reason = str(error).splitlines()[0]
-            raise ModelError(f"{head.path}: cannot be read ({reason}); fetch it again") from None
+            raise ModelError(f"{first.path}: cannot be read ({reason}); fetch it again") from None
 
 
 def tensor(network: Network, name: str) -> Tensor:
@@ -191,7 +194,7 @@ def tensor(network: Network, name: str) -> Tensor:
     assert network.header is not None
     source = network.sources[name]
     entry = network.header.tensors[source.key]
-    with open(network.header.path, "rb") as file:
+    with open(entry.path, "rb") as file:
         file.seek(entry.start)
         data = bytearray(file.read(entry.end - entry.start))
     whole = (

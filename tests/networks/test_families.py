@@ -1,14 +1,16 @@
 """Test models of every family, other VAEs, and a whole run of SDXL against diffusers' pipeline."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from sdcli.convert import convert
 from sdcli.engine import generate
-from sdcli.networks import borrowed, toy
+from sdcli.networks import borrowed, checkpoint, toy
 from sdcli.networks.load import load
 from sdcli.networks.text import conditions
 from sdcli.request.request import Request
@@ -184,14 +186,51 @@ def test_a_tiny_autoencoder_will_do(tmp_path, toy):
     from diffusers import AutoencoderTiny
 
     made = AutoencoderTiny()
-    save_file(made.state_dict(), tmp_path / "taesd.safetensors")
-    result = generate(
-        Request("a cat", model=str(toy), seed=1, steps=2, vae=str(tmp_path / "taesd.safetensors"))
-    )
-    with torch.no_grad():
-        expected = made.decode(result.latents).sample
-    shown = (expected[0].clamp(-1, 1) * 127.5 + 127.5).round().byte().permute(1, 2, 0).contiguous()
-    assert result.picture.image.tobytes() == shown.numpy().tobytes()
+    save_file(made.state_dict(), tmp_path / "whole.safetensors")
+    halves = {"encoder": {}, "decoder": {}}  # its first form: two files, of a list of layers each
+    for key, tensor in made.state_dict().items():
+        side, _, number, rest = key.split(".", 3)
+        halves[side][f"{int(number) + (side == 'decoder')}.{rest}"] = tensor
+    for side, state in halves.items():
+        save_file(state, tmp_path / f"taesd_{side}.safetensors")
+    told = []
+    for name in ("whole", "taesd_decoder", "taesd_encoder"):
+        asked = Request("a cat", model=str(toy), seed=1, steps=2, vae=str(tmp_path / f"{name}.safetensors"))
+        result = generate(asked)
+        with torch.no_grad():
+            expected = made.decode(result.latents).sample
+        shown = (expected[0].clamp(-1, 1) * 127.5 + 127.5).round().byte().permute(1, 2, 0).contiguous()
+        assert result.picture.image.tobytes() == shown.numpy().tobytes()
+        ours = load(str(toy), vae=asked.vae).vae.state_dict()
+        assert [key for key, tensor in made.state_dict().items() if not torch.equal(ours[key], tensor)] == []
+        told.append(result.picture.facts["model"]["sha256"])
+    assert told[0] != told[1] == told[2]
+
+
+def test_a_folder_in_several_files_is_the_same_model(tmp_path, toy, shard):
+    """As `save_pretrained` writes what is over its limit (SDXL's U-Net in float32, say)."""
+    from diffusers import UNet2DConditionModel
+
+    folder = Path(shutil.copytree(toy, tmp_path / "sharded"))
+    plain = UNet2DConditionModel.from_pretrained(toy / "unet")
+    (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    plain.save_pretrained(folder / "unet", max_shard_size="200KB", variant="fp16")
+    names = sorted(path.name for path in (folder / "unet").glob("*"))
+    assert len(names) > 3
+    assert any("index" in name and "fp16" in name for name in names), names
+    shard(folder / "text_encoder")
+    own, other = (load(str(path), "cpu", "float32") for path in (toy, folder))
+    for part in own.nets:
+        ours, theirs = own.nets[part].state_dict(), other.nets[part].state_dict()
+        assert [key for key in ours if not torch.equal(ours[key], theirs[key])] == []
+    found = checkpoint.read(str(folder))
+    assert (
+        len(found.paths) == len(names) - 2 + 2 + 1
+    )  # the U-Net's without config and index, the text's, the VAE's
+    convert(found, tmp_path / "whole")
+    written = [tmp_path / "whole" / "unet", toy / "unet"]
+    ours, theirs = (load_file(path / "diffusion_pytorch_model.safetensors") for path in written)
+    assert [key for key in ours if not torch.equal(ours[key], theirs[key])] == []
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -194,10 +194,25 @@ def test_a_path_that_is_mistyped_is_no_repo(hub):
     assert "no such model here" in ran.stderr
 
 
+def test_a_folder_in_several_files_is_fetched_whole(hub, shard):
+    lose(hub.folder / "unet" / "diffusion_pytorch_model.fp16.safetensors")
+    index, _, second = shard(hub.folder / "unet")
+    told = hub.run("models", "pull", "me/toy")
+    there = Path(told.stdout.strip()) / "unet"
+    names = {"config.json", *(path.name for path in (index, *index.parent.glob("*-of-*")))}
+    assert {path.name for path in there.glob("*")} == names, told.stderr
+    hub.asked.clear()
+    assert hub.run("txt2img", "a cat", "-m", "me/toy", "--steps", "1").returncode == 0
+    assert hub.asked == []
+    (there / second.name).unlink()
+    assert hub.run("txt2img", "a cat", "-m", "me/toy", "--steps", "1").returncode == 0
+    assert [path for path in hub.asked if path.endswith(second.name)]
+
+
 PICKLE, SHARD = "diffusion_pytorch_model.bin", "diffusion_pytorch_model-00001-of-00002.safetensors"
 
 
-@pytest.mark.parametrize(("kind", "words"), [(PICKLE, "only a pickle"), (SHARD, "several files (sharded)")])
+@pytest.mark.parametrize(("kind", "words"), [(PICKLE, "only a pickle"), (SHARD, "some of the several files")])
 def test_a_folder_whose_weights_cannot_be_read_is_refused_with_the_reason(hub, kind, words):
     lose(hub.folder / "unet" / "diffusion_pytorch_model.fp16.safetensors")
     lose(hub.folder / "unet" / PICKLE)

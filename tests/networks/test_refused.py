@@ -1,5 +1,6 @@
 """What people save as a model by mistake, and what damage or malice makes of one: each is a line of its own."""
 
+import json
 import os
 import random
 import shutil
@@ -148,10 +149,20 @@ def test_another_vae_that_is_none_is_named(sd, toy):
     folder = Path(shutil.copytree(toy / "vae", "other"))
     (folder / "config.json").write_text('{"down_block_types": ["x"]}')
     refused(sd("txt2img", "a cat", "-m", toy, "--vae", folder), "other: config.json describes no network")
+
+
+def test_half_of_a_tiny_autoencoder_is_named(sd, toy):
+    def said(name, words):
+        refused(sd("txt2img", "a cat", "-m", toy, "--vae", name), words)
+
     Path("taesd_decoder.safetensors").write_bytes(one(name="1.weight"))
-    refused(
-        sd("txt2img", "a cat", "-m", toy, "--vae", "taesd_decoder.safetensors"), "half of a tiny autoencoder"
-    )
+    said("taesd_decoder.safetensors", "the other is not beside it as taesd_encoder.safetensors; get both")
+    Path("small.safetensors").write_bytes(one(name="0.weight"))
+    said("small.safetensors", "half of a tiny autoencoder, and its name has no encoder")
+    Path("taesd_encoder.safetensors").write_bytes(one(name="conv.weight"))
+    said("taesd_decoder.safetensors", "conv.weight is no tensor of a tiny autoencoder's encoder")
+    Path("taesd_encoder.safetensors").write_bytes(one(name="0.weight"))
+    said("taesd_decoder.safetensors", "missing")
 
 
 def test_a_folder_whose_unet_has_other_names_is_one_line(sd, broken):
@@ -159,11 +170,23 @@ def test_a_folder_whose_unet_has_other_names_is_one_line(sd, broken):
     refused(sd("txt2img", "a cat", "-m", broken), "no conv_in.weight in it, as a folder's U-Net has")
 
 
-def test_a_folder_in_several_files_is_named(sd, broken):
-    weights = broken / "unet" / "diffusion_pytorch_model.safetensors"
-    weights.rename(weights.with_name("diffusion_pytorch_model-00001-of-00002.safetensors"))
-    weights.with_name(weights.name + ".index.json").write_text("{}")
-    refused(sd("txt2img", "a cat", "-m", broken), "several files (sharded)")
+def test_a_folder_in_several_files_that_do_not_agree_is_named(sd, broken, shard):
+    index, first, second = shard(broken / "unet")
+    told = json.loads(index.read_text())
+    whole = second.read_bytes()
+    for words, text, data in [
+        ("not all of the files that its weights are in", index.read_text(), None),
+        ("does not say which file holds which tensor", "{}", whole),
+        ("does not say which file holds which tensor", '{"weight_map": [1]}', whole),
+        ("is not where it says", '{"weight_map": {"conv_in.bias": {}}}', whole),
+        ("is not where it says", json.dumps({"weight_map": told["weight_map"] | {"x": first.name}}), whole),
+        ("is in two of its files", index.read_text(), first.read_bytes()),
+        ("the download is incomplete", index.read_text(), whole[:-1]),
+        ("not all of the files that its weights are in", None, whole),
+    ]:
+        index.unlink() if text is None else index.write_text(text)
+        second.unlink() if data is None else second.write_bytes(data)
+        refused(sd("txt2img", "a cat", "-m", broken), words)
 
 
 @pytest.fixture
