@@ -28,7 +28,7 @@ from torch import Tensor
 import recipe
 import sample
 from captions import BARE, THE, with_article
-from compose import blocky, place
+from compose import blocky, lay, place, plain
 from concepts import CONCEPTS
 from norm import hasten
 from sprites import path, sprite
@@ -152,19 +152,14 @@ def background(draw: Draw, names: list[str], seeds: list[int]) -> None:
     pictures = draw(
         [f"{prompt_of(n)} on {with_article(g)} background" for n, g, _ in asked], [s for *_, s in asked]
     )
-    right, on_things = [], []
-    for (_, ground, _), picture, rank in zip(
-        asked, pictures, ranks(features(pictures), [_number(n) for n, *_ in asked]), strict=True
-    ):
-        edge = np.concatenate([picture[:20].reshape(-1, 3), picture[-20:].reshape(-1, 3)]).mean(0)
-        nearest = list(colours)[np.square(table - edge).sum(1).argmin()]
-        right.append(nearest == ground)
-        on_things.append(rank < 5)
-    print(
-        f"background: colour right {np.mean(right):.3f}, thing in the first five {np.mean(on_things):.3f}",
-        end="",
-    )
-    print(f"  ({len(asked)} pictures; chance {1 / len(colours):.3f})")
+    real_ones = [_composed({name: (0.5, 0.82)}, recipe.BACKGROUNDS[ground]) for name, ground, _ in asked]
+    for what, some in (("drawn", pictures), ("real", np.stack(real_ones))):
+        edges = np.concatenate([some[:, :20], some[:, -20:]], 1).mean((1, 2))
+        nearest = [list(colours)[np.square(table - edge).sum(1).argmin()] for edge in edges]
+        right = np.mean([seen == ground for seen, (_, ground, _) in zip(nearest, asked, strict=True)])
+        things = np.mean([rank < 5 for rank in ranks(features(some), [_number(n) for n, *_ in asked])])
+        print(f"background: {what:6} colour right {right:.3f}, thing in the first five {things:.3f}")
+    print(f"background: chance {1 / len(colours):.3f}, {5 / len(CONCEPTS):.3f}  ({len(asked)} pictures)")
 
 
 def style(draw: Draw, names: list[str], seeds: list[int]) -> None:
@@ -215,19 +210,31 @@ def pair(draw: Draw, names: list[str], seeds: list[int]) -> None:
     pictures = draw(
         [f"{prompt_of(a)} next to {prompt_of(b)}" for a, b, _ in asked], [seed for *_, seed in asked]
     )
-    side, both, either = pictures.shape[1] // 2, [], []
-    halves = [features(pictures[:, side // 2 : side // 2 + side, x : x + side]) for x in (0, side)]
-    seen = np.array(
-        [
-            [[rank < 5 for rank in ranks(half, [_number(n) for n in some])] for half in halves]
-            for some in ([a for a, *_ in asked], [b for _, b, _ in asked])
-        ]
-    )  # thing, half, picture
-    both = (seen[0, 0] & seen[1, 1]) | (seen[0, 1] & seen[1, 0])
-    either = seen.any((0, 1))
-    print(
-        f"pair: both recognised {both.mean():.3f}, at least one {either.mean():.3f}  ({len(asked)} pictures)"
-    )
+    real_ones = [_composed({a: (0.27, 0.43), b: (0.73, 0.43)}) for a, b, _ in asked]
+    side = recipe.SIZE // 2
+    for what, some in (("drawn", pictures), ("real", np.stack(real_ones))):
+        halves = [features(some[:, side // 2 : side // 2 + side, x : x + side]) for x in (0, side)]
+        seen = np.array(
+            [
+                [[rank < 5 for rank in ranks(half, [_number(n) for n in names])] for half in halves]
+                for names in ([a for a, *_ in asked], [b for _, b, _ in asked])
+            ]
+        )  # thing, half, picture
+        both = (seen[0, 0] & seen[1, 1]) | (seen[0, 1] & seen[1, 0])
+        print(
+            f"pair: {what:6} both recognised {both.mean():.3f}, at least one {seen.any((0, 1)).mean():.3f}"
+            f"  ({len(asked)} pictures)"
+        )
+
+
+def _composed(
+    things: dict[str, tuple[float, float]], ground: tuple[int, ...] = (255, 255, 255)
+) -> np.ndarray:
+    """A real picture of things, each at its place across, so large a part of the width."""
+    picture = plain(recipe.SIZE, ground)
+    for name, (across, part) in things.items():
+        lay(picture, sprite(recipe.UNSAID, CONCEPTS[name][0][0]), part, (across, 0.5))
+    return np.asarray(picture)
 
 
 QUESTIONS = {"single": single, "background": background, "style": style, "pair": pair}
