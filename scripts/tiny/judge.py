@@ -7,8 +7,9 @@ real pictures. Each question prints its score, the same for real pictures where 
     background  is the colour along the edges the one named?
     style       which style do the features look like?
     pair        are both things recognised, each in a half of its own?
+    untold      does a word that no caption has draw the thing it means, or comes near?
 
-    python judge.py [FOLDER] [--ask single,background,style,pair] [--seeds 101,102] [--steps 20] [--cfg 4]
+    python judge.py [FOLDER] [--ask single,background,style,pair,untold] [--seeds 101,102] [--steps 20] [--cfg 4]
                     [--sampler dpmpp_2m] [--schedule leading] [--every 1]
 """
 
@@ -29,7 +30,7 @@ import recipe
 import sample
 from captions import BARE, THE, with_article
 from compose import blocky, lay, place, plain
-from concepts import CONCEPTS
+from concepts import CONCEPTS, UNTOLD
 from norm import hasten
 from sprites import path, sprite
 
@@ -227,6 +228,15 @@ def pair(draw: Draw, names: list[str], seeds: list[int]) -> None:
         )
 
 
+def untold(draw: Draw, names: list[str], seeds: list[int]) -> None:
+    """Part of the words that no caption has whose pictures show the nearest thing taught."""
+    asked = [(word, UNTOLD[word], seed) for seed in seeds for word in UNTOLD if UNTOLD[word] in names]
+    pictures = draw([with_article(word) for word, *_ in asked], [seed for *_, seed in asked])
+    found = ranks(features(pictures), [_number(name) for _, name, _ in asked])
+    top = [np.mean([rank < limit for rank in found]) for limit in (1, 5)]
+    print(f"untold: top-1 {top[0]:.3f}  top-5 {top[1]:.3f}  ({len(found)} pictures)")
+
+
 def _composed(
     things: dict[str, tuple[float, float]], ground: tuple[int, ...] = (255, 255, 255)
 ) -> np.ndarray:
@@ -237,7 +247,7 @@ def _composed(
     return np.asarray(picture)
 
 
-QUESTIONS = {"single": single, "background": background, "style": style, "pair": pair}
+QUESTIONS = {"single": single, "background": background, "style": style, "pair": pair, "untold": untold}
 
 
 def _number(name: str) -> int:
