@@ -396,6 +396,10 @@ def _something_else(head: Header) -> str:
         "emb_params": "a textual inversion; no U-Net in it",
         "double_blocks": "a Flux model; sd draws with Stable Diffusion 1, 2 and XL",
         "joint_blocks": "a Stable Diffusion 3 model; sd draws with Stable Diffusion 1, 2 and XL",
+        "decoder.conv_in.": "a VAE alone, which --vae takes; -m needs a whole checkpoint or model folder",
+        "down_blocks.0.": "a U-Net alone; -m needs a whole checkpoint or model folder",
+        "input_blocks.0.": "a U-Net alone; -m needs a whole checkpoint or model folder",
+        "token_embedding.": "a text encoder alone; -m needs a whole checkpoint or model folder",
     }
     for mark, what in kinds.items():
         if any(mark in key for key in head.tensors):

@@ -294,6 +294,10 @@ OTHERS = {
     "a ControlNet": {"control_model.input_blocks.0.0.weight": [4, 4]},
     "a textual inversion": {"emb_params": [2, 768]},
     "a Flux model": {"double_blocks.0.img_attn.proj.weight": [4, 4]},
+    "a VAE alone": {"encoder.down_blocks.0.x": [1], "decoder.conv_in.weight": [1]},
+    "a U-Net alone; -m": {"down_blocks.0.resnets.0.conv1.weight": [1]},
+    "a U-Net alone": {"diffusion_model.input_blocks.0.0.weight": [1]},
+    "a text encoder alone": {"text_model.embeddings.token_embedding.weight": [1]},
     "only decoder, encoder": {"encoder.x": [1], "decoder.x": [1]},
     "only nothing": {},
 }
