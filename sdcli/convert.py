@@ -19,9 +19,10 @@ import sdcli
 from sdcli import store
 from sdcli.errors import ModelError, UsageError
 from sdcli.networks import borrowed, ldm, tokenizer
-from sdcli.networks.checkpoint import Checkpoint, Network
+from sdcli.networks.checkpoint import Checkpoint
 from sdcli.networks.family import Config
 from sdcli.networks.load import DTYPES, account, finite, tensor
+from sdcli.networks.network import Network
 
 CLASSES = {
     "unet": ("diffusers", "UNet2DConditionModel"),

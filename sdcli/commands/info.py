@@ -11,6 +11,7 @@ import click
 from sdcli.commands._options import options_of, typed
 from sdcli.errors import UsageError
 from sdcli.networks import checkpoint
+from sdcli.networks.network import Network
 from sdcli.request import picture
 from sdcli.request.request import Request, flag
 
@@ -107,7 +108,7 @@ def _model(file: str, asked: Request) -> dict[str, Any]:
     }
 
 
-def _described(network: checkpoint.Network) -> str:
+def _described(network: Network) -> str:
     if network.header is None:
         return "random weights"
     entries = [network.header.tensors[key] for key in {source.key for source in network.sources.values()}]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -16,45 +15,11 @@ from typing import Any
 
 from sdcli import settings
 from sdcli.errors import ModelError, UsageError
-from sdcli.networks import fit, header, hub, names, shards, toy
+from sdcli.networks import fit, header, hub, names, other_vae, shards, toy
 from sdcli.networks.family import Config, Family, Traits, recognise
 from sdcli.networks.header import Header
 from sdcli.networks.names import OPTIONAL, PARTS, Source
-
-STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
-"""The stem of the weights' file in a folder; that of a text encoder is `model`."""
-
-TINY_AUTOENCODER: Config = {
-    "encoder_block_out_channels": [64, 64, 64, 64],
-    "decoder_block_out_channels": [64, 64, 64, 64],
-    "num_encoder_blocks": [1, 3, 3, 3],
-    "num_decoder_blocks": [3, 3, 3, 1],
-    "scaling_factor": 1.0,
-}
-"""TAESD, as diffusers names it: it reads latents as the U-Net gives them."""
-
-
-@dataclass(frozen=True)
-class Network:
-    """One network of a checkpoint: its config, the file it is in, and name in the network -> source.
-
-    A test model's is in no file: its weights are random, from a seed.
-    """
-
-    config: Config
-    header: Header | None
-    sources: Mapping[str, Source]
-
-    def shape(self, name: str) -> list[int]:
-        """The shape of one of its tensors, as the network takes it."""
-        assert self.header is not None
-        source = self.sources[name]
-        shape = list(self.header.tensors[source.key].shape)
-        if source.take == "transpose":
-            return shape[::-1]
-        if source.take.startswith("third") and shape and shape[0] % 3 == 0:
-            return [shape[0] // 3, *shape[1:]]
-        return shape
+from sdcli.networks.network import Network, config_of, counted, decoder_levels, note
 
 
 @dataclass(frozen=True)
@@ -111,7 +76,7 @@ def read(
     else:
         found = _folder(name, path, prediction) if path.is_dir() else _file(name, path, prediction)
     if vae is not None:
-        found = replace(found, networks={**found.networks, "vae": _other_vae(vae, found.family)})
+        found = replace(found, networks={**found.networks, "vae": other_vae.read(vae, found.family)})
     fit.check(name, found.family, found.networks)
     if prediction == "auto":
         return found
@@ -156,69 +121,11 @@ def _toy(name: str, path: Path) -> Checkpoint:
     return Checkpoint(name, path, family, networks, dict(family.levels), prediction, "its name", toy.SIZE)
 
 
-def _other_vae(name: str, family: Family) -> Network:
-    """The VAE in a file of its own or in a whole checkpoint: LDM or diffusers names, with or without their prefix; or a
-    tiny autoencoder's.
-    """
-    path = Path(os.path.expanduser(name))
-    if not os.path.exists(path):
-        raise ModelError(f"--vae {name}: no such file or folder")
-    config: Config
-    if path.is_dir():
-        path = path / "vae" if (path / "vae").is_dir() else path
-        head = shards.read(path, STEMS["vae"])
-        config, sources = _json(path / "config.json"), _vae_sources(head)
-    else:
-        head = shards.halves(header.read(path))
-        sources = _vae_sources(head)
-        tiny = any(own.startswith("decoder.layers.") for own in sources)
-        config = TINY_AUTOENCODER if tiny else family.configs.get("vae", {})
-        if not config:
-            raise ModelError(
-                f"--vae {name}: a {family.name} model has a VAE of its own kind; only a folder will do"
-            )
-    if not any(own.startswith(("decoder.conv_in.", "decoder.layers.")) for own in sources):
-        raise ModelError(
-            f"--vae {name}: no VAE in it; it needs a decoder of the kind kl-f8 or a tiny autoencoder"
-        )
-    return Network(config, head, sources)
-
-
-def _vae_sources(head: Header) -> dict[str, Source]:
-    found: dict[str, Source] = {}
-    levels = _decoder_levels(head)
-    whole = any(key.startswith(("model.diffusion_model.", "unet.")) for key in head.tensors)
-    for key in head.tensors:
-        if whole and not key.startswith(("first_stage_model.", "vae.")):
-            continue  # a checkpoint, whose other networks are not asked for
-        plain = key.removeprefix("first_stage_model.").removeprefix("vae.")
-        if not names.IGNORABLE.search(key) and not plain.startswith("loss."):
-            for target in names.targets(f"first_stage_model.{plain}") or []:
-                own = names.folder_name("vae", names.settle(target, levels).name)
-                _add(found, own, Source(key, target.take), head)
-    return found
-
-
-def _add(sources: dict[str, Source], own: str, source: Source, head: Header) -> None:
-    """Note where a network's tensor is; raises ModelError if another one is the same tensor."""
-    other = sources.setdefault(own, source)
-    if other is not source:
-        raise ModelError(
-            f"{head.path}: {other.key[:80]} and {source.key[:80]} are two names of one tensor; get a file with one"
-        )
-
-
-def _decoder_levels(head: Header) -> int:
-    """How many levels the decoder of an LDM-named VAE has."""
-    decoder = (re.match(r"(?:first_stage_model\.)?decoder\.up\.(\d)\.", key) for key in head.tensors)
-    return 1 + max((int(found[1]) for found in decoder if found), default=0)
-
-
 def _file(name: str, path: Path, asked: str) -> Checkpoint:
     head = header.read(path)
     sources: dict[str, dict[str, Source]] = {}
     ignored, unknown = [], []
-    levels = _decoder_levels(head)
+    levels = decoder_levels(head)
     for key in head.tensors:
         targets = names.targets(key)
         if targets is None:
@@ -227,7 +134,7 @@ def _file(name: str, path: Path, asked: str) -> Checkpoint:
             ignored.append(key)
         for target in targets or []:
             settled = names.settle(target, levels)
-            _add(sources.setdefault(settled.part, {}), settled.name, Source(key, settled.take), head)
+            note(sources.setdefault(settled.part, {}), settled.name, Source(key, settled.take), head)
     if "unet" not in sources:
         raise ModelError(f"{name}: {_something_else(head)}")
     family = recognise(_traits(head, sources["unet"]), name)
@@ -284,14 +191,14 @@ def _folder(name: str, path: Path, asked: str) -> Checkpoint:
             )
     networks, ignored = {}, []
     for part in parts:
-        head = shards.read(path / part, STEMS.get(part, "model"))
+        head = shards.read(path / part, part)
         sources: dict[str, Source] = {}
         for key in head.tensors:
             if names.IGNORABLE.search(f"{part}.{key}"):
                 ignored.append(key)
             else:
-                _add(sources, names.folder_name(part, key), Source(key, "all"), head)
-        networks[part] = Network(_json(path / part / "config.json"), head, sources)
+                note(sources, names.folder_name(part, key), Source(key, "all"), head)
+        networks[part] = Network(config_of(path / part / "config.json"), head, sources)
     unet = networks["unet"]
     assert unet.header is not None
     if "conv_in.weight" not in unet.sources:
@@ -301,7 +208,7 @@ def _folder(name: str, path: Path, asked: str) -> Checkpoint:
         )
     family = recognise(_traits(unet.header, unet.sources), name)
     told = path / "scheduler" / "scheduler_config.json"
-    schedule = _json(told) if told.exists() else {}
+    schedule = config_of(told) if told.exists() else {}
     prediction, rule = family.prediction, "the family's default"
     if asked != "auto":
         prediction, rule = asked, "--prediction"
@@ -310,13 +217,6 @@ def _folder(name: str, path: Path, asked: str) -> Checkpoint:
     side = unet.config.get("sample_size")
     size = side * 8 if isinstance(side, int) else _size(family, prediction)
     return Checkpoint(name, path, family, networks, schedule, prediction, rule, size, tuple(ignored))
-
-
-def counted(found: list[str]) -> str:
-    """How many tensors, and the first three by name."""
-    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-    listed = ", ".join(key[:60] for key in found[:3])
-    return f"{len(found)} tensor{'s' * (len(found) > 1)} ({listed}{more})"
 
 
 def _traits(head: Header, unet: Mapping[str, Source]) -> Traits:
@@ -406,15 +306,3 @@ def _something_else(head: Header) -> str:
             return what
     common = Counter(key.split(".")[0] for key in head.tensors).most_common(3)
     return f"no U-Net in it, only {', '.join(key[:40] for key, _ in common) or 'nothing'}; is it a whole checkpoint?"
-
-
-def _json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ModelError(f"{path}: no such file; is the model folder whole?")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: cannot be read as JSON ({error}); fetch it again") from None
-    if not isinstance(config, dict):
-        raise ModelError(f"{path}: is not a JSON object; fetch it again")
-    return config

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sdcli.errors import ModelError
 from sdcli.networks.family import Family
+from sdcli.networks.network import Network
 from sdcli.networks.tokenizer import CHUNK, END
-
-if TYPE_CHECKING:
-    from sdcli.networks.checkpoint import Network
 
 CHANNELS = 4  # of latents, in every family
 LARGEST = 1e6  # of what latents are scaled with

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from sdcli.diffusion.levels import Levels
 from sdcli.errors import ModelError
 from sdcli.networks import borrowed, checkpoint, place
-from sdcli.networks.checkpoint import Checkpoint, Network, counted
+from sdcli.networks.checkpoint import Checkpoint
 from sdcli.networks.digest import digest
 from sdcli.networks.model import Model
 from sdcli.networks.names import OPTIONAL
+from sdcli.networks.network import Network, counted
 from sdcli.networks.shelf import shelf
 
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}

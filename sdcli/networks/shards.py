@@ -10,6 +10,8 @@ from sdcli.errors import ModelError
 from sdcli.networks import header
 from sdcli.networks.header import Header
 
+STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
+"""How the name of a network's weights begins; those of a text encoder begin with `model`."""
 VARIANTS = (r"", r"\.fp16")
 """Before the suffix: a network's own weights, and those in half precision, which do where there are no others."""
 
@@ -32,8 +34,9 @@ def needed(names: list[str], stem: str = "model") -> list[str]:
     return []
 
 
-def read(folder: Path, stem: str) -> Header:
-    """The header of the weights in a network's folder; raises ModelError where there are none, or not all."""
+def read(folder: Path, part: str) -> Header:
+    """The header of the weights of the network `part` in its folder; raises ModelError if they are not all there."""
+    stem = STEMS.get(part, "model")
     there = sorted(path.name for path in folder.glob("*"))
     found = needed(there, f"^{stem}")
     if len(found) == 1:

@@ -13,9 +13,9 @@ from sdcli import registry
 from sdcli.convert import convert
 from sdcli.errors import ModelError
 from sdcli.networks import borrowed, checkpoint, header, load, names, toy
-from sdcli.networks.checkpoint import Network
 from sdcli.networks.depth import PART, estimate, prepared, seen
 from sdcli.networks.names import Source
+from sdcli.networks.network import Network
 from tests.conftest import TOY, make_toy
 from tests.networks import midas
 from tests.networks.test_checkpoint import published, write

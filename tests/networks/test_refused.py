@@ -15,9 +15,9 @@ from safetensors.torch import save
 
 from sdcli.errors import ModelError
 from sdcli.networks import borrowed, checkpoint, header
-from sdcli.networks.checkpoint import Network
 from sdcli.networks.load import account, fill
 from sdcli.networks.names import Source
+from sdcli.networks.network import Network
 from sdcli.networks.place import Place
 from tests.networks.test_checkpoint import published, write
 from tests.networks.test_header import file
