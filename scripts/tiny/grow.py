@@ -1,11 +1,13 @@
-"""A trained UNet becomes one for pictures twice as large: `python grow.py FOLDER`, once, before `unet.py`.
+"""A trained UNet becomes a larger one, the recipe's: `python grow.py FOLDER`, once, before `unet.py`.
 
-FOLDER is a diffusers UNet with one level less than the recipe's. Its levels become the inner ones; the new outermost
-level starts as a passage: what the old network saw at its full size, the inner levels now see of every second place,
-and the new last block adds little at first. Writes the `unet.pt` that `unet.py` goes on from.
+FOLDER is a diffusers UNet. Where it has one level less than the recipe's, for pictures half as large, its levels become
+the inner ones; the new outermost level starts as a passage: what the old network saw at its full size, the inner levels
+now see of every second place, and the new last block adds little at first. Where its levels have fewer layers, the new
+ones change nothing at first. Writes the `unet.pt` that `unet.py` goes on from.
 """
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -26,9 +28,9 @@ def inner(name: str) -> str:
 
 
 @torch.no_grad()
-def grow(small: dict[str, Tensor]) -> UNet2DConditionModel:
-    """The recipe's UNet with the smaller one's weights inside."""
-    unet = UNet2DConditionModel(**recipe.UNET)
+def grow(small: dict[str, Tensor], layers: tuple[int, ...]) -> UNet2DConditionModel:
+    """The recipe's UNet, but of these layers (none in the outermost level), with the smaller one's weights inside."""
+    unet = UNet2DConditionModel(**recipe.UNET | {"layers_per_block": layers})
     state, last = unet.state_dict(), f"up_blocks.{len(recipe.UNET['up_block_types']) - 1}"
     for name, value in small.items():
         if not name.startswith("conv_in."):
@@ -51,12 +53,60 @@ def grow(small: dict[str, Tensor]) -> UNet2DConditionModel:
     return unet
 
 
+@torch.no_grad()
+def deepen(shallow: dict[str, Tensor], layers: tuple[int, ...]) -> UNet2DConditionModel:
+    """The recipe's UNet with the weights of one of fewer layers; each new residual block passes on what it is given.
+
+    On the way down the new blocks come last in their level. On the way up they come second, as the first alone may
+    have a width of its own to take in; or first, where there was only the one that reads the level's input. Levels with
+    attention keep their layers.
+    """
+    torch.manual_seed(recipe.SEED)
+    unet = UNet2DConditionModel(**recipe.UNET)
+    state, levels = unet.state_dict(), len(layers)
+    for name, value in state.items():
+        if new(name, layers):
+            if ".conv2." in name:
+                value.zero_()
+            elif name.endswith("conv_shortcut.weight"):
+                value.zero_()[:, : len(value), 0, 0] = torch.eye(len(value))
+            elif name.endswith("conv_shortcut.bias"):
+                value.zero_()
+    for name, value in shallow.items():
+        found = re.match(r"up_blocks\.(\d)\.resnets\.(\d)\.", name)
+        if found:
+            level, place = levels - 1 - int(found[1]), int(found[2])
+            more = recipe.UNET["layers_per_block"][level] - layers[level]
+            place += more if place or not layers[level] else 0
+            name = f"up_blocks.{found[1]}.resnets.{place}.{name[found.end() :]}"
+        state[name].copy_(value)
+    return unet
+
+
+def new(name: str, layers: tuple[int, ...]) -> bool:
+    """Is this a tensor of a residual block that a UNet of these layers does not have?"""
+    found = re.match(r"(down|up)_blocks\.(\d)\.resnets\.(\d)\.", name)
+    if not found:
+        return False
+    way, level, place = found[1], int(found[2]), int(found[3])
+    if way == "down":
+        return place >= layers[level]
+    level = len(layers) - 1 - level
+    first = 1 if layers[level] else 0
+    return first <= place < first + recipe.UNET["layers_per_block"][level] - layers[level]
+
+
 def main(folder: Path) -> None:
     target = recipe.WORK / "unet.pt"
     if target.exists():
         raise SystemExit(f"{target} is there already")
     small = UNet2DConditionModel.from_pretrained(folder, torch_dtype=torch.float32)
-    state = grow(small.state_dict()).state_dict()
+    layers = small.config.layers_per_block
+    layers = (layers,) * len(small.config.block_out_channels) if isinstance(layers, int) else tuple(layers)
+    if len(layers) < len(recipe.UNET["block_out_channels"]):
+        layers = (0, *layers)
+        small = grow(small.state_dict(), layers)
+    state = deepen(small.state_dict(), layers).state_dict()
     torch.save({"unet": state, "average": state, "progress": (0.0, 0, 0, [])}, target)
     print(json.dumps({"parameters": sum(value.numel() for value in state.values())}))
 

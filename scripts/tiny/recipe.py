@@ -95,7 +95,7 @@ UNET = {
     "in_channels": 4,
     "out_channels": 4,
     "block_out_channels": (32, 32, 64, 160, 256),
-    "layers_per_block": (0, 1, 1, 1, 1),  # the outermost level: one block, on the way up
+    "layers_per_block": (1, 2, 2, 1, 1),
     "norm_num_groups": 8,
     "attention_head_dim": (1, 1, 2, 5, 8),  # diffusers: the NUMBER of heads
     "down_block_types": ("DownBlock2D",) * 3 + ("CrossAttnDownBlock2D",) * 2,

@@ -49,7 +49,8 @@ def drawn() -> list[tuple[str, str]]:
 def wanted() -> list[tuple[str, str]]:
     """(style, emoji) of every sprite: all styles of the taught emoji, and the cheap styles of the rest for the VAE."""
     taught = [emoji for emojis, _ in CONCEPTS.values() for emoji in emojis]
-    pairs = [(style, emoji) for style in (*recipe.STYLES, *recipe.HELD_OUT) for emoji in taught]
+    sets = [style for style in (*recipe.STYLES, *recipe.HELD_OUT) if style != recipe.PIXELS]
+    pairs = [(style, emoji) for style in sets for emoji in taught]
     for style in recipe.VAE_STYLES:
         names = sorted(_set(style)["icons"])
         pairs += [

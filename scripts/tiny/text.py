@@ -17,7 +17,8 @@ from transformers import BertConfig, BertModel, CLIPTextConfig, CLIPTextModel
 
 import recipe
 import tokens
-from captions import caption, with_article
+from captions import BARE, THE, grounded, many, named, styled
+from compose import SCENES
 from concepts import CONCEPTS
 from sdcli.networks.tokenizer import END
 
@@ -57,11 +58,16 @@ def corpus(seed: int = recipe.SEED) -> list[str]:
         for _ in range(160):
             style, colour = str(random.choice(list(recipe.STYLES))), str(random.choice(COLOURS))
             ground = str(random.choice(list(recipe.BACKGROUNDS))) if random.random() < 0.4 else None
-            texts.add(
-                caption(
-                    random, (name, *others), style, colour if random.random() < 0.5 else None, True, ground
-                )
-            )
+            thing = named(random, (name, *others), colour if random.random() < 0.5 else None)
+            kind = random.random()
+            if kind < 0.1:
+                other = str(random.choice(list(CONCEPTS)))
+                thing += str(random.choice((" next to ", " and ", " above "))) + named(random, (other,))
+            elif kind < 0.15 and name not in BARE | THE:
+                thing = many(int(random.integers(2, 5)), name)
+            elif kind < 0.25:
+                thing += f" {random.choice([words for places in SCENES for words in places])}"
+            texts.add(grounded(random, styled(random, thing, style), ground if kind > 0.25 else None))
     lemmas, glosses = [], []
     for line in WORDNET.read_text(encoding="latin-1").splitlines():
         if line.startswith(" ") or line[9:11] not in TOPICS:
@@ -77,9 +83,7 @@ def corpus(seed: int = recipe.SEED) -> list[str]:
     for lemma in lemmas[:14000]:
         style = str(random.choice(list(recipe.STYLES)))
         colour = str(random.choice(COLOURS)) if random.random() < 0.4 else None
-        texts.add(
-            caption(random, (lemma,), style, colour, True) if random.random() < 0.7 else with_article(lemma)
-        )
+        texts.add(styled(random, named(random, (lemma,), colour), style))
     return sorted(texts)
 
 
