@@ -10,14 +10,14 @@ real pictures. Each question prints its score, the same for real pictures where 
     untold      does a word that no caption has draw the thing it means, or comes near?
 
     python judge.py [FOLDER] [--ask single,background,style,pair,untold] [--seeds 101,102] [--steps 20] [--cfg 4]
-                    [--sampler dpmpp_2m] [--schedule leading] [--every 1]
+                    [--sampler dpmpp_2m,euler] [--schedule leading] [--every 1]
 """
 
 import argparse
 import sys
 import zipfile
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -280,22 +280,25 @@ def main() -> None:
     given = parser.parse_args()
     unet = UNet2DConditionModel.from_pretrained(given.folder / "unet", torch_dtype=torch.float32)
     unet = hasten(unet).eval()
-    how = {name: getattr(given, name) for name in ("steps", "cfg", "sampler", "schedule", "folder")}
+    how = {name: getattr(given, name) for name in ("steps", "cfg", "schedule", "folder")}
+    names, seeds = list(CONCEPTS)[:: given.every], [int(seed) for seed in given.seeds.split(",")]
 
-    def draw(prompts: list[str], seeds: list[int]) -> np.ndarray:
+    def draw(sampler: str, prompts: list[str], seeds: list[int]) -> np.ndarray:
         parts = [
             sample.decode(
-                sample.latents(unet, prompts[start : start + 16], seeds[start : start + 16], **how),
+                sample.latents(
+                    unet, prompts[start : start + 16], seeds[start : start + 16], sampler=sampler, **how
+                ),
                 given.folder,
             )
             for start in range(0, len(prompts), 16)
         ]
         return np.concatenate(parts)
 
-    for question in given.ask.split(","):
-        QUESTIONS[question](
-            draw, list(CONCEPTS)[:: given.every], [int(seed) for seed in given.seeds.split(",")]
-        )
+    for sampler in given.sampler.split(","):
+        for question in given.ask.split(","):
+            print(f"-- {question}, {sampler}", flush=True)
+            QUESTIONS[question](partial(draw, sampler), names, seeds)
 
 
 if __name__ == "__main__":

@@ -67,10 +67,9 @@ def latents(
     schedule: str = family.schedule,
     folder: Path | None = None,
 ) -> Tensor:  # (n, 4, h, w)
-    """The package's sampler and schedule, with classifier-free guidance; one seed per prompt."""
+    """The package's sampler, schedule and guidance; one seed per prompt."""
     text = encoder(folder or recipe.WORK)
     words = text(torch.tensor(tokens.encode(["", *prompts]))).last_hidden_state.float()
-    words = torch.cat([words[:1].expand(len(prompts), -1, -1), words[1:]])
     levels = Levels.scaled_linear(recipe.SCHEDULE["beta_start"], recipe.SCHEDULE["beta_end"]).rescaled()
     sigmas = registry.find("schedules", schedule)(steps, levels)
     streams = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -79,12 +78,14 @@ def latents(
     def noise(sigma: float, lower: float) -> Tensor:
         return torch.stack([torch.randn(4, side, side, generator=stream) for stream in streams])
 
-    def denoise(x: Tensor, sigma: float) -> Tensor:
-        shown = (x / math.sqrt(sigma**2 + 1)).repeat(2, 1, 1, 1).contiguous(memory_format=torch.channels_last)
-        out = unet(shown, torch.tensor(levels.t(sigma)), encoder_hidden_states=words).sample
-        plain, told = to_denoised["v_prediction"](x.repeat(2, 1, 1, 1), out, sigma).chunk(2)
-        return plain + cfg * (told - plain)
+    def predict(x: Tensor, sigma: float, conds: list[Tensor]) -> list[Tensor]:
+        shown = (x / math.sqrt(sigma**2 + 1)).repeat(len(conds), 1, 1, 1)
+        shown = shown.contiguous(memory_format=torch.channels_last)
+        out = unet(shown, torch.tensor(levels.t(sigma)), encoder_hidden_states=torch.cat(conds)).sample
+        return list(to_denoised["v_prediction"](x.repeat(len(conds), 1, 1, 1), out, sigma).chunk(len(conds)))
 
+    empty = words[:1].expand(len(prompts), -1, -1)
+    denoise = registry.find("guidance", family.guidance)(predict, words[1:], empty, cfg)
     x = noise(0, 0) * math.sqrt(1 + sigmas[0] ** 2)
     for each in registry.find("samplers", sampler)(denoise, x, sigmas, noise):
         x = each
