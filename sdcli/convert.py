@@ -81,11 +81,10 @@ class Piece:
         parts = [(part.T if self.turned else part).to(dtype) for part in stored]
         whole = torch.cat(parts or [torch.empty(0, dtype=dtype)]).reshape(self.shape).contiguous()
         if not finite(whole):
-            assert self.network.header is not None
             reason = "the file is damaged, fetch it again"
             if all(map(finite, stored)):
                 reason = f"{str(dtype).removeprefix('torch.')} is too narrow for it, leave out --dtype"
-            raise ModelError(f"{self.network.header.path}: {self.key}: not finite; {reason}")
+            raise ModelError(f"{self.network.path(self.names[0])}: {self.key}: not finite; {reason}")
         return whole
 
     def dtype(self) -> str:
@@ -128,7 +127,7 @@ def _files(
             for name, shape in shapes[part].items()
         ]
         yield f"{part}/{stem}.safetensors", _file(pieces, dtype)
-        library, kind = CLASSES[part]
+        library, kind = _class(part, found)
         config: dict[str, object] = {"_class_name": kind}
         if (
             library == "transformers"
@@ -242,12 +241,20 @@ def _json(value: Mapping[str, object]) -> bytes:
     return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
 
 
+def _class(part: str, found: Checkpoint) -> tuple[str, str]:
+    """The library and the class that a part is opened with."""
+    tiny = part == "vae" and "encoder_block_out_channels" in found.networks["vae"].config
+    return ("diffusers", "AutoencoderTiny") if tiny else CLASSES[part]
+
+
 def _index(found: Checkpoint) -> dict[str, object]:
     """model_index.json, by which diffusers opens the folder."""
     read = [
         part.replace("text_encoder", "tokenizer") for part in found.networks if part in found.family.readers
     ]
-    index: dict[str, object] = {part: list(CLASSES[part]) for part in [*found.networks, *read, "scheduler"]}
+    index: dict[str, object] = {
+        part: list(_class(part, found)) for part in [*found.networks, *read, "scheduler"]
+    }
     if found.family.pipeline.startswith("StableDiffusionXL"):
         absent = [part for part in ("text_encoder", "tokenizer") if part not in index]
         index |= {"force_zeros_for_empty_prompt": found.family.zero_empty}

@@ -98,7 +98,7 @@ def _named(name: str) -> Path | None:
     """The model of this name, with or without its suffix, in one of the user's model folders."""
     for folder in settings.model_folders():
         for path in (folder / name, folder / f"{name}.safetensors"):
-            if os.path.exists(path) and path.resolve().is_relative_to(folder.resolve()):
+            if os.path.exists(path) and Path(os.path.normpath(path)).is_relative_to(os.path.normpath(folder)):
                 return path
     return None
 
@@ -296,6 +296,7 @@ def _something_else(head: Header) -> str:
         "emb_params": "a textual inversion; no U-Net in it",
         "double_blocks": "a Flux model; sd draws with Stable Diffusion 1, 2 and XL",
         "joint_blocks": "a Stable Diffusion 3 model; sd draws with Stable Diffusion 1, 2 and XL",
+        "decoder.layers.": "a tiny autoencoder, which --vae takes; -m needs a whole checkpoint or model folder",
         "decoder.conv_in.": "a VAE alone, which --vae takes; -m needs a whole checkpoint or model folder",
         "down_blocks.0.": "a U-Net alone; -m needs a whole checkpoint or model folder",
         "input_blocks.0.": "a U-Net alone; -m needs a whole checkpoint or model folder",
@@ -304,5 +305,7 @@ def _something_else(head: Header) -> str:
     for mark, what in kinds.items():
         if any(mark in key for key in head.tensors):
             return what
+    if {"0.weight", "1.weight"} & head.tensors.keys():
+        return "half of a tiny autoencoder, which --vae takes; -m needs a whole checkpoint or model folder"
     common = Counter(key.split(".")[0] for key in head.tensors).most_common(3)
     return f"no U-Net in it, only {', '.join(key[:40] for key, _ in common) or 'nothing'}; is it a whole checkpoint?"

@@ -127,6 +127,10 @@ KINDS = {
 def _refuse_what_it_is_not(path: Path, first: bytes, size: int) -> None:
     if first[4:9] == b"\0\0\0\0{":  # a header's length, which may look like anything, and a header
         return
+    if path.name.endswith(".json"):
+        raise ModelError(
+            f"{path}: a JSON file, not the model; name the folder it is in, or the weights themselves"
+        )
     for start, what in KINDS.items():
         if first.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n").lower().startswith(start):
             raise ModelError(f"{path}: {what}")

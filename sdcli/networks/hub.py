@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import json
 import os
 import re
 from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
 
 from sdcli.errors import ModelError
 from sdcli.networks import header, shards
+from sdcli.networks.network import config_of
 
 REPO = re.compile(r"[\w.-]+/[\w.-]+")
 NETWORKS = ("unet", "vae", "text_encoder", "text_encoder_2", "depth_estimator")
@@ -154,10 +153,11 @@ def _needed(repo: str, listed: list[str]) -> list[str]:
     single = [name for name in listed if name.endswith(".safetensors") and "/" not in name]
     if "unet/config.json" in listed:
         networks = [part for part in NETWORKS if f"{part}/config.json" in listed]
-        weights = {part: shards.needed([n for n in listed if n.startswith(f"{part}/")]) for part in networks}
+        weights = {part: shards.needed(_inside(part, listed), part) for part in networks}
         if all(weights.values()):
             configs = [_INDEX, _SCHEDULER, *(f"{part}/config.json" for part in networks)]
-            return [name for name in configs if name in listed] + [n for ns in weights.values() for n in ns]
+            tensors = [f"{part}/{name}" for part, own in weights.items() for name in own]
+            return [name for name in configs if name in listed] + tensors
         if len(single) != 1:
             part = next(part for part, found in weights.items() if not found)
             raise ModelError(f"{repo}: {_why_no_weights(part, listed)}")
@@ -171,8 +171,12 @@ def _needed(repo: str, listed: list[str]) -> list[str]:
     raise ModelError(f"{repo}: {len(single)} safetensors files ({shown}, …); fetch one and name it with -m")
 
 
+def _inside(part: str, listed: list[str]) -> list[str]:
+    return [name.rpartition("/")[2] for name in listed if name.rpartition("/")[0] == part]
+
+
 def _why_no_weights(part: str, listed: list[str]) -> str:
-    own = [name for name in listed if name.startswith(f"{part}/")]
+    own = _inside(part, listed)
     if any("-of-" in name and name.endswith(".safetensors") for name in own):
         return f"some of the several files of its {part} are not in the repo; get another copy of the model"
     if any(name.endswith(".bin") for name in own):
@@ -186,34 +190,25 @@ def _arrived(path: Path, size: int | None) -> bool:
 
 def _is_whole_folder(folder: Path) -> bool:
     """Is every part here that its index names, or without one, that every diffusers folder has?"""
-    index = _json(folder / _INDEX) if (folder / _INDEX).exists() else {}
-    if index is None:
+    try:
+        index = config_of(folder / _INDEX) if (folder / _INDEX).exists() else {}
+    except ModelError:
         return False
     named = [part for part, classes in index.items() if isinstance(classes, list) and any(classes)]
     there = [part for part in NETWORKS if (folder / part).is_dir()]
     parts = named or ["unet", "vae", "text_encoder", "scheduler", *there]
-    files = [folder / _SCHEDULER] if "scheduler" in parts else []
-    for part in {"unet", "vae", *parts}.intersection(NETWORKS):
-        weights = shards.needed([str(path) for path in (folder / part).glob("*")])
-        if not weights:
-            return False
-        files += [folder / part / "config.json", *map(Path, weights)]
-    return all(map(_is_whole, files))
-
-
-def _is_whole(path: Path) -> bool:
-    """Can this file be read to its end, as far as its header or its JSON tells?"""
-    if path.suffix == ".json":
-        return _json(path) is not None
+    networks = {"unet", "vae", *parts}.intersection(NETWORKS)
+    configs = [folder / part / "config.json" for part in networks]
+    configs += [folder / _SCHEDULER] if "scheduler" in parts else []
     try:
-        return header.read(path) is not None
+        return all(map(config_of, configs)) and all(shards.read(folder / part, part) for part in networks)
     except ModelError:
         return False
 
 
-def _json(path: Path) -> dict[str, Any] | None:
+def _is_whole(path: Path) -> bool:
+    """Can this file be read to its end, as far as its header tells?"""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
+        return header.read(path) is not None
+    except ModelError:
+        return False

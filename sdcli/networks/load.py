@@ -134,9 +134,8 @@ def _stored(net: nn.Module, network: Network, where: place.Place) -> dict[str, T
             bad.append(name)
         weights[borrowed.own_name(name, prefix)] = tensor
     if bad:
-        raise ModelError(
-            f"{network.header.path}: {counted(bad)} not finite; the file is damaged, or {where.dtype} too narrow for it"
-        )
+        reason = f"the file is damaged, or {where.dtype} too narrow for it"
+        raise ModelError(f"{network.path(bad[0])}: {counted(bad)} not finite; {reason}")
     return weights
 
 
@@ -231,13 +230,15 @@ def account(network: Network, net: nn.Module) -> None:
     whole = [name for name in need if entries[have[name].key].dtype not in DTYPES]
     if whole:
         kind = entries[have[whole[0]].key].dtype
-        raise ModelError(f"{path}: {counted(whole)} stored as {kind}, which no network here computes with")
+        raise ModelError(
+            f"{network.path(whole[0])}: {counted(whole)} stored as {kind}, which no network here computes with"
+        )
     misshapen = [name for name, tensor in need.items() if not _fits(network.shape(name), list(tensor.shape))]
     if misshapen:
         name = misshapen[0]
         shapes = f"{name} is {network.shape(name)}, not {list(need[name].shape)}"
         raise ModelError(
-            f"{path}: {counted(misshapen)} of another shape ({shapes}); config and weights differ"
+            f"{network.path(name)}: {counted(misshapen)} of another shape ({shapes}); config and weights differ"
         )
 
 

@@ -14,6 +14,8 @@ from sdcli.networks.family import Config
 from sdcli.networks.header import Header
 from sdcli.networks.names import Source
 
+LARGEST = 1_000_000  # bytes of a config
+
 
 @dataclass(frozen=True)
 class Network:
@@ -36,6 +38,11 @@ class Network:
         if source.take.startswith("third") and shape and shape[0] % 3 == 0:
             return [shape[0] // 3, *shape[1:]]
         return shape
+
+    def path(self, name: str) -> Path:
+        """The file that one of its tensors is in."""
+        assert self.header is not None
+        return self.header.tensors[self.sources[name].key].path
 
 
 def note(sources: dict[str, Source], own: str, source: Source, head: Header) -> None:
@@ -64,6 +71,8 @@ def config_of(path: Path) -> dict[str, Any]:
     """A config.json, or another file of settings; raises ModelError if it is none."""
     if not path.is_file():
         raise ModelError(f"{path}: no such file; is the model folder whole?")
+    if path.stat().st_size > LARGEST:
+        raise ModelError(f"{path}: {path.stat().st_size:,} bytes, far more than a config has; it is not read")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

@@ -12,61 +12,83 @@ from sdcli.networks.header import Header
 
 STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
 """How the name of a network's weights begins; those of a text encoder begin with `model`."""
-VARIANTS = (r"", r"\.fp16")
-"""Before the suffix: a network's own weights, and those in half precision, which do where there are no others."""
+VARIANTS = ("", ".fp16")
+"""What follows in the name: of a network's own weights, and in half precision, which does where there are no others."""
 
 
-def needed(names: list[str], stem: str = "model") -> list[str]:
-    """Of a folder's files, those with a network's weights: one, or an index and all it is of; [] if they are not there.
+def _indexes(stem: str, variant: str) -> dict[str, str]:
+    """The index of weights in several files, by its names old and new -> how those files are called, as a pattern."""
+    number, said = r"-\d+-of-(\d+)", re.escape(variant)
+    return {
+        f"{stem}.safetensors{variant}.index.json": rf"{stem}{number}{said}\.safetensors",
+        f"{stem}.safetensors.index{variant}.json": rf"{stem}{said}{number}\.safetensors",
+        f"{stem}{variant}.safetensors.index.json": rf"{stem}{said}{number}\.safetensors",
+    }
 
-    `stem` is how the name of one begins, or ends where it is not known.
-    """
+
+def needed(names: list[str], part: str) -> list[str]:
+    """Of the names in a network's folder, those of its weights: a file's, or an index's and its files'; else []."""
+    stem = STEMS.get(part, "model")
     for variant in VARIANTS:
-        whole = [name for name in names if re.search(rf"{stem}{variant}\.safetensors$", name)]
-        if whole:
-            return whole
-    for variant in VARIANTS:
-        index = rf"{stem}({variant}\.safetensors\.index|\.safetensors\.index{variant})\.json$"
-        found = [name for name in names if re.search(index, name)]
-        parts = [name for name in names if re.search(rf"{stem}{variant}-\d+-of-\d+\.safetensors$", name)]
-        if found and parts and len(parts) == int(parts[0].rpartition("-of-")[2].split(".")[0]):
-            return [found[0], *sorted(parts)]
+        if f"{stem}{variant}.safetensors" in names:
+            return [f"{stem}{variant}.safetensors"]
+        for index, pattern in _indexes(stem, variant).items():
+            if index in names:
+                sets: dict[str, list[str]] = {}
+                for name in sorted(names):
+                    if found := re.fullmatch(pattern, name):
+                        sets.setdefault(found[1], []).append(name)
+                whole = [name for count, own in sets.items() if len(own) == int(count) for name in own]
+                return [index, *whole] if whole else []
     return []
 
 
 def read(folder: Path, part: str) -> Header:
     """The header of the weights of the network `part` in its folder; raises ModelError if they are not all there."""
     stem = STEMS.get(part, "model")
-    there = sorted(path.name for path in folder.glob("*"))
-    found = needed(there, f"^{stem}")
-    if len(found) == 1:
-        return header.read(folder / found[0])
-    if found:
-        return _joined(folder / found[0], found[1:])
-    pickles = [name for name in there if name.endswith(".bin")]
+    for variant in VARIANTS:
+        whole = folder / f"{stem}{variant}.safetensors"
+        if whole.is_file():
+            return header.read(whole)
+        for index in _indexes(stem, variant):
+            if (folder / index).is_file():
+                return _joined(folder / index)
+    pickles = sorted(path.name for path in folder.glob("*.bin"))
     if pickles:
         raise ModelError(
             f"{folder / pickles[0]}: a pickle, which can run code, is never read; get the safetensors"
         )
-    if any(re.match(rf"{stem}.*-of-\d+\.safetensors|{stem}\.safetensors\.index", name) for name in there):
-        raise ModelError(f"{folder}: not all of the files that its weights are in; fetch it again, whole")
     raise ModelError(f"{folder}: no {stem}.safetensors in it; is the model folder whole?")
 
 
-def _joined(index: Path, names: list[str]) -> Header:
-    """The files of an index as one, which is where it says that each tensor is."""
-    heads = {name: header.read(index.parent / name) for name in names}
-    tensors = {key: entry for head in heads.values() for key, entry in head.tensors.items()}
-    if len(tensors) < sum(len(head.tensors) for head in heads.values()):
+def _joined(index: Path) -> Header:
+    """The files of an index as one: every tensor where the index says, and no other."""
+    told = _told(index)
+    heads = [header.read(index.parent / name) for name in sorted(set(told.values()))]
+    tensors = {key: entry for head in heads for key, entry in head.tensors.items()}
+    if len(tensors) < sum(len(head.tensors) for head in heads):
         raise ModelError(f"{index.parent}: a tensor is in two of its files; they are of different models")
-    try:
-        told = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        wrong = [key for key, name in told.items() if key not in tensors or tensors[key].path.name != name]
-    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
-        raise ModelError(f"{index}: does not say which file holds which tensor; fetch it again") from None
+    there = {key: entry.path.name for key, entry in tensors.items()}
+    wrong = [key for key in {**told, **there} if told.get(key) != there.get(key)]
     if wrong:
         raise ModelError(f"{index}: {wrong[0][:80]} is not where it says; fetch the files again")
     return Header(index, tensors, {})
+
+
+def _told(index: Path) -> dict[str, str]:
+    """Which file each tensor is in; raises ModelError for an index that does not say, or names files elsewhere."""
+    try:
+        text = index.read_bytes() if index.stat().st_size < header.LARGEST else b""
+        if sum(map(text.count, (b",", b"[", b"{"))) > header.MOST:
+            raise ValueError
+        told: dict[str, str] = json.loads(text)["weight_map"]
+        if not told or not all(re.fullmatch(r"[\w.-]+\.safetensors", name) for name in told.values()):
+            raise ValueError
+    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        raise ModelError(
+            f"{index}: does not say which file beside it holds which tensor; fetch it again"
+        ) from None
+    return told
 
 
 def halves(one: Header) -> Header:
@@ -79,15 +101,15 @@ def halves(one: Header) -> Header:
     if own is None:
         return one
     other = "decoder" if own == "encoder" else "encoder"
-    path = one.path.with_name(one.path.name.replace(own, other))
+    path = one.path.with_name(other.join(one.path.name.rsplit(own, 1)))
     if path == one.path or not path.is_file():
         asked = f"the other is not beside it as {path.name}" if path != one.path else f"its name has no {own}"
         raise ModelError(f"{one.path}: half of a tiny autoencoder, and {asked}; get both")
     heads, tensors = {own: one, other: header.read(path)}, {}
     for side, head in sorted(heads.items()):  # whichever was named, they are the same model
         for key, entry in head.tensors.items():
-            number, _, rest = key.partition(".")
-            if not number.isdecimal():
+            found = re.fullmatch(r"(0|[1-9][0-9]?)\.(.+)", key)
+            if not found:
                 raise ModelError(f"{head.path}: {key[:80]} is no tensor of a tiny autoencoder's {side}")
-            tensors[f"{side}.layers.{int(number) - (side == 'decoder')}.{rest}"] = entry
+            tensors[f"{side}.layers.{int(found[1]) - (side == 'decoder')}.{found[2]}"] = entry
     return Header(one.path, tensors, {})

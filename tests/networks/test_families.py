@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from sdcli.convert import convert
 from sdcli.engine import generate
-from sdcli.networks import borrowed, checkpoint, toy
+from sdcli.networks import borrowed, checkpoint, hub, shards, toy
 from sdcli.networks.load import load
 from sdcli.networks.text import conditions
 from sdcli.request.request import Request
@@ -87,6 +87,17 @@ def test_info_knows_a_name_in_a_model_folder(sd, toy, monkeypatch):
     monkeypatch.setenv("SDCLI_MODELS", str(toy.parent))
     assert sd("info", toy.name).lines[0] == f"{toy.name}: a tiny model"
     assert "no such model" in sd("info", "there-is-none").err
+
+
+def test_a_model_folder_may_hold_links_but_leads_nowhere_else(sd, tmp_path, toy, monkeypatch):
+    folder = tmp_path / "models"
+    folder.mkdir()
+    (folder / "linked").symlink_to(toy)
+    monkeypatch.setenv("SDCLI_MODELS", str(folder))
+    assert "linked" in sd("models").out.decode()
+    assert sd("info", "linked").code == 0
+    for name in (f"../{toy.name}", f"linked/../../{toy.name}", str(toy / "no")):
+        assert "no such model here" in sd("info", name).err
 
 
 def test_info_tells_a_model_as_the_options_make_it(sd, toy):
@@ -192,9 +203,9 @@ def test_a_tiny_autoencoder_will_do(tmp_path, toy):
         side, _, number, rest = key.split(".", 3)
         halves[side][f"{int(number) + (side == 'decoder')}.{rest}"] = tensor
     for side, state in halves.items():
-        save_file(state, tmp_path / f"taesd_{side}.safetensors")
+        save_file(state, tmp_path / f"autoencoder_{side}.safetensors")
     told = []
-    for name in ("whole", "taesd_decoder", "taesd_encoder"):
+    for name in ("whole", "autoencoder_decoder", "autoencoder_encoder"):
         asked = Request("a cat", model=str(toy), seed=1, steps=2, vae=str(tmp_path / f"{name}.safetensors"))
         result = generate(asked)
         with torch.no_grad():
@@ -205,6 +216,10 @@ def test_a_tiny_autoencoder_will_do(tmp_path, toy):
         assert [key for key, tensor in made.state_dict().items() if not torch.equal(ours[key], tensor)] == []
         told.append(result.picture.facts["model"]["sha256"])
     assert told[0] != told[1] == told[2]
+    convert(checkpoint.read(str(toy), vae=asked.vae), tmp_path / "written")
+    read = AutoencoderTiny.from_pretrained(tmp_path / "written" / "vae").state_dict()
+    assert [key for key, tensor in made.state_dict().items() if not torch.equal(read[key], tensor)] == []
+    assert json.loads((tmp_path / "written" / "model_index.json").read_text())["vae"][1] == "AutoencoderTiny"
 
 
 def test_a_folder_in_several_files_is_the_same_model(tmp_path, toy, shard):
@@ -231,6 +246,30 @@ def test_a_folder_in_several_files_is_the_same_model(tmp_path, toy, shard):
     written = [tmp_path / "whole" / "unet", toy / "unet"]
     ours, theirs = (load_file(path / "diffusion_pytorch_model.safetensors") for path in written)
     assert [key for key in ours if not torch.equal(ours[key], theirs[key])] == []
+
+
+def test_the_files_of_a_network_are_told_by_their_names():
+    """As diffusers and transformers named them over time; full precision before half, nothing from further in."""
+    stem = "diffusion_pytorch_model"
+    cut = [f"{stem}-0000{i}-of-00002.safetensors" for i in (1, 2)]
+    half = [name.replace("model-", "model.fp16-") for name in cut]
+    old = [name.replace(".safetensors", ".fp16.safetensors") for name in cut]
+    index, half_index = f"{stem}.safetensors.index.json", f"{stem}.safetensors.index.fp16.json"
+    for names, needed in [
+        ([f"{stem}.fp16.safetensors", f"{stem}.safetensors"], [f"{stem}.safetensors"]),
+        ([f"{stem}.fp16.safetensors", *cut, index], [index, *cut]),
+        ([f"{stem}.fp16.safetensors", *cut], [f"{stem}.fp16.safetensors"]),
+        ([*half, half_index], [half_index, *half]),
+        ([*half, f"{stem}.fp16.safetensors.index.json"], [f"{stem}.fp16.safetensors.index.json", *half]),
+        ([*old, f"{stem}.safetensors.fp16.index.json"], [f"{stem}.safetensors.fp16.index.json", *old]),
+        ([*cut, *half, index, half_index], [index, *cut]),
+        ([*cut, cut[0].replace("00002", "00003"), index], [index, *cut]),
+        ([cut[0], index, f"{stem}.fp16.safetensors"], []),
+        ([f"py{stem}.safetensors", "model.safetensors"], []),
+    ]:
+        assert shards.needed(names, "unet") == needed, names
+    listed = ["unet/config.json", f"unet/{stem}.fp16.safetensors", f"unet/ema/{stem}.safetensors"]
+    assert hub._needed("x", listed)[1:] == [f"unet/{stem}.fp16.safetensors"]
 
 
 @pytest.mark.filterwarnings("ignore")

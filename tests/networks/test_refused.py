@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save
+from safetensors.torch import load_file, save, save_file
 
 from sdcli.errors import ModelError
 from sdcli.networks import borrowed, checkpoint, header
@@ -159,10 +159,12 @@ def test_half_of_a_tiny_autoencoder_is_named(sd, toy):
     said("taesd_decoder.safetensors", "the other is not beside it as taesd_encoder.safetensors; get both")
     Path("small.safetensors").write_bytes(one(name="0.weight"))
     said("small.safetensors", "half of a tiny autoencoder, and its name has no encoder")
-    Path("taesd_encoder.safetensors").write_bytes(one(name="conv.weight"))
-    said("taesd_decoder.safetensors", "conv.weight is no tensor of a tiny autoencoder's encoder")
+    for name in ("conv.weight", "01.weight", "1000000.weight"):
+        Path("taesd_encoder.safetensors").write_bytes(one(name=name))
+        said("taesd_decoder.safetensors", f"{name} is no tensor of a tiny autoencoder's encoder")
     Path("taesd_encoder.safetensors").write_bytes(one(name="0.weight"))
     said("taesd_decoder.safetensors", "missing")
+    refused(sd("info", "taesd_decoder.safetensors"), "half of a tiny autoencoder, which --vae takes")
 
 
 def test_a_folder_whose_unet_has_other_names_is_one_line(sd, broken):
@@ -172,21 +174,50 @@ def test_a_folder_whose_unet_has_other_names_is_one_line(sd, broken):
 
 def test_a_folder_in_several_files_that_do_not_agree_is_named(sd, broken, shard):
     index, first, second = shard(broken / "unet")
-    told = json.loads(index.read_text())
-    whole = second.read_bytes()
-    for words, text, data in [
-        ("not all of the files that its weights are in", index.read_text(), None),
-        ("does not say which file holds which tensor", "{}", whole),
-        ("does not say which file holds which tensor", '{"weight_map": [1]}', whole),
-        ("is not where it says", '{"weight_map": {"conv_in.bias": {}}}', whole),
-        ("is not where it says", json.dumps({"weight_map": told["weight_map"] | {"x": first.name}}), whole),
-        ("is in two of its files", index.read_text(), first.read_bytes()),
-        ("the download is incomplete", index.read_text(), whole[:-1]),
-        ("not all of the files that its weights are in", None, whole),
+    told = json.loads(index.read_text())["weight_map"]
+    data = second.read_bytes()
+    elsewhere = {key: f"../vae/{name}" for key, name in told.items()}
+    for words, names, stored in [
+        ("no such file", told, None),
+        ("does not say which file beside it holds which tensor", {}, data),
+        ("does not say which file beside it holds which tensor", [1], data),
+        ("does not say which file beside it holds which tensor", {"conv_in.bias": {}}, data),
+        ("does not say which file beside it holds which tensor", elsewhere, data),
+        ("is not where it says", told | {"x": first.name}, data),
+        ("is not where it says", dict(list(told.items())[1:]), data),
+        ("is not where it says", told | {"conv_in.bias": second.name}, data),
+        ("is in two of its files", told, first.read_bytes()),
+        ("the download is incomplete", told, data[:-1]),
     ]:
-        index.unlink() if text is None else index.write_text(text)
-        second.unlink() if data is None else second.write_bytes(data)
+        index.write_text(json.dumps({"weight_map": names}))
+        second.unlink(missing_ok=True) if stored is None else second.write_bytes(stored)
         refused(sd("txt2img", "a cat", "-m", broken), words)
+    for text in ("{}", "[", "[" * 100_000, '{"weight_map": [' + "[]," * 500_000):
+        index.write_text(text)
+        refused(sd("txt2img", "a cat", "-m", broken), "does not say which file")
+    index.unlink()
+    refused(sd("txt2img", "a cat", "-m", broken), "no diffusion_pytorch_model.safetensors in it")
+    os.mkfifo(index)  # which is not waited for
+    refused(sd("txt2img", "a cat", "-m", broken), "no diffusion_pytorch_model.safetensors in it")
+
+
+def test_a_config_of_a_megabyte_is_not_read(sd, broken):
+    (broken / "unet" / "config.json").write_text(" " * 10**6 + "{}")
+    refused(sd("txt2img", "a cat", "-m", broken), "far more than a config has")
+
+
+def test_a_bad_number_is_looked_for_in_the_file_that_has_it(sd, broken, shard):
+    _, _, second = shard(broken / "unet")
+    tensors = load_file(second)
+    tensors[min(tensors)].fill_(torch.nan)
+    save_file(tensors, second)
+    refused(sd("txt2img", "a cat", "-m", broken), f"{second.name}: 1 tensor")
+    refused(sd("models", "convert", broken, "out"), f"{second.name}: {min(tensors)}: not finite")
+
+
+def test_a_file_that_lists_others_is_no_model(sd, broken, shard):
+    index, *_ = shard(broken / "unet")
+    refused(sd("txt2img", "a cat", "-m", index), "a JSON file, not the model; name the folder it is in")
 
 
 @pytest.fixture
