@@ -44,7 +44,7 @@ BACKGROUNDS = {  # name -> RGB; white is drawn most often and never named
 }
 
 # -- the bank: kinds of picture, and how often each taught sprite is drawn in each ------------------------------------
-DRESSES = {"white": 4, "colour": 1, "recoloured": 1, "scene": 1, "pixels": 1, "two": 1, "counted": 1}
+DRESSES = {"white": 4, "colour": 4, "recoloured": 1, "scene": 1, "pixels": 1, "two": 1, "counted": 1}
 CAPTIONS = 8  # of every picture
 PART, SCENE_PART = (0.76, 0.86), (0.5, 0.72)  # of the picture's width
 TWICE = ("fluent-emoji-flat",)  # styles drawn twice as often as the others
@@ -109,7 +109,7 @@ UNET_MINUTES, UNET_RATE = 480.0, 8e-4
 UNET_BATCH, UNET_BATCH_CUDA = 16, 256
 UNET_WORKERS = 4  # at most so many processes on a CPU, a core each
 UNET_FALL = 0.4  # part of the time over which the rate falls
-UNET_EARLY = 0.6  # first part of the time, with its own mix of kinds
+UNET_EARLY = 0.5  # first part of the time, with its own mix of kinds
 UNET_EARLY_MIX = {
     "white": 0.76,
     "colour": 0.10,
@@ -120,12 +120,12 @@ UNET_EARLY_MIX = {
     "counted": 0,
 }
 UNET_MIX = {
-    "white": 0.56,
-    "colour": 0.14,
-    "recoloured": 0.08,
-    "scene": 0.06,
-    "pixels": 0.08,
-    "two": 0.05,
+    "white": 0.53,
+    "colour": 0.17,
+    "recoloured": 0.06,
+    "scene": 0.03,
+    "pixels": 0.16,
+    "two": 0.02,
     "counted": 0.03,
 }
 UNET_NOISIEST, UNET_NOISY = (
