@@ -201,9 +201,13 @@ def _is_whole_folder(folder: Path) -> bool:
     configs = [folder / part / "config.json" for part in networks]
     configs += [folder / _SCHEDULER] if "scheduler" in parts else []
     try:
-        return all(map(config_of, configs)) and all(shards.read(folder / part, part) for part in networks)
+        for path in configs:
+            config_of(path)
+        for part in networks:
+            shards.read(folder / part, part)
     except ModelError:
         return False
+    return True
 
 
 def _is_whole(path: Path) -> bool:

@@ -194,6 +194,14 @@ def test_a_path_that_is_mistyped_is_no_repo(hub):
     assert "no such model here" in ran.stderr
 
 
+def test_a_config_that_says_nothing_is_here_all_the_same(hub):
+    (hub.folder / "scheduler" / "scheduler_config.json").write_text("{}")
+    assert hub.run("models", "pull", "me/toy").returncode == 0
+    hub.asked.clear()
+    assert hub.run("info", "me/toy").returncode == 0
+    assert hub.asked == []
+
+
 def test_a_folder_in_several_files_is_fetched_whole(hub, shard):
     lose(hub.folder / "unet" / "diffusion_pytorch_model.fp16.safetensors")
     index, _, second = shard(hub.folder / "unet")
