@@ -2,8 +2,9 @@
 
 FOLDER is a diffusers UNet. Where it has one level less than the recipe's, for pictures half as large, its levels become
 the inner ones; the new outermost level starts as a passage: what the old network saw at its full size, the inner levels
-now see of every second place, and the new last block adds little at first. Where its levels have fewer layers, the new
-ones change nothing at first. Writes the `unet.pt` that `unet.py` goes on from.
+now see of every second place, and the new last block adds little at first. Where its levels are narrower, but for the
+outermost, their channels are taken twice. Where they have fewer layers, the new ones change nothing at first. It
+writes the `unet.pt` that `unet.py` goes on from.
 """
 
 import json
@@ -96,6 +97,63 @@ def new(name: str, layers: tuple[int, ...]) -> bool:
     return first <= place < first + recipe.UNET["layers_per_block"][level] - layers[level]
 
 
+@torch.no_grad()
+def widen(
+    narrow: dict[str, Tensor], widths: tuple[int, ...], layers: tuple[int, ...]
+) -> UNet2DConditionModel:
+    """The recipe's UNet, but of these layers, with the weights of one of these widths; its outermost level must have
+    the recipe's, as the time's embedding hangs on it. Each channel is there once or twice, in order, so that groups
+    keep their kin. What the network says changes a little, where groups span two levels: it heals in some thousand
+    pictures."""
+    torch.manual_seed(recipe.SEED)
+    unet = UNet2DConditionModel(**recipe.UNET | {"layers_per_block": layers})
+    state, wide = unet.state_dict(), recipe.UNET["block_out_channels"]
+    for name, made in state.items():
+        if name in narrow:
+            value = narrow[name]
+        elif name.endswith("conv_shortcut.bias"):  # it had none, its block had one width
+            value = torch.zeros(len(narrow[name.replace("_shortcut", "2")]))
+        else:
+            value = torch.eye(len(narrow[name.replace("_shortcut.weight", "2.bias")]))[..., None, None]
+        for axis in range(value.dim()):
+            if value.shape[axis] != made.shape[axis]:
+                of = joined(name, widths, layers) if axis == 1 or ".norm1." in name else None
+                into = joined(name, wide, layers) if of else [made.shape[axis]]
+                value = doubled(value, axis, of or [value.shape[axis]], into)
+        made.copy_(value)
+    return unet
+
+
+def doubled(value: Tensor, axis: int, of: list[int], into: list[int]) -> Tensor:
+    """A tensor whose channels along `axis`, parts of these widths side by side, become wider parts. Whoever reads
+    (axis 1) two of a kind reads uneven shares of them, or they would stay alike for ever."""
+    starts = [sum(of[:i]) for i in range(len(of))]
+    places = [
+        start + torch.arange(after) * before // after
+        for start, before, after in zip(starts, of, into, strict=True)
+    ]
+    places = torch.cat(places)
+    value = value.index_select(axis, places)
+    if axis != 1:
+        return value
+    share = torch.ones(len(places))
+    twins = torch.nonzero(places[1:] == places[:-1])[:, 0]
+    share[twins] = torch.empty(len(twins)).uniform_(0.3, 0.7)
+    share[twins + 1] = 1 - share[twins]
+    return value * share.view(-1, *[1] * (value.dim() - 2))
+
+
+def joined(name: str, widths: tuple[int, ...], layers: tuple[int, ...]) -> list[int] | None:
+    """The widths of the two that a residual block on the way up reads side by side, where this tensor is of those."""
+    found = re.match(r"up_blocks\.(\d)\.resnets\.(\d)\.(norm1|conv1|conv_shortcut)", name)
+    if not found or name.endswith(("conv1.bias", "shortcut.bias")):
+        return None
+    level = len(widths) - 1 - int(found[1])
+    first, last = found[2] == "0", int(found[2]) == layers[level]
+    below = widths[min(level + 1, len(widths) - 1)] if first else widths[level]
+    return [below, widths[max(level - 1, 0)] if last else widths[level]]
+
+
 def main(folder: Path) -> None:
     target = recipe.WORK / "unet.pt"
     if target.exists():
@@ -106,6 +164,8 @@ def main(folder: Path) -> None:
     if len(layers) < len(recipe.UNET["block_out_channels"]):
         layers = (0, *layers)
         small = grow(small.state_dict(), layers)
+    elif (widths := tuple(small.config.block_out_channels)) != recipe.UNET["block_out_channels"]:
+        small = widen(small.state_dict(), widths, layers)
     state = deepen(small.state_dict(), layers).state_dict()
     torch.save({"unet": state, "average": state, "progress": (0.0, 0, 0, [])}, target)
     print(json.dumps({"parameters": sum(value.numel() for value in state.values())}))
