@@ -1,13 +1,15 @@
 """The text encoder: a small CLIPTextModel distilled from a sentence encoder (MiniLM).
 
-Words near in meaning come to lie near each other, also words no caption uses. Writes `teacher.pt` (the teacher's
-answers, the slow part) and `text_encoder/`.
+Words near in meaning come to lie near each other, also words no caption uses; those of them that are one token are
+then read just as the word of the captions that the teacher puts nearest (`a kitten` as `a cat`), as the UNet knows no
+others. Writes `teacher.pt` (the teacher's answers, the slow part) and `text_encoder/`.
 """
 
 import math
 import sys
 import time
 import zipfile
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -34,6 +36,7 @@ TOPICS = {
     "19",
     "20",
 }  # animal artifact body food object person phenomenon plant
+PEOPLE = "18"  # the topic; no caption has one of them
 COLOURS = (
     "red",
     "orange",
@@ -48,12 +51,31 @@ COLOURS = (
     "grey",
     "golden",
 )
+LIKE = 0.5  # how near to a caption's word the teacher must put another for it to be read as that
+ASIDE = frozenset(  # said beside the thing that is meant
+    ("painting", "photo", "photograph", "portrait", "sketch", "poster", "canvas", "close", "view", "style")
+)
+SPELT = {"gray": "grey"}
 
 
 def corpus(seed: int = recipe.SEED) -> list[str]:
     """What the pupil reads: captions of every concept, WordNet's names of things, in captions too, and glosses."""
     random = np.random.default_rng(seed)
-    texts = {""}
+    texts = {"", *captions(random)}
+    lemmas, glosses = wordnet(TOPICS)
+    lemmas = [lemma for lemma in dict.fromkeys(map(str.lower, lemmas)) if lemma.count(" ") < 2]
+    lemmas = [lemmas[i] for i in random.permutation(len(lemmas))]
+    texts.update(lemmas[:22000])
+    texts.update(glosses[i] for i in random.permutation(len(glosses))[:6000])
+    for lemma in lemmas[:14000]:
+        style = str(random.choice(list(recipe.STYLES)))
+        colour = str(random.choice(COLOURS)) if random.random() < 0.4 else None
+        texts.add(styled(random, named(random, (lemma,), colour), style))
+    return sorted(texts)
+
+
+def captions(random: np.random.Generator) -> Iterator[str]:
+    """Captions of every concept, many of each."""
     for name, (_, others) in CONCEPTS.items():
         for _ in range(160):
             style, colour = str(random.choice(list(recipe.STYLES))), str(random.choice(COLOURS))
@@ -67,24 +89,20 @@ def corpus(seed: int = recipe.SEED) -> list[str]:
                 thing = many(int(random.integers(2, 5)), name)
             elif kind < 0.25:
                 thing += f" {random.choice([words for places in SCENES for words in places])}"
-            texts.add(grounded(random, styled(random, thing, style), ground if kind > 0.25 else None))
+            yield grounded(random, styled(random, thing, style), ground if kind > 0.25 else None)
+
+
+def wordnet(topics: set[str]) -> tuple[list[str], list[str]]:
+    """The names of things, a thing at a time and names with a capital as they are, and what the things are."""
     lemmas, glosses = [], []
     for line in WORDNET.read_text(encoding="latin-1").splitlines():
-        if line.startswith(" ") or line[9:11] not in TOPICS:
+        if line.startswith(" ") or line[9:11] not in topics:
             continue
         fields, gloss = line.split(" | ")
         words = fields.split()
-        lemmas += [word.replace("_", " ").lower() for word in words[4 : 4 + 2 * int(words[3], 16) : 2]]
+        lemmas += [word.replace("_", " ") for word in words[4 : 4 + 2 * int(words[3], 16) : 2]]
         glosses.append(gloss.split(";")[0].strip())
-    lemmas = [lemma for lemma in dict.fromkeys(lemmas) if lemma.count(" ") < 2]
-    lemmas = [lemmas[i] for i in random.permutation(len(lemmas))]
-    texts.update(lemmas[:22000])
-    texts.update(glosses[i] for i in random.permutation(len(glosses))[:6000])
-    for lemma in lemmas[:14000]:
-        style = str(random.choice(list(recipe.STYLES)))
-        colour = str(random.choice(COLOURS)) if random.random() < 0.4 else None
-        texts.add(styled(random, named(random, (lemma,), colour), style))
-    return sorted(texts)
+    return lemmas, glosses
 
 
 class Teacher:
@@ -191,8 +209,38 @@ def main(minutes: float = recipe.TEXT_MINUTES) -> None:
         step, average = step + 1, loss.item() if average is None else 0.98 * average + 0.02 * loss.item()
         if step % 200 == 0:
             print(f"step {step} {done:.0%} loss {average:.4f}", flush=True)
+    lend(pupil)
     pupil.eval().save_pretrained(recipe.WORK / "text_encoder")
     report(pupil)
+
+
+@torch.no_grad()
+def lend(pupil: CLIPTextModel) -> dict[str, str]:
+    """Give every word of one token that names a thing, but in no caption, the token embedding of the nearest word that
+    does; what captions say is read as before. word -> whose it now has."""
+    known = {word for name, (_, others) in CONCEPTS.items() for word in (name, *others)}
+    texts = [*captions(np.random.default_rng(recipe.SEED)), *(words for places in SCENES for words in places)]
+    texts += [many(2, word) for word in sorted(known)]
+    said, told = {token for row in tokens.encode(texts) for token in row}, alone(known)
+    things = {word for word in wordnet(TOPICS - {PEOPLE})[0] if word.isalpha() and word.islower()} - ASIDE
+    words = {word: token for word, token in alone(things).items() if len(word) > 2 and token not in said}
+    teacher, names = Teacher(), sorted(told)
+    likeness, nearest = (teacher(list(words)) @ teacher(names).T).max(1)
+    pairs = {
+        word: names[i] for word, like, i in zip(words, likeness, nearest.tolist(), strict=True) if like > LIKE
+    }
+    told, words = told | alone(SPELT.values()), words | alone(SPELT)
+    table = getattr(pupil, "text_model", pupil).embeddings.token_embedding.weight
+    for word, other in (pairs | SPELT).items():
+        table[words[word]] = table[told[other]]
+    return pairs | SPELT
+
+
+def alone(words: Iterable[str]) -> dict[str, int]:
+    """Those words that are one token, and the token."""
+    words = sorted(words)
+    rows = tokens.encode(words, 4)
+    return {word: row[1] for word, row in zip(words, rows, strict=True) if row[1] != END and row[2] == END}
 
 
 @torch.no_grad()
