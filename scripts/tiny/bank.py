@@ -95,6 +95,18 @@ def recoloured(random: Random, names: tuple[str, ...], style: str, emoji: str) -
     )
 
 
+def sized(random: Random, names: tuple[str, ...], style: str, emoji: str) -> Made:
+    size = str(random.choice(list(recipe.SIZES)))
+    words, part = recipe.SIZES[size]
+    picture, colour = plain(recipe.SIZE), None if style == recipe.LINES else COLOURS.get(emoji)
+    lay(picture, sprite(style, emoji), **_pose(random, part))
+
+    def looks() -> str:
+        return " ".join(filter(None, (str(random.choice(words)), _maybe(random, colour))))
+
+    return picture, _say(lambda: styled(random, named(random, names, looks()), style))
+
+
 def in_scene(random: Random, names: tuple[str, ...], style: str, emoji: str) -> Made | None:
     if style == recipe.LINES:
         return None
@@ -166,6 +178,7 @@ KINDS: dict[str, Callable[[Random, tuple[str, ...], str, str], Made | None]] = {
     "white": on_white,
     "colour": on_colour,
     "recoloured": recoloured,
+    "sized": sized,
     "scene": in_scene,
     "pixels": in_pixels,
     "two": two_things,

@@ -44,9 +44,22 @@ BACKGROUNDS = {  # name -> RGB; white is drawn most often and never named
 }
 
 # -- the bank: kinds of picture, and how often each taught sprite is drawn in each ------------------------------------
-DRESSES = {"white": 4, "colour": 4, "recoloured": 1, "scene": 1, "pixels": 1, "two": 1, "counted": 1}
+DRESSES = {
+    "white": 4,
+    "colour": 4,
+    "recoloured": 1,
+    "sized": 1,
+    "scene": 1,
+    "pixels": 1,
+    "two": 1,
+    "counted": 1,
+}
 CAPTIONS = 8  # of every picture
 PART, SCENE_PART = (0.76, 0.86), (0.5, 0.72)  # of the picture's width
+SIZES = {  # size -> its words, and the part of the width
+    "small": (("small", "little", "tiny"), (0.32, 0.42)),
+    "large": (("large", "big", "huge"), (0.95, 1.0)),
+}
 TWICE = ("fluent-emoji-flat",)  # styles drawn twice as often as the others
 SHIFT, FLIP = 0.016, 0.2  # of the width off the middle; part of them mirrored
 
@@ -94,7 +107,7 @@ UNET = {
     "sample_size": SIZE // 8,
     "in_channels": 4,
     "out_channels": 4,
-    "block_out_channels": (32, 32, 64, 160, 256),
+    "block_out_channels": (32, 64, 96, 160, 256),
     "layers_per_block": (1, 2, 2, 1, 1),
     "norm_num_groups": 8,
     "attention_head_dim": (1, 1, 2, 5, 8),  # diffusers: the NUMBER of heads
@@ -114,23 +127,25 @@ UNET_EARLY_MIX = {
     "white": 0.76,
     "colour": 0.10,
     "recoloured": 0.06,
+    "sized": 0,
     "scene": 0,
     "pixels": 0.08,
     "two": 0,
     "counted": 0,
 }
 UNET_MIX = {
-    "white": 0.53,
-    "colour": 0.17,
-    "recoloured": 0.06,
+    "white": 0.46,
+    "colour": 0.22,
+    "recoloured": 0.05,
+    "sized": 0.05,
     "scene": 0.03,
-    "pixels": 0.16,
-    "two": 0.02,
+    "pixels": 0.11,
+    "two": 0.05,
     "counted": 0.03,
 }
 UNET_NOISIEST, UNET_NOISY = (
     0.8,
-    0.4,
+    0.2,
 )  # where the noisiest times begin, of 1; part of all times drawn from there
 UNET_EMPTY = 0.1  # part of the captions left empty, for guidance
 UNET_AVERAGE = 0.998  # what the running average keeps at each step

@@ -220,7 +220,9 @@ def lend(pupil: CLIPTextModel) -> dict[str, str]:
     does; what captions say is read as before. word -> whose it now has."""
     known = {word for name, (_, others) in CONCEPTS.items() for word in (name, *others)}
     texts = [*captions(np.random.default_rng(recipe.SEED)), *(words for places in SCENES for words in places)]
-    texts += [many(2, word) for word in sorted(known)]
+    texts += [many(2, word) for word in sorted(known)] + [
+        word for words, _ in recipe.SIZES.values() for word in words
+    ]
     said, told = {token for row in tokens.encode(texts) for token in row}, alone(known)
     things = {word for word in wordnet(TOPICS - {PEOPLE})[0] if word.isalpha() and word.islower()} - ASIDE
     words = {word: token for word, token in alone(things).items() if len(word) > 2 and token not in said}
