@@ -25,6 +25,11 @@ from sprites import path, sprite
 
 Random = np.random.Generator
 Made = tuple[Image.Image, list[str]]
+PLACES = {  # where so many things lie
+    2: ((0.27, 0.5), (0.73, 0.5)),
+    3: ((0.5, 0.27), (0.27, 0.72), (0.73, 0.72)),
+    4: ((0.27, 0.27), (0.73, 0.27), (0.27, 0.73), (0.73, 0.73)),
+}
 
 
 @cache
@@ -157,11 +162,8 @@ def counted(random: Random, names: tuple[str, ...], style: str, emoji: str) -> M
     if names[0] in BARE | THE:
         return None
     count = int(random.integers(2, 5))
-    middles = {2: ((0.27, 0.5), (0.73, 0.5)), 3: ((0.5, 0.27), (0.27, 0.72), (0.73, 0.72))}.get(
-        count, ((0.27, 0.27), (0.73, 0.27), (0.27, 0.73), (0.73, 0.73))
-    )
     picture, part, flip = plain(recipe.SIZE), random.uniform(0.36, 0.44), random.random() < recipe.FLIP
-    for middle in middles:
+    for middle in PLACES[count]:
         lay(
             picture,
             sprite(style, emoji),

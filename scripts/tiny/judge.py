@@ -7,10 +7,12 @@ real pictures. Each question prints its score, the same for real pictures where 
     background  is the colour along the edges the one named?
     style       which style do the features look like?
     pair        are both things recognised, each in a half of its own?
+    size        is a small thing small, a large one large?
+    count       are there as many as asked for, two to four?
     untold      does a word that no caption has draw the thing it means, or comes near?
 
-    python judge.py [FOLDER] [--ask single,background,style,pair,untold] [--seeds 101,102] [--steps 20] [--cfg 4]
-                    [--sampler dpmpp_2m,euler] [--schedule leading] [--every 1]
+    python judge.py [FOLDER] [--ask single,background,style,pair,size,count,untold] [--seeds 101,102] [--steps 20]
+                    [--cfg 4] [--sampler dpmpp_2m,euler] [--schedule leading] [--every 1]
 """
 
 import argparse
@@ -23,12 +25,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import UNet2DConditionModel
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFilter
 from torch import Tensor
 
 import recipe
 import sample
-from captions import BARE, THE, with_article
+from bank import PLACES
+from captions import BARE, THE, many, with_article
 from compose import blocky, lay, place, plain
 from concepts import CONCEPTS, UNTOLD
 from norm import hasten
@@ -228,6 +231,71 @@ def pair(draw: Draw, names: list[str], seeds: list[int]) -> None:
         )
 
 
+def size(draw: Draw, names: list[str], seeds: list[int]) -> None:
+    """Part of the pictures whose thing is nearer to the size asked for than to the other or the usual one."""
+    told = [name for name in names if name not in BARE | THE]
+    parts = {size: sum(part) / 2 for size, (_, part) in recipe.SIZES.items()} | {"": sum(recipe.PART) / 2}
+    asked = [
+        (name, size, seed)
+        for seed in seeds
+        for i, size in enumerate(recipe.SIZES)
+        for name in told[(3 * i + seed) % 5 :: 5][:20]
+    ]
+    pictures = draw([with_article(f"{size} {name}") for name, size, _ in asked], [seed for *_, seed in asked])
+    real_ones = [_composed({name: (0.5, parts[size])}) for name, size, _ in asked]
+    for what, some in (("drawn", pictures), ("real", np.stack(real_ones))):
+        read = [
+            min(parts, key=lambda size: abs(parts[size] - seen)) if seen else None
+            for seen in map(_span, some)
+        ]
+        right = np.mean([seen == size for seen, (_, size, _) in zip(read, asked, strict=True)])
+        things = np.mean([rank < 5 for rank in ranks(features(some), [_number(n) for n, *_ in asked])])
+        print(
+            f"size: {what:6} right {right:.3f}, thing in the first five {things:.3f}  ({len(asked)} pictures)"
+        )
+
+
+def count(draw: Draw, names: list[str], seeds: list[int]) -> None:
+    """Part of the pictures with as many separate things on the white as asked for."""
+    told = [name for name in names if name not in BARE | THE]
+    asked = [
+        (name, number, seed)
+        for seed in seeds
+        for number in (2, 3, 4)
+        for name in told[(2 * number + seed) % 7 :: 7][:12]
+    ]
+    pictures = draw([many(number, name) for name, number, _ in asked], [seed for *_, seed in asked])
+    real_ones = [_laid([(name, 0.4, place) for place in PLACES[number]]) for name, number, _ in asked]
+    for what, some in (("drawn", pictures), ("real", np.stack(real_ones))):
+        right = np.mean([_islands(each) == number for each, (_, number, _) in zip(some, asked, strict=True)])
+        print(f"count: {what:6} right {right:.3f}  ({len(asked)} pictures)")
+
+
+def _shown(picture: np.ndarray) -> np.ndarray:  # (h, w, 3) -> (64, 64)
+    """Where something is drawn on the white."""
+    small = Image.fromarray(picture).resize((64, 64), Image.Resampling.BOX)
+    return np.asarray(small).min(-1) < 215
+
+
+def _span(picture: np.ndarray) -> float:
+    """The larger side, as a part of the width, of the box around what is drawn on the white."""
+    box = Image.fromarray(_shown(picture)).getbbox() or (0, 0, 0, 0)
+    return max(box[2] - box[0], box[3] - box[1]) / 64
+
+
+def _islands(picture: np.ndarray) -> int:
+    """Separate things on the white; specks and what lies close together count as one."""
+    shown = Image.fromarray(np.uint8(_shown(picture) * 255)).filter(ImageFilter.MaxFilter(3))
+    found = 0
+    for y, x in np.argwhere(np.asarray(shown)):
+        if shown.getpixel((int(x), int(y))) == 255:
+            ImageDraw.floodfill(shown, (int(x), int(y)), 1)
+            island = np.asarray(shown) == 1
+            found += island.mean() > 0.015
+            shown.paste(2, mask=Image.fromarray(np.uint8(island * 255)))
+    return found
+
+
 def untold(draw: Draw, names: list[str], seeds: list[int]) -> None:
     """Part of the words that no caption has whose pictures show the nearest thing taught."""
     asked = [(word, UNTOLD[word], seed) for seed in seeds for word in UNTOLD if UNTOLD[word] in names]
@@ -241,13 +309,28 @@ def _composed(
     things: dict[str, tuple[float, float]], ground: tuple[int, ...] = (255, 255, 255)
 ) -> np.ndarray:
     """A real picture of things, each at its place across, so large a part of the width."""
+    return _laid([(name, part, (across, 0.5)) for name, (across, part) in things.items()], ground)
+
+
+def _laid(
+    things: list[tuple[str, float, tuple[float, float]]], ground: tuple[int, ...] = (255, 255, 255)
+) -> np.ndarray:
+    """A real picture of things, each so large a part of the width, with its middle there."""
     picture = plain(recipe.SIZE, ground)
-    for name, (across, part) in things.items():
-        lay(picture, sprite(recipe.UNSAID, CONCEPTS[name][0][0]), part, (across, 0.5))
+    for name, part, middle in things:
+        lay(picture, sprite(recipe.UNSAID, CONCEPTS[name][0][0]), part, middle)
     return np.asarray(picture)
 
 
-QUESTIONS = {"single": single, "background": background, "style": style, "pair": pair, "untold": untold}
+QUESTIONS = {
+    "single": single,
+    "background": background,
+    "style": style,
+    "pair": pair,
+    "size": size,
+    "count": count,
+    "untold": untold,
+}
 
 
 def _number(name: str) -> int:
