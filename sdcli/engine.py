@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -32,39 +31,7 @@ from sdcli.networks.text import conditions
 from sdcli.request.given import Given, Layout, open_given
 from sdcli.request.picture import Picture
 from sdcli.request.request import Request
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step of a run, as its watcher sees it, after it was taken: x stands at noise level sigma."""
-
-    number: int  # 1 … total
-    total: int
-    sigma: float
-    x: Tensor  # (1, 4, h/8, w/8) float32
-    denoised: Tensor  # the network's estimate of the end, of the same shape
-    picture: Callable[[], Image]  # the estimate decoded
-    preview: Callable[[Tensor], Image]  # latents -> a soft picture of their own size, at once
-
-
-Watch = Callable[[Iterator[Step]], Iterable[Step]]
-"""What looks on: it passes the steps through, and may show, save, time or stop them."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a run leaves: the picture, the latents it ended with, and, for who asks how it went, the seconds spent by
-    stage and whether the networks were in memory all at once or one at a time.
-
-    The latents of a run that was stopped stand at a noise level `sigma`, and its recording lets another go on.
-    """
-
-    picture: Picture
-    latents: Tensor
-    seconds: dict[str, float]
-    networks: str
-    sigma: float = 0.0
-    recording: Recording | None = None
+from sdcli.run import Clock, Result, Step, Watch
 
 
 def generate(request: Request, watch: Watch = iter, given: Given | None = None) -> Result:
@@ -73,7 +40,7 @@ def generate(request: Request, watch: Watch = iter, given: Given | None = None) 
     `given` are the pictures that it names, if they are open already. Raises SdError, of the kind that says whose fault
     it is; see sdcli.errors.
     """
-    clock = _Clock()
+    clock = Clock()
     given = given or open_given(request)
     with memory_errors("loading the model"):
         model = load(
@@ -99,7 +66,7 @@ def generate(request: Request, watch: Watch = iter, given: Given | None = None) 
 
 
 def _run(
-    model: Model, request: Request, watch: Watch, clock: _Clock, layout: Layout, begun: Tensor | None = None
+    model: Model, request: Request, watch: Watch, clock: Clock, layout: Layout, begun: Tensor | None = None
 ) -> _End:
     """One run of the sampler, over the pictures laid out, or over latents to start from."""
     positive, negative = conditions(model, request)
@@ -166,14 +133,3 @@ def _end(start: Canvas, last: Step | None, calls: list[Call]) -> _End:
 
 def _decoded(model: Model, x: Tensor, truncates: bool) -> Image:
     return pixels.decode(model, x, truncates)[0]
-
-
-class _Clock:
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def __call__(self, stage: str) -> None:
-        now = time.perf_counter()
-        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + now - self._last, 3)
-        self._last = now

@@ -12,7 +12,7 @@ FLOORS = [  # from the ground up; a module may use its own floor and those below
     {"errors", "registry", "settings", "__init__", "tiny"},
     {"request", "diffusion"},
     {"networks"},
-    {"engine", "store", "convert", "batch"},
+    {"engine", "run", "store", "convert", "batch"},
     {"commands", "cli", "__main__"},
 ]
 APART = [{"request", "diffusion"}]  # rooms of one floor that do not know each other

@@ -25,7 +25,7 @@ from sdcli.request.request import Request
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from sdcli.engine import Result, Step
+    from sdcli.run import Result, Step
 
 PATIENCE = 5.0  # seconds between lines of progress where there is no terminal
 
