@@ -15,7 +15,7 @@ from typing import Any
 
 from sdcli import settings
 from sdcli.errors import ModelError, UsageError
-from sdcli.networks import fit, header, hub, names, other_vae, shards, toy
+from sdcli.networks import header, hub, kinship, names, other_vae, shards, toy
 from sdcli.networks.family import Config, Family, Traits, recognise
 from sdcli.networks.header import Header
 from sdcli.networks.names import OPTIONAL, PARTS, Source
@@ -77,7 +77,7 @@ def read(
         found = _folder(name, path, prediction) if path.is_dir() else _file(name, path, prediction)
     if vae is not None:
         found = replace(found, networks={**found.networks, "vae": other_vae.read(vae, found.family)})
-    fit.check(name, found.family, found.networks)
+    kinship.check(name, found.family, found.networks)
     if prediction == "auto":
         return found
     return replace(found, prediction=prediction, rule="--prediction")

@@ -1,4 +1,4 @@
-"""Fit: whether the networks of a model fit each other, from shapes and configs; each alone is `load.account`'s."""
+"""Kinship: whether the networks of a model belong together, from shapes and configs; each alone is `load.account`'s."""
 
 from __future__ import annotations
 
