@@ -51,9 +51,22 @@ COLOURS = (
     "grey",
     "golden",
 )
-LIKE = 0.5  # how near to a caption's word the teacher must put another for it to be read as that
+LIKE = 0.55  # how near to a caption's word the teacher must put another for it to be read as that
 ASIDE = frozenset(  # said beside the thing that is meant
-    ("painting", "photo", "photograph", "portrait", "sketch", "poster", "canvas", "close", "view", "style")
+    (
+        "painting",
+        "photo",
+        "photograph",
+        "portrait",
+        "sketch",
+        "poster",
+        "canvas",
+        "close",
+        "view",
+        "style",
+        "colors",
+        "colours",
+    )
 )
 SPELT = {"gray": "grey"}
 
@@ -218,7 +231,7 @@ def main(minutes: float = recipe.TEXT_MINUTES) -> None:
 def lend(pupil: CLIPTextModel) -> dict[str, str]:
     """Give every word of one token that names a thing, but in no caption, the token embedding of the nearest word that
     does; what captions say is read as before. word -> whose it now has."""
-    known = {word for name, (_, others) in CONCEPTS.items() for word in (name, *others)}
+    known = {word: name for name, (_, others) in CONCEPTS.items() for word in (*others, name)}
     texts = [*captions(np.random.default_rng(recipe.SEED)), *(words for places in SCENES for words in places)]
     texts += [many(2, word) for word in sorted(known)] + [
         word for words, _ in recipe.SIZES.values() for word in words
@@ -229,13 +242,25 @@ def lend(pupil: CLIPTextModel) -> dict[str, str]:
     teacher, names = Teacher(), sorted(told)
     likeness, nearest = (teacher(list(words)) @ teacher(names).T).max(1)
     pairs = {
-        word: names[i] for word, like, i in zip(words, likeness, nearest.tolist(), strict=True) if like > LIKE
+        word: known[names[i]] if known[names[i]] in told else names[i]
+        for word, like, i in zip(words, likeness, nearest.tolist(), strict=True)
+        if like > LIKE
     }
-    told, words = told | alone(SPELT.values()), words | alone(SPELT)
+    pairs |= SPELT | {plural(word): plural(other) for word, other in pairs.items()}
+    froms, tos = alone(pairs), alone(pairs.values())
     table = getattr(pupil, "text_model", pupil).embeddings.token_embedding.weight
-    for word, other in (pairs | SPELT).items():
-        table[words[word]] = table[told[other]]
-    return pairs | SPELT
+    lent = {
+        word: other
+        for word, other in pairs.items()
+        if other in tos and froms.get(word, END) not in {END, *said}
+    }
+    for word, other in lent.items():
+        table[froms[word]] = table[tos[other]]
+    return lent
+
+
+def plural(noun: str) -> str:
+    return many(2, noun).removeprefix("two ")
 
 
 def alone(words: Iterable[str]) -> dict[str, int]:
