@@ -145,7 +145,7 @@ UNET_MIX = {
 }
 UNET_NOISIEST, UNET_NOISY = (
     0.8,
-    0.2,
+    0.33,
 )  # where the noisiest times begin, of 1; part of all times drawn from there
 UNET_EMPTY = 0.1  # part of the captions left empty, for guidance
 UNET_AVERAGE = 0.998  # what the running average keeps at each step

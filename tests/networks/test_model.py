@@ -386,3 +386,13 @@ def test_latents_that_do_not_fit_are_an_image_error(toy, tmp_path, bad):
     with pytest.raises(ImageError) as caught:
         generate(Request("a cat", model=str(toy), seed=1, latents_in=str(tmp_path / "x.safetensors")))
     assert words in str(caught.value)
+
+
+def test_the_embedded_model_reads_a_word_of_no_caption_as_the_nearest_that_has_one():
+    model = load("tiny")
+    kittens, cats, dogs = (
+        encode(model, "text_encoder", chunks(f"two {nouns} next to a tree"))[0]
+        for nouns in ("kittens", "cats", "dogs")
+    )
+    assert torch.equal(kittens, cats)
+    assert not torch.allclose(kittens, dogs, atol=0.1)
