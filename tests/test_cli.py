@@ -363,7 +363,15 @@ def test_nothing_is_fetched_for_a_local_model(draw, monkeypatch):
 
 def start(toy: Path, folder: Path, *options: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "sdcli", "txt2img", "a cat", "-m", str(toy), "--seed", "7", *options]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        command, cwd=folder, stdout=pipe, stderr=pipe, text=True, preexec_fn=_interruptible
+    )
+
+
+def _interruptible() -> None:
+    """What a shell starts in the background ignores SIGINT, and so would all that the tests start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
