@@ -126,7 +126,7 @@ class Training:
 
     def weighed(self, errors: Tensor, times: Tensor) -> Tensor:
         """The mean error, each over what is usual at its time: else the noisiest times, where five times as much is
-        left to chance, teach four fifths of each step, and outlines stay wavering."""
+        left to chance, teach three quarters of each step, and outlines stay wavering."""
         bins = times * LEVELS // len(self.share)
         usual = self.levels[bins]
         self.levels.index_add_(0, bins, (errors.detach().cpu() - usual) * 0.02)
