@@ -29,9 +29,10 @@ def inner(name: str) -> str:
 
 
 @torch.no_grad()
-def grow(small: dict[str, Tensor], layers: tuple[int, ...]) -> UNet2DConditionModel:
-    """The recipe's UNet, but of these layers (none in the outermost level), with the smaller one's weights inside."""
-    unet = UNet2DConditionModel(**recipe.UNET | {"layers_per_block": layers})
+def grow(small: dict[str, Tensor], widths: tuple[int, ...], layers: tuple[int, ...]) -> UNet2DConditionModel:
+    """The recipe's UNet, but of these widths and layers (none in the outermost level), with the smaller one's weights
+    inside."""
+    unet = UNet2DConditionModel(**recipe.UNET | {"block_out_channels": widths, "layers_per_block": layers})
     state, last = unet.state_dict(), f"up_blocks.{len(recipe.UNET['up_block_types']) - 1}"
     for name, value in small.items():
         if not name.startswith("conv_in."):
@@ -160,11 +161,12 @@ def main(folder: Path) -> None:
         raise SystemExit(f"{target} is there already")
     small = UNet2DConditionModel.from_pretrained(folder, torch_dtype=torch.float32)
     layers = small.config.layers_per_block
-    layers = (layers,) * len(small.config.block_out_channels) if isinstance(layers, int) else tuple(layers)
+    widths = tuple(small.config.block_out_channels)
+    layers = (layers,) * len(widths) if isinstance(layers, int) else tuple(layers)
     if len(layers) < len(recipe.UNET["block_out_channels"]):
-        layers = (0, *layers)
-        small = grow(small.state_dict(), layers)
-    elif (widths := tuple(small.config.block_out_channels)) != recipe.UNET["block_out_channels"]:
+        layers, widths = (0, *layers), (recipe.UNET["block_out_channels"][0], *widths)
+        small = grow(small.state_dict(), widths, layers)
+    if widths != recipe.UNET["block_out_channels"]:
         small = widen(small.state_dict(), widths, layers)
     state = deepen(small.state_dict(), layers).state_dict()
     torch.save({"unet": state, "average": state, "progress": (0.0, 0, 0, [])}, target)
