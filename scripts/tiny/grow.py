@@ -56,15 +56,18 @@ def grow(small: dict[str, Tensor], widths: tuple[int, ...], layers: tuple[int, .
 
 
 @torch.no_grad()
-def deepen(shallow: dict[str, Tensor], layers: tuple[int, ...]) -> UNet2DConditionModel:
-    """The recipe's UNet with the weights of one of fewer layers; each new residual block passes on what it is given.
+def deepen(
+    shallow: dict[str, Tensor], widths: tuple[int, ...], layers: tuple[int, ...]
+) -> UNet2DConditionModel:
+    """The recipe's UNet, but of these widths, with the weights of one of fewer layers; each new residual block passes
+    on what it is given.
 
     On the way down the new blocks come last in their level. On the way up they come second, as the first alone may
     have a width of its own to take in; or first, where there was only the one that reads the level's input. Levels with
     attention keep their layers.
     """
     torch.manual_seed(recipe.SEED)
-    unet = UNet2DConditionModel(**recipe.UNET)
+    unet = UNet2DConditionModel(**recipe.UNET | {"block_out_channels": widths})
     state, levels = unet.state_dict(), len(layers)
     for name, value in state.items():
         if new(name, layers):
@@ -99,15 +102,13 @@ def new(name: str, layers: tuple[int, ...]) -> bool:
 
 
 @torch.no_grad()
-def widen(
-    narrow: dict[str, Tensor], widths: tuple[int, ...], layers: tuple[int, ...]
-) -> UNet2DConditionModel:
-    """The recipe's UNet, but of these layers, with the weights of one of these widths; its outermost level must have
-    the recipe's, as the time's embedding hangs on it. Each channel is there once or twice, in order, so that groups
+def widen(narrow: dict[str, Tensor], widths: tuple[int, ...]) -> UNet2DConditionModel:
+    """The recipe's UNet with the weights of one of these widths; its outermost level must have the recipe's, as the
+    time's embedding hangs on it. Each channel is there once or twice, in order, so that groups
     keep their kin. What the network says changes a little, where groups span two levels: it heals in some thousand
     pictures."""
     torch.manual_seed(recipe.SEED)
-    unet = UNet2DConditionModel(**recipe.UNET | {"layers_per_block": layers})
+    unet = UNet2DConditionModel(**recipe.UNET)
     state, wide = unet.state_dict(), recipe.UNET["block_out_channels"]
     for name, made in state.items():
         if name in narrow:
@@ -118,8 +119,8 @@ def widen(
             value = torch.eye(len(narrow[name.replace("_shortcut.weight", "2.bias")]))[..., None, None]
         for axis in range(value.dim()):
             if value.shape[axis] != made.shape[axis]:
-                of = joined(name, widths, layers) if axis == 1 or ".norm1." in name else None
-                into = joined(name, wide, layers) if of else [made.shape[axis]]
+                of = joined(name, widths) if axis == 1 or ".norm1." in name else None
+                into = joined(name, wide) if of else [made.shape[axis]]
                 value = doubled(value, axis, of or [value.shape[axis]], into)
         made.copy_(value)
     return unet
@@ -144,13 +145,13 @@ def doubled(value: Tensor, axis: int, of: list[int], into: list[int]) -> Tensor:
     return value * share.view(-1, *[1] * (value.dim() - 2))
 
 
-def joined(name: str, widths: tuple[int, ...], layers: tuple[int, ...]) -> list[int] | None:
+def joined(name: str, widths: tuple[int, ...]) -> list[int] | None:
     """The widths of the two that a residual block on the way up reads side by side, where this tensor is of those."""
     found = re.match(r"up_blocks\.(\d)\.resnets\.(\d)\.(norm1|conv1|conv_shortcut)", name)
     if not found or name.endswith(("conv1.bias", "shortcut.bias")):
         return None
     level = len(widths) - 1 - int(found[1])
-    first, last = found[2] == "0", int(found[2]) == layers[level]
+    first, last = found[2] == "0", int(found[2]) == recipe.UNET["layers_per_block"][level]
     below = widths[min(level + 1, len(widths) - 1)] if first else widths[level]
     return [below, widths[max(level - 1, 0)] if last else widths[level]]
 
@@ -166,9 +167,10 @@ def main(folder: Path) -> None:
     if len(layers) < len(recipe.UNET["block_out_channels"]):
         layers, widths = (0, *layers), (recipe.UNET["block_out_channels"][0], *widths)
         small = grow(small.state_dict(), widths, layers)
+    small = deepen(small.state_dict(), widths, layers)
     if widths != recipe.UNET["block_out_channels"]:
-        small = widen(small.state_dict(), widths, layers)
-    state = deepen(small.state_dict(), layers).state_dict()
+        small = widen(small.state_dict(), widths)
+    state = small.state_dict()
     torch.save({"unet": state, "average": state, "progress": (0.0, 0, 0, [])}, target)
     print(json.dumps({"parameters": sum(value.numel() for value in state.values())}))
 
