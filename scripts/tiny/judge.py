@@ -234,7 +234,7 @@ def pair(draw: Draw, names: list[str], seeds: list[int]) -> None:
 def size(draw: Draw, names: list[str], seeds: list[int]) -> None:
     """Part of the pictures whose thing is nearer to the size asked for than to the other or the usual one."""
     told = [name for name in names if name not in BARE | THE]
-    parts = {size: sum(part) / 2 for size, (_, part) in recipe.SIZES.items()} | {"": sum(recipe.PART) / 2}
+    parts = {size: part for size, (_, part) in recipe.SIZES.items()} | {"": recipe.PART}
     asked = [
         (name, size, seed)
         for seed in seeds

@@ -9,11 +9,13 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
 import recipe
+from sdcli.networks.place import keep_memory
 
 
 def hasten(network: nn.Module) -> nn.Module:
     """Give every GroupNorm and ResnetBlock2D of a diffusers network its faster form, in place; float32, no dropout."""
     _kernel()
+    keep_memory()
     for module in network.modules():
         if type(module) is ResnetBlock2D and module.upsample is None and module.downsample is None:
             module.__class__ = FastBlock

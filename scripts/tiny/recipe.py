@@ -45,23 +45,23 @@ BACKGROUNDS = {  # name -> RGB; white is drawn most often and never named
 
 # -- the bank: kinds of picture, and how often each taught sprite is drawn in each ------------------------------------
 DRESSES = {
-    "white": 4,
+    "white": 1,
     "colour": 4,
     "recoloured": 1,
-    "sized": 1,
+    "small": 1,
+    "large": 1,
     "scene": 1,
     "pixels": 1,
-    "two": 1,
-    "counted": 1,
+    "two": 20,
+    "counted": 8,
 }
-CAPTIONS = 8  # of every picture
-PART, SCENE_PART = (0.76, 0.86), (0.5, 0.72)  # of the picture's width
+CAPTIONS = 16  # of every picture
+PART = 0.8125  # of the picture's width; one pose for all, on whole latents: moving about is what took longest to learn
 SIZES = {  # size -> its words, and the part of the width
-    "small": (("small", "little", "tiny"), (0.32, 0.42)),
-    "large": (("large", "big", "huge"), (0.95, 1.0)),
+    "small": (("small", "little", "tiny"), 0.4375),
+    "large": (("large", "big", "huge"), 0.96875),
 }
 TWICE = ("fluent-emoji-flat",)  # styles drawn twice as often as the others
-SHIFT, FLIP = 0.016, 0.2  # of the width off the middle; part of them mirrored
 
 # -- autoencoder ------------------------------------------------------------------------------------------------
 VAE = {
@@ -127,21 +127,23 @@ UNET_EARLY_MIX = {
     "white": 0.76,
     "colour": 0.10,
     "recoloured": 0.06,
-    "sized": 0,
+    "small": 0,
+    "large": 0,
     "scene": 0,
     "pixels": 0.08,
     "two": 0,
     "counted": 0,
 }
 UNET_MIX = {
-    "white": 0.46,
+    "white": 0.37,
     "colour": 0.22,
     "recoloured": 0.05,
-    "sized": 0.05,
+    "small": 0.06,
+    "large": 0.01,
     "scene": 0.03,
-    "pixels": 0.11,
-    "two": 0.05,
-    "counted": 0.03,
+    "pixels": 0.08,
+    "two": 0.12,
+    "counted": 0.06,
 }
 UNET_NOISIEST, UNET_NOISY = (
     0.8,
