@@ -127,7 +127,7 @@ def test_json_is_one_object_a_picture(draw):
     told = [json.loads(line) for line in ran.lines]
     assert [each["path"] for each in told] == ["a-cat-7.png", "a-cat-8.png"]
     assert [each["seed"] for each in told] == [7, 8]
-    assert told[0]["request"]["sampler"] == "er_sde"
+    assert told[0]["request"]["sampler"] == "dpmpp_2m"
     assert set(told[0]["seconds"]) == {"load", "text", "steps", "decode"}
 
 

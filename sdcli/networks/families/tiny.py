@@ -6,6 +6,5 @@ tiny = Family(
     traits=Traits(channels=4, context=128),
     size=512,
     cfg=4.0,
-    sampler="er_sde",  # to the eye, what is drawn without new noise on the way has more stray specks
     schedule="leading",  # starts below its last level, pure noise, from where heun and its kin step too far
 )
