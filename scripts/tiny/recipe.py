@@ -79,13 +79,8 @@ VAE = {
 }
 VAE_MINUTES, VAE_RATE = 13.0, 2e-3
 VAE_SIZE = 256  # pixels of the pictures that crops are cut from
-DECODER_MINUTES, DECODER_RATE = 60.0, 5e-4  # later the decoder alone, on whole pictures
-DECODER_NOISE = 0.05  # on the latents of pictures that the UNet is not taught
-DECODER_MIX = {"white": 0.5, "colour": 0.25, "pixels": 0.15, "small": 0.1}  # and of those that it is
-DECODER_TIMES, DECODER_STEPS = (
-    (300, 800),
-    5,
-)  # these are noised so far, and taken back by the UNet in so many steps
+DECODER_MINUTES, DECODER_RATE = 25.0, 1.5e-4  # then the decoder alone, on whole pictures
+DECODER_NOISE = 0.05  # on the latents, as the UNet's are not perfect either
 VAE_CROPS, VAE_LATE_CROPS = (
     (16, 64),
     (6, 128),

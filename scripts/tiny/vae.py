@@ -1,8 +1,8 @@
-"""The autoencoder: pictures <-> latents of mean 0 and deviation 1, an eighth of their size, from small crops: fast.
+"""The autoencoder: pictures <-> latents of mean 0 and deviation 1, an eighth of their size. Writes `vae/` and `vae.pt`.
 
-    python vae.py [MINUTES]
-
-Writes `vae/` and `vae.pt` (to go on from). decoder.py later teaches the decoder whole pictures.
+python vae.py          both halves, from small crops: fast
+python vae.py decoder  then the decoder alone, from whole pictures: group norms see a whole picture's colours, so
+                       that white comes out white. The encoder, and so the bank, stays as it is. `vae-decoder.pt`
 """
 
 import math
@@ -44,10 +44,10 @@ class Crops:
             edge = 16 if random.random() < 0.8 else 0
             y, x = random.integers(edge, recipe.VAE_SIZE - edge - crop + 1, 2)
             out[i] = pictures[i % len(pictures)][y : y + crop, x : x + crop]
-        return as_tensor(out)
+        return _tensor(out)
 
     def whole(self, count: int, size: int) -> Tensor:  # (count, 3, size, size) in -1..1
-        return as_tensor(np.stack([self.picture(size) for _ in range(count)]))
+        return _tensor(np.stack([self.picture(size) for _ in range(count)]))
 
     def picture(self, size: int) -> np.ndarray:
         """A sprite or two on white or any colour, sometimes with its colours jittered; (size, size, 3) in -1..1."""
@@ -66,10 +66,10 @@ class Crops:
     def held_out(self, count: int) -> Tensor:
         chosen = np.random.default_rng(2).permutation(len(self.test))[:count]
         pictures = [place(sprite(*self.test[i]), recipe.SIZE, 0.8) for i in chosen]
-        return as_tensor(np.stack(pictures).astype(np.float32) / 127.5 - 1)
+        return _tensor(np.stack(pictures).astype(np.float32) / 127.5 - 1)
 
 
-def as_tensor(pictures: np.ndarray) -> Tensor:
+def _tensor(pictures: np.ndarray) -> Tensor:
     return torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
 
 
@@ -131,13 +131,11 @@ def learn(
     """Train what of `vae` is to be trained, in place, from `path` where it is, until `minutes` in all are spent."""
     weights = [weight for weight in vae.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=1e-4, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
-    test, spent, step, recent = crops.held_out(16), 0.0, 0, None
-    average = [weight.detach().clone() for weight in weights]  # running; what is left in `vae` in the end
+    test, spent, step, average = crops.held_out(16), 0.0, 0, None
     if path.exists():
         saved = torch.load(path)
         vae.load_state_dict(saved["vae"])
         optimizer.load_state_dict(saved["optimizer"])
-        average = saved["average"]
         spent, step = saved["progress"]
         crops.random = np.random.default_rng([recipe.SEED, step])
     clock = told = time.time()
@@ -150,16 +148,13 @@ def learn(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
-        step, recent = step + 1, loss.item() if recent is None else 0.98 * recent + 0.02 * loss.item()
-        torch._foreach_lerp_(average, [weight.detach() for weight in weights], 1 / min(step + 1, 50))
+        step, average = step + 1, loss.item() if average is None else 0.98 * average + 0.02 * loss.item()
         spent, clock = spent + (time.time() - clock) / 60, time.time()
         if clock - told > 180 or spent >= minutes:
-            print(f"step {step} {done:.0%} loss {recent:.4f} psnr {psnr(vae, test):.2f}", flush=True)
-            state = {"vae": vae.state_dict(), "optimizer": optimizer.state_dict(), "average": average}
-            torch.save({**state, "progress": (spent, step)}, path)
+            print(f"step {step} {done:.0%} loss {average:.4f} psnr {psnr(vae, test):.2f}", flush=True)
+            state = {"vae": vae.state_dict(), "optimizer": optimizer.state_dict(), "progress": (spent, step)}
+            torch.save(state, path)
             clock = told = time.time()
-    for weight, kept in zip(weights, average, strict=True):
-        weight.data.copy_(kept)
 
 
 def train(vae: AutoencoderKL, crops: Crops, minutes: float) -> None:
@@ -169,6 +164,21 @@ def train(vae: AutoencoderKL, crops: Crops, minutes: float) -> None:
         return loss_of(vae, crops.batch(*(recipe.VAE_CROPS if done < 0.55 else recipe.VAE_LATE_CROPS)))
 
     learn(vae, recipe.WORK / "vae.pt", crops, minutes, recipe.VAE_RATE, 200, one)
+
+
+def train_decoder(vae: AutoencoderKL, crops: Crops, minutes: float) -> None:
+    """The decoder alone, from whole pictures, half of them small."""
+    vae.requires_grad_(False)
+    vae.decoder.requires_grad_()
+    vae.post_quant_conv.requires_grad_()
+
+    def one(done: float, step: int) -> Tensor:
+        x = crops.whole(4, recipe.SIZE // 2) if step % 2 and done < 0.6 else crops.whole(1, recipe.SIZE)
+        with torch.no_grad():
+            z = vae.encode(x).latent_dist.mode()
+        return off(vae.decode(z + recipe.DECODER_NOISE * torch.randn_like(z)).sample, x)
+
+    learn(vae, recipe.WORK / "vae-decoder.pt", crops, minutes, recipe.DECODER_RATE, 50, one)
 
 
 @torch.no_grad()
@@ -188,11 +198,15 @@ def finish(vae: AutoencoderKL, test: Tensor) -> None:
     sheet(final, test, recipe.WORK / "sheets" / "vae.png")
 
 
-def main(minutes: float = recipe.VAE_MINUTES) -> None:
+def main(stage: str = "both", minutes: str | None = None) -> None:
     torch.manual_seed(recipe.SEED)
     crops = Crops(recipe.SEED)
+    if stage == "decoder":
+        vae = hasten(AutoencoderKL.from_pretrained(recipe.WORK / "vae")).eval()
+        train_decoder(vae, crops, float(minutes or recipe.DECODER_MINUTES))
+        return finish(vae, crops.held_out(16))
     vae = hasten(begin()).eval()
-    train(vae, crops, minutes)
+    train(vae, crops, float(minutes or recipe.VAE_MINUTES))
     test = crops.held_out(48)
     before = psnr(vae, test)
     normalise(vae, test)
@@ -201,4 +215,4 @@ def main(minutes: float = recipe.VAE_MINUTES) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(float, sys.argv[1:]))
+    main(*sys.argv[1:])
