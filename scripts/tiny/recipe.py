@@ -135,15 +135,15 @@ UNET_EARLY_MIX = {
     "counted": 0,
 }
 UNET_MIX = {
-    "white": 0.37,
-    "colour": 0.22,
-    "recoloured": 0.05,
+    "white": 0.28,
+    "colour": 0.24,
+    "recoloured": 0.03,
     "small": 0.06,
     "large": 0.01,
-    "scene": 0.03,
-    "pixels": 0.08,
-    "two": 0.12,
-    "counted": 0.06,
+    "scene": 0.02,
+    "pixels": 0.11,
+    "two": 0.20,
+    "counted": 0.05,
 }
 UNET_NOISIEST, UNET_NOISY = (
     0.8,
