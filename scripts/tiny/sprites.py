@@ -7,7 +7,6 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import pyvips
 from PIL import Image
 
 import recipe
@@ -76,6 +75,8 @@ def render(pair: tuple[str, str]) -> None:
             return
         image = Image.open(source).convert("RGBA")
     else:
+        import pyvips  # only here: what learns from finished sprites does without
+
         drawing = pyvips.Image.thumbnail_buffer(_svg(style, emoji), recipe.DRAWN, height=recipe.DRAWN)
         image = Image.open(io.BytesIO(drawing.write_to_buffer(".png"))).convert("RGBA")
     box = image.getchannel("A").point(lambda a: 255 * (a > 8)).getbbox()
