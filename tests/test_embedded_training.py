@@ -15,8 +15,12 @@ import torch
 
 HERE = Path(__file__).resolve().parent.parent / "scripts" / "tiny"
 SMALL = {
-    "sample_size": 32, "block_out_channels": (8, 8, 16, 16, 16), "layers_per_block": (1, 2, 2, 1, 1),
-    "norm_num_groups": 4, "attention_head_dim": 2, "addition_embed_type_num_heads": 4,
+    "sample_size": 32,
+    "block_out_channels": (8, 8, 16, 16, 16),
+    "layers_per_block": (1, 2, 2, 1, 1),
+    "norm_num_groups": 4,
+    "attention_head_dim": 2,
+    "addition_embed_type_num_heads": 4,
 }
 
 
@@ -57,13 +61,23 @@ def test_a_caption_names_its_background(programs):
     texts = [programs.captions.grounded(random, "a cat", "light blue") for _ in range(50)]
     assert all("light blue background" in text for text in texts)
     plain = [programs.captions.grounded(random, "a cat", None) for _ in range(300)]
-    assert {text for text in plain if text != "a cat"} == {"a cat on a white background", "a cat, white background"}
+    assert {text for text in plain if text != "a cat"} == {
+        "a cat on a white background",
+        "a cat, white background",
+    }
 
 
 @pytest.mark.parametrize(
     ("count", "noun", "said"),
-    [(3, "apple", "three apples"), (2, "fox", "two foxes"), (4, "cherry", "four cherries"),
-     (2, "monkey", "two monkeys"), (2, "mouse", "two mice"), (2, "sheep", "two sheep"), (3, "couch", "three couches")],
+    [
+        (3, "apple", "three apples"),
+        (2, "fox", "two foxes"),
+        (4, "cherry", "four cherries"),
+        (2, "monkey", "two monkeys"),
+        (2, "mouse", "two mice"),
+        (2, "sheep", "two sheep"),
+        (3, "couch", "three couches"),
+    ],
 )
 def test_plurals(programs, count, noun, said):
     assert programs.captions.many(count, noun) == said
@@ -71,8 +85,14 @@ def test_plurals(programs, count, noun, said):
 
 @pytest.mark.parametrize(
     ("noun", "said"),
-    [("apple", "an apple"), ("unicorn", "a unicorn"), ("umbrella", "an umbrella"), ("hourglass", "an hourglass"),
-     ("house", "a house"), ("ugly duck", "an ugly duck")],
+    [
+        ("apple", "an apple"),
+        ("unicorn", "a unicorn"),
+        ("umbrella", "an umbrella"),
+        ("hourglass", "an hourglass"),
+        ("house", "a house"),
+        ("ugly duck", "an ugly duck"),
+    ],
 )
 def test_articles_go_by_sound(programs, noun, said):
     assert programs.captions.with_article(noun) == said
