@@ -123,6 +123,21 @@ def test_processes_meet_at_the_mean_weighted_by_their_steps(programs):
     assert party._mean().tolist() == [4.0, -1.0]
 
 
+def test_processes_share_only_what_learns(programs):
+    network = torch.nn.Sequential(torch.nn.Embedding(50, 4), torch.nn.Linear(4, 2))
+    network[0].requires_grad_(False)
+    assert programs.together.Party(network, 2).weights.shape == (2, 4 * 2 + 2)
+
+
+def test_the_text_encoder_learns_all_but_its_words(programs):
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    text = CLIPTextModel(CLIPTextConfig(**programs.recipe.TEXT | {"vocab_size": 60, "eos_token_id": 59}))
+    programs.unet.keep_words(text)
+    still = [name for name, p in text.named_parameters() if not p.requires_grad]
+    assert len(still) == 1 and still[0].endswith("token_embedding.weight")
+
+
 def test_a_deeper_network_says_at_first_what_the_shallow_one_says(programs, monkeypatch):
     from diffusers import UNet2DConditionModel
 

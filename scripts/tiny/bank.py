@@ -20,7 +20,7 @@ import recipe
 from captions import BARE, THE, grounded, many, named, styled
 from compose import HUES, SCENES, blocky, lay, plain, recolour
 from concepts import COLOURS, CONCEPTS
-from norm import hasten
+from norm import hasten, mixed
 from sprites import path, sprite
 
 Random = np.random.Generator
@@ -187,7 +187,8 @@ def compose(kind: str) -> Iterator[Made]:
 def encode(vae: AutoencoderKL, pictures: list[Image.Image]) -> Tensor:
     x = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures]))
     x = (x.permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
-    return vae.encode(x).latent_dist.mode().half()
+    with mixed():
+        return vae.encode(x).latent_dist.mode().half()
 
 
 def encoded(kind: str) -> Iterator[tuple[Tensor, list[str]]]:

@@ -1,6 +1,6 @@
 """The training goes on elsewhere: what a machine without a network needs, in files of at most 15 MiB, there and back.
 
-    python carry.py out FOLDER [unet]    pack what `sprites` and the stages after it need, or the UNet alone
+    python carry.py out FOLDER [unet]    pack what `sprites` and the stages after it need, or what `unet` made
     python carry.py in FOLDER            unpack it into the work folder
 
 Networks travel in half precision. The optimizer stays behind: `unet.py` begins a new one, its rate rising again.
@@ -26,11 +26,14 @@ def out(folder: Path, only: str = "") -> None:
     """Write `carried-00`, `carried-01` and so on."""
     folder.mkdir(parents=True, exist_ok=True)
     saved = torch.load(recipe.WORK / "unet.pt", map_location="cpu")
-    networks = {"unet": saved["average"]}
+    networks = saved["average"]  # the UNet, and the text encoder once it has learned with it
     paths = [recipe.WORK / CARRIED]
     if only != "unet":
-        networks["vae"] = AutoencoderKL.from_pretrained(recipe.WORK / "vae").state_dict()
-        networks["text_encoder"] = CLIPTextModel.from_pretrained(recipe.WORK / "text_encoder").state_dict()
+        networks = {
+            "text_encoder": CLIPTextModel.from_pretrained(recipe.WORK / "text_encoder").state_dict(),
+            "vae": AutoencoderKL.from_pretrained(recipe.WORK / "vae").state_dict(),
+            **networks,
+        }
         paths += [recipe.DATA / recipe.NAMES]
         paths += [ICONIFY / f"{style}.json" for style in recipe.STYLES if style != recipe.PIXELS]
     halves = {part: {name: value.half() for name, value in state.items()} for part, state in networks.items()}
@@ -57,8 +60,9 @@ def into(folder: Path) -> None:
         part: {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
         for part, state in saved.pop("networks").items()
     }
-    state = {"unet": states["unet"], "average": states["unet"], "fresh": saved["progress"][1]}
-    torch.save({**saved, **state}, recipe.WORK / "unet.pt")
+    learned = {part: states[part] for part in ("unet", "text_encoder") if part in states}
+    more = {"networks": learned, "average": learned, "fresh": saved["progress"][1]}
+    torch.save({**saved, **more}, recipe.WORK / "unet.pt")
     made = {"vae": AutoencoderKL(**recipe.VAE), "text_encoder": CLIPTextModel(CLIPTextConfig(**recipe.TEXT))}
     for part in made.keys() & states:
         made[part].load_state_dict(states[part])

@@ -171,7 +171,7 @@ def main(folder: Path) -> None:
     if widths != recipe.UNET["block_out_channels"]:
         small = widen(small.state_dict(), widths)
     state = small.state_dict()
-    torch.save({"unet": state, "average": state, "progress": (0.0, 0, 0, [])}, target)
+    torch.save({"networks": {"unet": state}, "average": {"unet": state}, "progress": (0.0, 0, 0, [])}, target)
     print(json.dumps({"parameters": sum(value.numel() for value in state.values())}))
 
 

@@ -1,7 +1,8 @@
-// Group normalisation (+ SiLU) on channels-last float tensors, forward and backward, for training on a CPU.
+// Group normalisation (+ SiLU) on channels-last tensors, float or bfloat16, forward and backward, for training on a CPU.
 // torch's own is several times slower here, and small networks spend most of their time in it.
 #include <torch/extension.h>
 #include <ATen/Parallel.h>
+#include <cstring>
 #include <vector>
 
 namespace {
@@ -15,85 +16,106 @@ Shape shape_of(const at::Tensor& x, int64_t groups) {
 // the bound keeps exp finite: with -ffast-math, 1 / infinity is not a number
 inline float sigmoid(float y) { return 1.0f / (1.0f + std::exp(std::min(-y, 80.0f))); }
 
-}  // namespace
+// bfloat16 is the upper half of a float; written so that the compiler makes vectors of it
+using Half = uint16_t;
+inline float load(float v) { return v; }
+inline float load(Half v) { uint32_t u = uint32_t(v) << 16; float f; std::memcpy(&f, &u, 4); return f; }
+inline void store(float& out, float v) { out = v; }
+inline void store(Half& out, float v) {
+  uint32_t u; std::memcpy(&u, &v, 4);
+  out = Half((u + 0x7fff + ((u >> 16) & 1)) >> 16);  // to nearest, ties to even
+}
 
-// x (n, c, h, w) channels-last, weight and bias (n, c) -> y, mean (n, groups), rstd (n, groups)
-std::vector<at::Tensor> forward(at::Tensor x, at::Tensor weight, at::Tensor bias, int64_t groups, double eps, bool silu) {
+template <typename T> T* data(const at::Tensor& x) { return reinterpret_cast<T*>(x.data_ptr()); }
+
+template <typename T>
+std::vector<at::Tensor> forward_of(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                                   int64_t groups, double eps, bool silu) {
   auto s = shape_of(x, groups);
   auto y = at::empty_like(x);
-  auto mean = at::empty({s.n, groups}, x.options()), rstd = at::empty({s.n, groups}, x.options());
-  const float *px = x.data_ptr<float>(), *w = weight.data_ptr<float>(), *b = bias.data_ptr<float>();
-  float *py = y.data_ptr<float>(), *pm = mean.data_ptr<float>(), *pr = rstd.data_ptr<float>();
+  auto mean = at::empty({s.n, groups}, weight.options()), rstd = at::empty({s.n, groups}, weight.options());
+  const T* px = data<T>(x);
+  T* py = data<T>(y);
+  const float *w = data<float>(weight), *b = data<float>(bias);
+  float *pm = data<float>(mean), *pr = data<float>(rstd);
   at::parallel_for(0, s.n, 1, [&](int64_t begin, int64_t end) {
-    std::vector<float> sum(s.c), square(s.c), scale(s.c), shift(s.c);
+    std::vector<float> sums(s.c), squares(s.c), scales(s.c), shifts(s.c);
+    float *__restrict sum = sums.data(), *__restrict square = squares.data();
+    float *__restrict scale = scales.data(), *__restrict shift = shifts.data();
     for (int64_t i = begin; i < end; i++) {
-      const float* __restrict xi = px + i * s.c * s.hw, *wi = w + i * s.c, *bi = b + i * s.c;
-      float* yi = py + i * s.c * s.hw;
-      std::fill(sum.begin(), sum.end(), 0.f);
-      std::fill(square.begin(), square.end(), 0.f);
+      const T* xi = px + i * s.c * s.hw;
+      const float *wi = w + i * s.c, *bi = b + i * s.c;
+      T* yi = py + i * s.c * s.hw;
+      std::fill(sums.begin(), sums.end(), 0.f);
+      std::fill(squares.begin(), squares.end(), 0.f);
       for (int64_t p = 0; p < s.hw; p++) {
-        const float* row = xi + p * s.c;
+        const T* __restrict row = xi + p * s.c;
         #pragma omp simd
-        for (int64_t c = 0; c < s.c; c++) { sum[c] += row[c]; square[c] += row[c] * row[c]; }
+        for (int64_t c = 0; c < s.c; c++) { float v = load(row[c]); sum[c] += v; square[c] += v * v; }
       }
       for (int64_t g = 0; g < groups; g++) {
-        double total = 0, squares = 0;
-        for (int64_t c = g * s.per; c < (g + 1) * s.per; c++) { total += sum[c]; squares += square[c]; }
+        double total = 0, all = 0;
+        for (int64_t c = g * s.per; c < (g + 1) * s.per; c++) { total += sum[c]; all += square[c]; }
         double count = double(s.per * s.hw), m = total / count;
-        double r = 1.0 / std::sqrt(std::max(squares / count - m * m, 0.0) + eps);
+        double r = 1.0 / std::sqrt(std::max(all / count - m * m, 0.0) + eps);
         pm[i * groups + g] = m; pr[i * groups + g] = r;
         for (int64_t c = g * s.per; c < (g + 1) * s.per; c++) { scale[c] = wi[c] * r; shift[c] = bi[c] - m * r * wi[c]; }
       }
       for (int64_t p = 0; p < s.hw; p++) {
-        const float* row = xi + p * s.c;
-        float* out = yi + p * s.c;
+        const T* __restrict row = xi + p * s.c;
+        T* __restrict out = yi + p * s.c;
         if (silu)
           #pragma omp simd
-          for (int64_t c = 0; c < s.c; c++) { float y0 = row[c] * scale[c] + shift[c]; out[c] = y0 * sigmoid(y0); }
+          for (int64_t c = 0; c < s.c; c++) { float y0 = load(row[c]) * scale[c] + shift[c]; store(out[c], y0 * sigmoid(y0)); }
         else
           #pragma omp simd
-          for (int64_t c = 0; c < s.c; c++) out[c] = row[c] * scale[c] + shift[c];
+          for (int64_t c = 0; c < s.c; c++) store(out[c], load(row[c]) * scale[c] + shift[c]);
       }
     }
   });
   return {y, mean, rstd};
 }
 
-// grad (n, c, h, w) -> gradients of x, weight and bias
-std::vector<at::Tensor> backward(at::Tensor grad, at::Tensor x, at::Tensor weight, at::Tensor bias, at::Tensor mean,
-                                 at::Tensor rstd, int64_t groups, bool silu) {
+template <typename T>
+std::vector<at::Tensor> backward_of(const at::Tensor& grad, const at::Tensor& x, const at::Tensor& weight,
+                                    const at::Tensor& bias, const at::Tensor& mean, const at::Tensor& rstd,
+                                    int64_t groups, bool silu) {
   auto s = shape_of(x, groups);
   auto dx = at::empty_like(x);
-  auto dws = at::empty({s.n, s.c}, x.options()), dbs = at::empty({s.n, s.c}, x.options());
-  const float *pg = grad.data_ptr<float>(), *px = x.data_ptr<float>(), *w = weight.data_ptr<float>();
-  const float *b = bias.data_ptr<float>(), *pm = mean.data_ptr<float>(), *pr = rstd.data_ptr<float>();
-  float *pd = dx.data_ptr<float>(), *pw = dws.data_ptr<float>(), *pb = dbs.data_ptr<float>();
+  auto dws = at::empty({s.n, s.c}, weight.options()), dbs = at::empty({s.n, s.c}, weight.options());
+  const T *pg = data<T>(grad), *px = data<T>(x);
+  T* pd = data<T>(dx);
+  const float *w = data<float>(weight), *b = data<float>(bias), *pm = data<float>(mean), *pr = data<float>(rstd);
+  float *pw = data<float>(dws), *pb = data<float>(dbs);
   at::parallel_for(0, s.n, 1, [&](int64_t begin, int64_t end) {
-    std::vector<float> scale(s.c), shift(s.c), m(s.c), r(s.c), k1(s.c), k2(s.c), k3(s.c);
+    std::vector<float> kept(8 * s.c);
+    auto part = [&](int64_t k) { return kept.data() + k * s.c; };
+    float *__restrict scale = part(0), *__restrict shift = part(1), *__restrict m = part(2), *__restrict r = part(3);
+    float *__restrict k1 = part(4), *__restrict k2 = part(5), *__restrict k3 = part(6), *__restrict h = part(7);
     for (int64_t i = begin; i < end; i++) {
-      const float* __restrict xi = px + i * s.c * s.hw, *gi = pg + i * s.c * s.hw, *wi = w + i * s.c, *bi = b + i * s.c;
-      float* __restrict di = pd + i * s.c * s.hw, *dw = pw + i * s.c, *db = pb + i * s.c;
-      #pragma omp simd
+      const T *xi = px + i * s.c * s.hw, *gi = pg + i * s.c * s.hw;
+      const float *wi = w + i * s.c, *bi = b + i * s.c;
+      T* di = pd + i * s.c * s.hw;
+      float *__restrict dw = pw + i * s.c, *__restrict db = pb + i * s.c;
       for (int64_t c = 0; c < s.c; c++) {
         m[c] = pm[i * groups + c / s.per]; r[c] = pr[i * groups + c / s.per];
         scale[c] = wi[c] * r[c]; shift[c] = bi[c] - m[c] * r[c] * wi[c];
         dw[c] = 0; db[c] = 0;
       }
-      const float* __restrict by = scale.data(), *__restrict plus = shift.data();
       for (int64_t p = 0; p < s.hw; p++) {  // gradient before SiLU, kept in dx; sums per channel
-        const float* __restrict row = xi + p * s.c, *g = gi + p * s.c;
-        float* d = di + p * s.c;
+        const T *__restrict row = xi + p * s.c, *__restrict g = gi + p * s.c;
+        T* __restrict d = di + p * s.c;
         if (silu)
           #pragma omp simd
           for (int64_t c = 0; c < s.c; c++) {
-            float y0 = row[c] * by[c] + plus[c], e = sigmoid(y0);
-            d[c] = g[c] * (e * (1.f + y0 * (1.f - e)));
+            float y0 = load(row[c]) * scale[c] + shift[c], e = sigmoid(y0);
+            h[c] = load(g[c]) * (e * (1.f + y0 * (1.f - e)));
           }
         else
           #pragma omp simd
-          for (int64_t c = 0; c < s.c; c++) d[c] = g[c];
+          for (int64_t c = 0; c < s.c; c++) h[c] = load(g[c]);
         #pragma omp simd
-        for (int64_t c = 0; c < s.c; c++) { db[c] += d[c]; dw[c] += d[c] * (row[c] - m[c]) * r[c]; }
+        for (int64_t c = 0; c < s.c; c++) { db[c] += h[c]; dw[c] += h[c] * (load(row[c]) - m[c]) * r[c]; store(d[c], h[c]); }
       }
       float count = float(s.per * s.hw);
       for (int64_t g = 0; g < groups; g++) {
@@ -104,14 +126,29 @@ std::vector<at::Tensor> backward(at::Tensor grad, at::Tensor x, at::Tensor weigh
         }
       }
       for (int64_t p = 0; p < s.hw; p++) {
-        const float* row = xi + p * s.c;
-        float* d = di + p * s.c;
+        const T* __restrict row = xi + p * s.c;
+        T* __restrict d = di + p * s.c;
         #pragma omp simd
-        for (int64_t c = 0; c < s.c; c++) d[c] = d[c] * k1[c] + row[c] * k2[c] + k3[c];
+        for (int64_t c = 0; c < s.c; c++) store(d[c], load(d[c]) * k1[c] + load(row[c]) * k2[c] + k3[c]);
       }
     }
   });
   return {dx, dws, dbs};
+}
+
+}  // namespace
+
+// x (n, c, h, w) channels-last, weight and bias (n, c) float -> y as x, mean (n, groups), rstd (n, groups)
+std::vector<at::Tensor> forward(at::Tensor x, at::Tensor weight, at::Tensor bias, int64_t groups, double eps, bool silu) {
+  auto of = x.scalar_type() == at::kBFloat16 ? forward_of<Half> : forward_of<float>;
+  return of(x, weight, bias, groups, eps, silu);
+}
+
+// grad as x -> gradients of x, weight and bias
+std::vector<at::Tensor> backward(at::Tensor grad, at::Tensor x, at::Tensor weight, at::Tensor bias, at::Tensor mean,
+                                 at::Tensor rstd, int64_t groups, bool silu) {
+  auto of = x.scalar_type() == at::kBFloat16 ? backward_of<Half> : backward_of<float>;
+  return of(grad, x, weight, bias, mean, rstd, groups, silu);
 }
 
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {

@@ -52,7 +52,7 @@ DRESSES = {
     "large": 1,
     "scene": 1,
     "pixels": 1,
-    "two": 20,
+    "two": 60,
     "counted": 8,
 }
 CAPTIONS = 16  # of every picture

@@ -16,7 +16,7 @@ class Party:
 
     def __init__(self, network: nn.Module, count: int):
         context = processes.get_context("spawn")
-        size = sum(p.numel() for p in network.parameters())
+        size = sum(p.numel() for p in _learned(network))
         self.weights = torch.zeros(count, size).share_memory_()
         self.made = torch.zeros(count, dtype=torch.long).share_memory_()  # steps since the last meeting
         self.done = torch.zeros(1, dtype=torch.double).share_memory_()  # part of the whole time that is over
@@ -39,7 +39,7 @@ class Party:
         """Leave in `network` the mean of all, each counting as the steps it made; the steps of all together."""
         if rank == 0:
             self.called.set()
-        parameters = [p.data for p in network.parameters()]
+        parameters = _learned(network)
         self.weights[rank] = torch.cat([p.flatten() for p in parameters])
         self.made[rank] = steps
         self.barrier.wait()
@@ -54,3 +54,7 @@ class Party:
     def _mean(self) -> Tensor:
         shares = self.made.float() / self.made.sum().clamp(min=1)
         return torch.einsum("w,wn->n", shares, self.weights)
+
+
+def _learned(network: nn.Module) -> list[Tensor]:
+    return [p.data for p in network.parameters() if p.requires_grad]

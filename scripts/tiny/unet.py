@@ -1,9 +1,9 @@
-"""The UNet: learns to take the noise off the bank's latents, told by the caption.
+"""The UNet: learns to take the noise off the bank's latents, told by the caption. The text encoder learns with it.
 
     python unet.py [MINUTES]
 
-Writes `unet/` (the running average of the weights), `unet.pt` (everything needed to go on) and, now and then, a
-sheet of samples and the loss curve. Stopped (SIGTERM, Ctrl-C) it saves; run again, it goes on.
+Writes `unet/` and `text_encoder/` (the running average of the weights), `unet.pt` (everything needed to go on) and, now
+and then, a sheet of samples and the loss curve. Stopped (SIGTERM, Ctrl-C) it saves; run again, it goes on.
 """
 
 import json
@@ -16,14 +16,15 @@ from copy import deepcopy
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import CLIPTextModel
 
 import judge
 import recipe
 import sample
 import tokens
 from curve import plot
-from norm import hasten
+from norm import hasten, mixed
 from together import MEET, Party
 
 CUDA = torch.cuda.is_available()
@@ -69,20 +70,21 @@ class Bank:
 
 
 class Training:
-    """The network, its running average, the optimizer, and how far they have come."""
+    """The networks, their running average, the optimizer, and how far they have come."""
 
     def __init__(self, rank: int = 0) -> None:
         torch.manual_seed(recipe.SEED)
-        self.unet = UNet2DConditionModel(**recipe.UNET).eval().to(DEVICE, memory_format=torch.channels_last)
+        unet = UNet2DConditionModel(**recipe.UNET).eval().to(memory_format=torch.channels_last)
         if not CUDA:
-            hasten(self.unet).set_attn_processor(
-                AttnProcessor()
-            )  # plain matrix products: as fast at these sizes
-        self.average = deepcopy(self.unet).requires_grad_(False)
+            hasten(unet).set_attn_processor(AttnProcessor())  # plain matrix products: as fast at these sizes
+        text = deepcopy(sample.encoder(recipe.WORK))
+        keep_words(text)
+        self.networks = nn.ModuleDict({"unet": unet, "text_encoder": text}).to(DEVICE)
+        self.learned = [p for p in self.networks.parameters() if p.requires_grad]
+        self.average = deepcopy(self.networks)
         self.optimizer = torch.optim.AdamW(
-            self.unet.parameters(), lr=recipe.UNET_RATE, betas=(0.9, 0.99), weight_decay=0.01, fused=True
+            self.learned, lr=recipe.UNET_RATE, betas=(0.9, 0.99), weight_decay=0.01, fused=True
         )
-        self.text = sample.encoder(recipe.WORK).to(DEVICE)
         self.minutes, self.step, self.seen, self.fresh = 0.0, 0, 0, 0
         self.curve, self.judged = [], []
         self.share = DDIMScheduler(
@@ -95,11 +97,12 @@ class Training:
         seed = recipe.SEED + self.step + 1_000_003 * rank
         self.bank = Bank(seed)
         self.random = torch.Generator().manual_seed(seed)
-        self.forward = torch.compile(self.unet) if CUDA else self.unet
+        self.forward = torch.compile(unet) if CUDA else unet
 
     def _go_on(self, saved: dict) -> None:
-        self.unet.load_state_dict(saved["unet"])
-        self.average.load_state_dict(saved["average"])
+        for of, states in ((self.networks, saved["networks"]), (self.average, saved["average"])):
+            for name, state in states.items():  # a UNet that was only grown comes alone
+                of[name].load_state_dict(state)
         if "optimizer" in saved:
             self.optimizer.load_state_dict(saved["optimizer"])
         self.minutes, self.step, self.seen, self.curve = saved["progress"]
@@ -112,16 +115,18 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.UNET_RATE * min(1.0, (self.step - self.fresh + 1) / 200) * max(fall, 0.02)
         x, words = self.bank.batch(BATCH, done)
-        with torch.autocast("cuda", torch.bfloat16, enabled=CUDA):
+        with mixed(DEVICE.type):
             errors, times = self.errors_of(x, words)
         self.optimizer.zero_grad()
         self.weighed(errors, times).backward()
-        if torch.nn.utils.clip_grad_norm_(self.unet.parameters(), 1.0).isfinite():
+        if torch.nn.utils.clip_grad_norm_(self.learned, 1.0).isfinite():
             self.optimizer.step()
         self.step, self.seen = self.step + 1, self.seen + len(x)
         if self.step % 4 == 0:
             keep = min(recipe.UNET_AVERAGE, self.step / (self.step + 20)) ** 4
-            torch._foreach_lerp_(list(self.average.parameters()), list(self.unet.parameters()), 1 - keep)
+            average = [p for p in self.average.parameters() if p.requires_grad]
+            with torch.no_grad():
+                torch._foreach_lerp_(average, self.learned, 1 - keep)
         return errors.mean().item()
 
     def weighed(self, errors: Tensor, times: Tensor) -> Tensor:
@@ -134,8 +139,7 @@ class Training:
 
     def errors_of(self, x: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:  # (batch,), (batch,)
         """The v-prediction error of each picture, at a time of its own."""
-        with torch.no_grad():
-            told = self.text(words).last_hidden_state
+        told = self.networks["text_encoder"](words).last_hidden_state
         times = times_of(len(x), self.random)
         noise = torch.randn(x.shape, generator=self.random).to(DEVICE)
         share = self.share[times][:, None, None, None].to(DEVICE)
@@ -145,26 +149,38 @@ class Training:
         return (v.float() - (signal * noise - sigma * x)).square().mean((1, 2, 3)), times
 
     def save(self) -> None:
-        state = {name: getattr(self, name).state_dict() for name in ("unet", "average", "optimizer")}
+        states = {
+            which: {name: network.state_dict() for name, network in getattr(self, which).items()}
+            for which in ("networks", "average")
+        }
+        states["optimizer"] = self.optimizer.state_dict()
         progress = (self.minutes, self.step, self.seen, self.curve)
         more = {"progress": progress, "judged": self.judged, "fresh": self.fresh}
-        torch.save({**state, **more}, self.path.with_suffix(".new"))
+        torch.save({**states, **more}, self.path.with_suffix(".new"))
         self.path.with_suffix(".new").replace(self.path)
         plain = UNet2DConditionModel(**recipe.UNET)
-        plain.load_state_dict(self.average.state_dict())
+        plain.load_state_dict(self.average["unet"].state_dict())
         plain.save_pretrained(recipe.WORK / "unet")
+        self.average["text_encoder"].save_pretrained(recipe.WORK / "text_encoder")
         facts = {"steps": self.step, "pictures": self.seen, "minutes": round(self.minutes)}
         (recipe.WORK / "unet.json").write_text(json.dumps(facts))
         plot(self.curve, self.judged, recipe.WORK / "sheets" / "unet-loss.png")
 
     def look(self) -> None:
         """A contact sheet, and what the judge says of some concepts, drawn in few steps."""
-        drawer = deepcopy(self.average).cpu()
-        sample.encoder.cache_clear()  # the one in training may be elsewhere
+        self.save()
+        sample.encoder.cache_clear()  # the words are read by the one just saved
+        drawer = deepcopy(self.average["unet"]).cpu()
         sample.sheet(drawer, recipe.WORK / "sheets" / f"unet-{self.step:06d}.png", steps=10)
         if judge.there():
             self.judged.append((self.step, judge.quick(drawer)))
             print(f"judge: {self.judged[-1][1]:.3f} in the first five", flush=True)
+
+
+def keep_words(text: CLIPTextModel) -> None:
+    """Let all of a text encoder learn but its token table, so that words no caption has stay beside their kin. What
+    was distilled for meaning hardly says which of two things is named first; what learns with the UNet does."""
+    getattr(text, "text_model", text).embeddings.token_embedding.requires_grad_(False)
 
 
 def times_of(count: int, random: torch.Generator) -> Tensor:
@@ -180,7 +196,7 @@ def main(minutes: float = recipe.UNET_MINUTES) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped; run again to go on"))
     workers = 1 if CUDA else min(recipe.UNET_WORKERS, len(os.sched_getaffinity(0)))
     training = Training()
-    party = Party(training.unet, workers) if workers > 1 else None
+    party = Party(training.networks, workers) if workers > 1 else None
     if party:
         party.done[0] = training.minutes / minutes
         party.start(follow)
@@ -192,7 +208,7 @@ def main(minutes: float = recipe.UNET_MINUTES) -> None:
             recent = loss if recent is None else 0.99 * recent + 0.01 * loss
             if party and clock - met > MEET:
                 party.done[0] = done
-                others = party.meet(0, training.unet, alone) - alone
+                others = party.meet(0, training.networks, alone) - alone
                 training.step, training.seen = training.step + others, training.seen + others * BATCH
                 met, alone = time.time(), 0
             training.minutes, clock = training.minutes + (time.time() - clock) / 60, time.time()
@@ -202,12 +218,11 @@ def main(minutes: float = recipe.UNET_MINUTES) -> None:
                 told = clock
             if clock - drawn > 60 * recipe.UNET_LOOK:
                 training.look()
-                training.save()
                 drawn = clock = time.time()
     finally:
         training.save()
     training.look()
-    training.save()
+    training.save()  # with what the judge said
 
 
 def follow(rank: int, party: Party) -> None:
@@ -220,7 +235,7 @@ def follow(rank: int, party: Party) -> None:
         while not party.called.is_set():
             training.learn(float(party.done))
             alone += 1
-        training.step += party.meet(rank, training.unet, alone) - alone
+        training.step += party.meet(rank, training.networks, alone) - alone
 
 
 if __name__ == "__main__":

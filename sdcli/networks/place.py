@@ -56,7 +56,7 @@ def choose(device: str, dtype: str, parameters: int) -> Place:
     if dtype == "float16":
         raise UsageError("--dtype float16 is for CUDA; on a CPU use --dtype bfloat16 or float32")
     if dtype == "auto":
-        dtype = "bfloat16" if parameters >= LARGE and _has_bf16_matrix_units() else "float32"
+        dtype = "bfloat16" if parameters >= LARGE and has_bf16_matrix_units() else "float32"
     return Place(torch.device("cpu"), getattr(torch, dtype))
 
 
@@ -135,7 +135,8 @@ def memory_errors(doing: str, step: str = "choose a smaller --width and --height
         raise OutOfMemory(f"out of memory while {doing}; {step}") from error
 
 
-def _has_bf16_matrix_units() -> bool:
+def has_bf16_matrix_units() -> bool:
+    """Whether this CPU multiplies bfloat16 matrices in units of their own (AMX)."""
     probe = getattr(torch.cpu, "_is_amx_tile_supported", None)
     return bool(probe and probe())
 
