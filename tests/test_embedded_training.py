@@ -35,10 +35,13 @@ def programs():
         import captions
         import grow
         import recipe
+        import text
         import together
         import unet
 
-        yield SimpleNamespace(captions=captions, grow=grow, recipe=recipe, together=together, unet=unet)
+        yield SimpleNamespace(
+            captions=captions, grow=grow, recipe=recipe, text=text, together=together, unet=unet
+        )
     finally:
         sys.path.remove(str(HERE))
         for name in set(sys.modules) - before:
@@ -123,6 +126,34 @@ def test_processes_meet_at_the_mean_weighted_by_their_steps(programs):
     assert party._mean().tolist() == [4.0, -1.0]
 
 
+def test_of_two_things_the_first_is_left_or_above_however_it_is_said(programs):
+    random, said = np.random.default_rng(1), programs.captions.paired
+    beside = {said(random, "a cat", "a tree", False) for _ in range(100)}
+    over = {said(random, "a cat", "a tree", True) for _ in range(100)}
+    assert over == {"a cat above a tree", "a tree below a cat"}
+    assert beside == {
+        "a cat next to a tree",
+        "a cat and a tree",
+        "a cat to the left of a tree",
+        "a tree to the right of a cat",
+    }
+
+
+def test_the_padding_after_two_things_says_each_in_turn(programs):
+    text, width = programs.text, 8
+    ids = torch.tensor([[text.END - 1, 5, 6, *[text.END] * 74]])
+    states = torch.full((1, 77, width), 3.0)
+    alone, marks = torch.zeros(1, 2, 77, width), torch.zeros(4, width)
+    alone[0, 0, :, 0] = alone[0, 1, :, 1] = 2.0  # the first thing along one axis, the second along another
+    marks[2, 6] = marks[3, 7] = 1.0  # above, below
+    goal = text.placed(states, ids, alone, marks, torch.tensor([1]))
+    assert torch.equal(goal[:, :3], states[:, :3])  # the words stay
+    even, odd = goal[0, 4::2], goal[0, 3::2]
+    assert (even[:, [0, 6]] > 0.8).all() and (odd[:, [1, 7]] > 0.8).all()
+    assert even[:, [1, 7]].eq(0).all() and odd[:, [0, 6]].eq(0).all()
+    assert torch.allclose(goal[0, 3:].norm(dim=-1), torch.tensor(2.0))
+
+
 def test_processes_share_only_what_learns(programs):
     network = torch.nn.Sequential(torch.nn.Embedding(50, 4), torch.nn.Linear(4, 2))
     network[0].requires_grad_(False)
@@ -133,7 +164,7 @@ def test_the_text_encoder_learns_all_but_its_words(programs):
     from transformers import CLIPTextConfig, CLIPTextModel
 
     text = CLIPTextModel(CLIPTextConfig(**programs.recipe.TEXT | {"vocab_size": 60, "eos_token_id": 59}))
-    programs.unet.keep_words(text)
+    programs.text.free(text.requires_grad_(False))
     still = [name for name, p in text.named_parameters() if not p.requires_grad]
     assert len(still) == 1 and still[0].endswith("token_embedding.weight")
 

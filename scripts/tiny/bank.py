@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 import recipe
-from captions import BARE, THE, grounded, many, named, styled
+from captions import BARE, THE, grounded, many, named, paired, styled
 from compose import HUES, SCENES, blocky, lay, plain, recolour
 from concepts import COLOURS, CONCEPTS
 from norm import hasten, mixed
@@ -136,10 +136,7 @@ def two(random: Random, name: str) -> Composed:
 
     def words() -> str:
         a, b = (named(random, (each, *CONCEPTS[each][1])) for each in (name, other))
-        if above:
-            return (f"{a} above {b}", f"{b} below {a}")[random.integers(2)]
-        forms = (f"{a} next to {b}", f"{a} and {b}", f"{a} to the left of {b}", f"{b} to the right of {a}")
-        return forms[random.integers(4)]  # the first is always on the left: one caption, one picture
+        return paired(random, a, b, above)
 
     places = [(y, x) for x, y in PLACES[2]] if above else PLACES[2]
     emojis = [CONCEPTS[each][0][0] for each in (name, other)]

@@ -92,6 +92,20 @@ def many(count: int, noun: str) -> str:
     return f"{NUMBERS[count]} {plural}"
 
 
+def paired(random: np.random.Generator, first: str, second: str, above: bool) -> str:
+    """Two things and how they stand: the first on the left, or above. One caption, one picture."""
+    if above:
+        forms = (f"{first} above {second}", f"{second} below {first}")
+    else:
+        forms = (
+            f"{first} next to {second}",
+            f"{first} and {second}",
+            f"{first} to the left of {second}",
+            f"{second} to the right of {first}",
+        )
+    return forms[random.integers(len(forms))]
+
+
 def with_article(noun: str) -> str:
     """a or an, by the first sound."""
     return ("an " if noun[0] in "aeio" or noun.startswith(("umb", "ugl", "hour")) else "a ") + noun

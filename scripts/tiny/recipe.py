@@ -101,6 +101,8 @@ TEXT = {
     "pad_token_id": 49407,
 }
 TEXT_MINUTES, TEXT_RATE, TEXT_BATCH = 3.0, 1.5e-3, 256
+WHERE_MINUTES, WHERE_RATE, WHERE_BATCH = 4.0, 5e-4, 96  # learning to say which of two things stands where
+WHERE_MARK = 0.75  # length of the mark of a place, beside what is said of the thing there
 
 # -- UNet -------------------------------------------------------------------------------------------------------
 UNET = {

@@ -17,7 +17,6 @@ import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
-from transformers import CLIPTextModel
 
 import judge
 import recipe
@@ -25,6 +24,7 @@ import sample
 import tokens
 from curve import plot
 from norm import hasten, mixed
+from text import free
 from together import MEET, Party
 
 CUDA = torch.cuda.is_available()
@@ -77,8 +77,7 @@ class Training:
         unet = UNet2DConditionModel(**recipe.UNET).eval().to(memory_format=torch.channels_last)
         if not CUDA:
             hasten(unet).set_attn_processor(AttnProcessor())  # plain matrix products: as fast at these sizes
-        text = deepcopy(sample.encoder(recipe.WORK))
-        keep_words(text)
+        text = free(deepcopy(sample.encoder(recipe.WORK)))
         self.networks = nn.ModuleDict({"unet": unet, "text_encoder": text}).to(DEVICE)
         self.learned = [p for p in self.networks.parameters() if p.requires_grad]
         self.average = deepcopy(self.networks)
@@ -175,12 +174,6 @@ class Training:
         if judge.there():
             self.judged.append((self.step, judge.quick(drawer)))
             print(f"judge: {self.judged[-1][1]:.3f} in the first five", flush=True)
-
-
-def keep_words(text: CLIPTextModel) -> None:
-    """Let all of a text encoder learn but its token table, so that words no caption has stay beside their kin. What
-    was distilled for meaning hardly says which of two things is named first; what learns with the UNet does."""
-    getattr(text, "text_model", text).embeddings.token_embedding.requires_grad_(False)
 
 
 def times_of(count: int, random: torch.Generator) -> Tensor:
