@@ -139,21 +139,6 @@ def test_of_two_things_the_first_is_left_or_above_however_it_is_said(programs):
     }
 
 
-def test_the_padding_after_two_things_says_each_in_turn(programs):
-    text, width = programs.text, 8
-    ids = torch.tensor([[text.END - 1, 5, 6, *[text.END] * 74]])
-    states = torch.full((1, 77, width), 3.0)
-    alone, marks = torch.zeros(1, 2, 77, width), torch.zeros(4, width)
-    alone[0, 0, :, 0] = alone[0, 1, :, 1] = 2.0  # the first thing along one axis, the second along another
-    marks[2, 6] = marks[3, 7] = 1.0  # above, below
-    goal = text.placed(states, ids, alone, marks, torch.tensor([1]))
-    assert torch.equal(goal[:, :3], states[:, :3])  # the words stay
-    even, odd = goal[0, 4::2], goal[0, 3::2]
-    assert (even[:, [0, 6]] > 0.8).all() and (odd[:, [1, 7]] > 0.8).all()
-    assert even[:, [1, 7]].eq(0).all() and odd[:, [0, 6]].eq(0).all()
-    assert torch.allclose(goal[0, 3:].norm(dim=-1), torch.tensor(2.0))
-
-
 def test_processes_share_only_what_learns(programs):
     network = torch.nn.Sequential(torch.nn.Embedding(50, 4), torch.nn.Linear(4, 2))
     network[0].requires_grad_(False)

