@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -196,6 +197,7 @@ def test_another_vae_replaces_the_models_own(tmp_path, toy):
 def test_a_tiny_autoencoder_will_do(tmp_path, toy):
     from diffusers import AutoencoderTiny
 
+    torch.manual_seed(1)
     made = AutoencoderTiny()
     save_file(made.state_dict(), tmp_path / "whole.safetensors")
     halves = {"encoder": {}, "decoder": {}}  # its first form: two files, of a list of layers each
@@ -210,8 +212,9 @@ def test_a_tiny_autoencoder_will_do(tmp_path, toy):
         result = generate(asked)
         with torch.no_grad():
             expected = made.decode(result.latents).sample
-        shown = (expected[0].clamp(-1, 1) * 127.5 + 127.5).round().byte().permute(1, 2, 0).contiguous()
-        assert result.picture.image.tobytes() == shown.numpy().tobytes()
+        shown = (expected[0].clamp(-1, 1) * 127.5 + 127.5).round().permute(1, 2, 0).numpy()
+        levels = np.abs(np.asarray(result.picture.image, np.float32) - shown)
+        assert levels.max() <= 1 and levels.mean() < 0.01  # another memory format sums in another order
         ours = load(str(toy), vae=asked.vae).vae.state_dict()
         assert [key for key, tensor in made.state_dict().items() if not torch.equal(ours[key], tensor)] == []
         told.append(result.picture.facts["model"]["sha256"])
