@@ -17,7 +17,7 @@ Written by `scripts/docs_samplers.py`, which measured the numbers; `sd samplers 
 
 ## Samplers
 
-Knobs are set behind a colon: `--sampler euler_a:eta=0.5`.
+Options are set behind a colon: `--sampler euler_a:eta=0.5`.
 
 | name | what it is | order | evaluations | in 20 steps |
 |---|---|---|---|---|
@@ -79,9 +79,9 @@ def line(*cells: object) -> str:
 def main() -> None:
     text = HEAD
     for name in tests.ALL:
-        plug = registry.describe("samplers", name)
-        order, told = plug.facts.get("order", "-"), plug.facts["evaluations"]
-        text += line(f"`{name}`", plug.summary, order, told, evaluations(name))
+        plugin = registry.describe("samplers", name)
+        order, told = plugin.facts.get("order", "-"), plugin.facts["evaluations"]
+        text += line(f"`{name}`", plugin.summary, order, told, evaluations(name))
     text += ORDERS
     for spec, claim in tests.ORDER.items():
         orders = [f"{tests.order(spec, data):.2f}" for data in tests.TRUTHS]

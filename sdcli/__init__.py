@@ -14,7 +14,7 @@ _HOMES = {
     "Request": "sdcli.request.request",
     "SdError": "sdcli.errors",
     "generate": "sdcli.engine",
-    "load": "sdcli.networks.load",
+    "load": "sdcli.models.load",
     "save": "sdcli.store",
 }
 

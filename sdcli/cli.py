@@ -17,7 +17,7 @@ from sdcli.errors import SdError
 
 
 class Commands(click.Group):
-    """The commands of the plug folder; listing them imports none."""
+    """The commands of the plugin folder; listing them imports none."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(registry.names("commands"))

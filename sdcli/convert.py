@@ -17,12 +17,14 @@ from torch import Tensor
 
 import sdcli
 from sdcli import store
+from sdcli.checkpoints import tokenizer
+from sdcli.checkpoints.checkpoint import Checkpoint
+from sdcli.checkpoints.component import Component
+from sdcli.checkpoints.family import Config
+from sdcli.checkpoints.keys import to_ldm
 from sdcli.errors import ModelError, UsageError
-from sdcli.networks import borrowed, ldm, tokenizer
-from sdcli.networks.checkpoint import Checkpoint
-from sdcli.networks.family import Config
-from sdcli.networks.load import DTYPES, account, finite, tensor
-from sdcli.networks.network import Network
+from sdcli.models import classes
+from sdcli.models.load import DTYPES, check_tensors, finite, tensor
 
 CLASSES = {
     "unet": ("diffusers", "UNet2DConditionModel"),
@@ -71,7 +73,7 @@ class Piece:
 
     key: str
     shape: list[int]
-    network: Network
+    network: Component
     names: list[str]
     turned: bool = False
 
@@ -123,7 +125,7 @@ def _files(
         stem = "diffusion_pytorch_model" if part in ("unet", "vae") else "model"
         prefix = "text_model." if part.startswith("text_encoder") else ""
         pieces = [
-            Piece(borrowed.own_name(name, prefix), shape, network, [name])
+            Piece(classes.own_name(name, prefix), shape, network, [name])
             for name, shape in shapes[part].items()
         ]
         yield f"{part}/{stem}.safetensors", _file(pieces, dtype)
@@ -134,22 +136,22 @@ def _files(
         ):  # opened in float32 where no other is asked for, as diffusers opens the others
             config = {"architectures": [kind], "dtype": "float32"}
         yield f"{part}/config.json", _json({**network.config, **config})
-        if part in found.family.readers:
-            for name, data in tokenizer.saved(found.family.readers[part].pad).items():
+        if part in found.family.text_encoders:
+            for name, data in tokenizer.saved(found.family.text_encoders[part].pad).items():
                 yield f"{part.replace('text_encoder', 'tokenizer')}/{name}", data
     yield "scheduler/scheduler_config.json", _json(_scheduler(found))
     yield "model_index.json", _json(_index(found))
 
 
-def _shapes(part: str, network: Network, path: Path) -> dict[str, list[int]]:
+def _shapes(part: str, network: Component, path: Path) -> dict[str, list[int]]:
     """The network's tensors by their names in a folder, and their shapes there."""
-    account(network, borrowed.blank(part, network.config, str(path)))
+    check_tensors(network, classes.build_on_meta(part, network.config, str(path)))
     return _blank_shapes(part, network.config, path)
 
 
 def _blank_shapes(part: str, config: Config, path: Path) -> dict[str, list[int]]:
-    net = borrowed.blank(part, config, str(path))
-    prefix = borrowed.prefix(net)
+    net = classes.build_on_meta(part, config, str(path))
+    prefix = classes.prefix(net)
     return {name.removeprefix(prefix): list(tensor.shape) for name, tensor in net.state_dict().items()}
 
 
@@ -164,7 +166,7 @@ def _check_alone(found: Checkpoint, shapes: Mapping[str, Mapping[str, list[int]]
         )
     for part in known:
         own, usual = (
-            borrowed.blank(part, config, str(found.path)).config
+            classes.build_on_meta(part, config, str(found.path)).config
             for config in (found.networks[part].config, configs[part])
         )
         for key in SETTINGS:
@@ -201,7 +203,7 @@ def _original(found: Checkpoint, part: str, shapes: Mapping[str, list[int]]) -> 
     network = found.networks[part]
     open_clip = network.config.get("hidden_act") == "gelu"
     packed: dict[str, list[str]] = {}
-    for name, source in ldm.keys(part, list(shapes), found.family.name, open_clip).items():
+    for name, source in to_ldm.keys(part, list(shapes), found.family.name, open_clip).items():
         shape = shapes[name]
         if source.take.startswith("third"):
             thirds = packed.setdefault(source.key, ["", "", ""])
@@ -250,7 +252,9 @@ def _class(part: str, found: Checkpoint) -> tuple[str, str]:
 def _index(found: Checkpoint) -> dict[str, object]:
     """model_index.json, by which diffusers opens the folder."""
     read = [
-        part.replace("text_encoder", "tokenizer") for part in found.networks if part in found.family.readers
+        part.replace("text_encoder", "tokenizer")
+        for part in found.networks
+        if part in found.family.text_encoders
     ]
     index: dict[str, object] = {
         part: list(_class(part, found)) for part in [*found.networks, *read, "scheduler"]

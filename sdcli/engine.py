@@ -13,49 +13,49 @@ from torch import Tensor
 
 import sdcli
 from sdcli import registry
-from sdcli.diffusion.likes import LIKES
-from sdcli.diffusion.recording import Call, Recording, recorded
-from sdcli.diffusion.sentry import sentry
+from sdcli.adapters.seamless import seamless
+from sdcli.diffusion.conventions import CONVENTIONS
+from sdcli.diffusion.finite import check_finite
+from sdcli.diffusion.replay import Call, Recording, replay
 from sdcli.diffusion.types import Denoise, Predict
 from sdcli.errors import UsageError
-from sdcli.networks import pixels
-from sdcli.networks.canvas import Canvas, canvas
-from sdcli.networks.hires import enlarged
-from sdcli.networks.load import load
-from sdcli.networks.model import Model
-from sdcli.networks.place import memory_errors
-from sdcli.networks.predict import predictor
-from sdcli.networks.preview import preview
-from sdcli.networks.seamless import seamless
-from sdcli.networks.text import conditions
-from sdcli.request.given import Given, Layout, open_given
+from sdcli.models.device import memory_errors
+from sdcli.models.load import load
+from sdcli.models.model import Model
+from sdcli.pipeline import vae
+from sdcli.pipeline.hires import enlarged
+from sdcli.pipeline.preview import preview
+from sdcli.pipeline.start import Start, canvas
+from sdcli.pipeline.text import encode_prompts
+from sdcli.pipeline.unet import predictor
+from sdcli.request.inputs import InputImages, SizedImages, open_inputs
 from sdcli.request.picture import Picture
 from sdcli.request.request import Request
-from sdcli.run import Clock, Result, Step, Watch
+from sdcli.result import Clock, Result, Step, Watcher
 
 
-def generate(request: Request, watch: Watch = iter, given: Given | None = None) -> Result:
+def generate(request: Request, watch: Watcher = iter, given: InputImages | None = None) -> Result:
     """Make the picture that `request` asks for. What it leaves open the model decides; the seed must be given.
 
     `given` are the pictures that it names, if they are open already. Raises SdError, of the kind that says whose fault
     it is; see sdcli.errors.
     """
     clock = Clock()
-    given = given or open_given(request)
+    given = given or open_inputs(request)
     with memory_errors("loading the model"):
         model = load(
             request.model, request.device, request.dtype, request.prediction, request.vae, request.revision
         )
     clock("load")
-    request = model.complete(given.sized(request))
-    layout = given.laid(request)
+    request = model.with_defaults(given.fill_in_size(request))
+    layout = given.at_size(request)
     doing = f"drawing {request.width}x{request.height} pixels"
     with memory_errors(doing), seamless(model, request.tile):
         end = _run(model, request, watch, clock, layout)
         if request.hires > 1:
             larger, over, start = enlarged(model, request, end.x)
             end = _run(model, larger, watch, clock, over, start)
-        image, fallback = pixels.decode(model, end.shown, LIKES[request.like].truncates)
+        image, fallback = vae.decode(model, end.shown, CONVENTIONS[request.like].truncates)
     image, told = layout.finish(image)
     clock("decode")
     facts = {**model.facts, "sdcli": sdcli.__version__, **told}
@@ -66,15 +66,20 @@ def generate(request: Request, watch: Watch = iter, given: Given | None = None) 
 
 
 def _run(
-    model: Model, request: Request, watch: Watch, clock: Clock, layout: Layout, begun: Tensor | None = None
+    model: Model,
+    request: Request,
+    watch: Watcher,
+    clock: Clock,
+    layout: SizedImages,
+    begun: Tensor | None = None,
 ) -> _End:
     """One run of the sampler, over the pictures laid out, or over latents to start from."""
-    positive, negative = conditions(model, request)
+    positive, negative = encode_prompts(model, request)
     clock("text")
     start = canvas(model, request, layout, begun)
     predict, calls = _predict(model, request, start)
     guidance = registry.find("guidance", str(request.guidance))
-    denoise = start.hold(sentry(guidance(predict, positive, negative, request.cfg)))
+    denoise = start.keep_unmasked(check_finite(guidance(predict, positive, negative, request.cfg)))
     last = None
     for step in watch(_steps(model, request, denoise, start)):
         last = step
@@ -82,18 +87,18 @@ def _run(
     return _end(start, last, calls)
 
 
-def _predict(model: Model, request: Request, start: Canvas) -> tuple[Predict, list[Call]]:
+def _predict(model: Model, request: Request, start: Start) -> tuple[Predict, list[Call]]:
     """The network, and where its calls are kept if the run is stopped or goes on from one that was."""
     calls: list[Call] = []
-    whole = LIKES[request.like].whole(str(request.sampler).partition(":")[0])
+    whole = CONVENTIONS[request.like].rounds_timesteps(str(request.sampler).partition(":")[0])
     side = request.window and request.window // model.factor
     predict = predictor(model, start.beside, side, whole)
     if request.stop_after is not None or start.recording is not None:
-        predict = recorded(predict, start.recording, calls)
+        predict = replay(predict, start.recording, calls)
     return predict, calls
 
 
-def _steps(model: Model, request: Request, denoise: Denoise, start: Canvas) -> Iterator[Step]:
+def _steps(model: Model, request: Request, denoise: Denoise, start: Start) -> Iterator[Step]:
     seen: list[Tensor] = [start.x]
 
     def remembered(x: Tensor, sigma: float) -> Tensor:
@@ -108,7 +113,7 @@ def _steps(model: Model, request: Request, denoise: Denoise, start: Canvas) -> I
     for i, x in enumerate(islice(sampler(remembered, start.x, start.sigmas, start.noise), total), 1):
         if start.recording is not None and i == start.recording.step:
             start.recording.check(x)
-        decoded = partial(_decoded, model, seen[0], LIKES[request.like].truncates)
+        decoded = partial(_decoded, model, seen[0], CONVENTIONS[request.like].truncates)
         yield Step(i, total, start.sigmas[i], x, seen[0], decoded, partial(preview, model))
 
 
@@ -122,7 +127,7 @@ class _End:
     recording: Recording | None = None
 
 
-def _end(start: Canvas, last: Step | None, calls: list[Call]) -> _End:
+def _end(start: Start, last: Step | None, calls: list[Call]) -> _End:
     if last is not None and last.number == last.total < len(start.sigmas) - 1:
         recording = Recording(start.x, start.sigmas[0], last.x, last.number, calls)
         return _End(last.denoised, last.x, last.sigma, recording)
@@ -132,4 +137,4 @@ def _end(start: Canvas, last: Step | None, calls: list[Call]) -> _End:
 
 
 def _decoded(model: Model, x: Tensor, truncates: bool) -> Image:
-    return pixels.decode(model, x, truncates)[0]
+    return vae.decode(model, x, truncates)[0]

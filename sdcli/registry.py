@@ -1,7 +1,7 @@
-"""The plugs: which samplers, families, annotators, commands and other such there are, and one of them by name.
+"""The plugins: which samplers, families, annotators, commands and other such there are, and one of them by name.
 
-The one rule: the file `x.py` in a plug folder holds one object called `x`; a package joins with an entry point
-`x` in the group `sdcli.<folder>`. Names, one-line summaries, facts and knobs are read from the source text, so
+The one rule: the file `x.py` in a plugin folder holds one object called `x`; a package joins with an entry point
+`x` in the group `sdcli.<folder>`. Names, one-line summaries, facts and options are read from the source text, so
 listing and checking import nothing.
 """
 
@@ -24,8 +24,8 @@ FOLDERS = {
     "samplers": "diffusion/samplers",
     "schedules": "diffusion/schedules",
     "guidance": "diffusion/guidance",
-    "families": "networks/families",
-    "annotators": "networks/annotators",
+    "families": "checkpoints/families",
+    "annotators": "pipeline/annotators",
     "commands": "commands",
 }
 
@@ -34,8 +34,8 @@ _FACT = re.compile(rf"^({'|'.join(FACTS)}): (.+)\n?", re.MULTILINE)
 
 
 @dataclass(frozen=True)
-class Plug:
-    """One plug as its source tells it: first line of the docstring, the rest of it, knob -> default, and facts.
+class Plugin:
+    """One plugin as its source tells it: first line of the docstring, the rest of it, option -> default, and facts.
 
     The facts are the docstring's lines of the form `order: 2`; FACTS are their words.
     """
@@ -45,33 +45,35 @@ class Plug:
     module: str
     summary: str = ""
     details: str = ""
-    knobs: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
 
 
 def names(kind: str) -> tuple[str, ...]:
-    """All names in a plug folder and in the installed packages that join it, sorted; imports none of them."""
+    """All names in a plugin folder and in the installed packages that join it, sorted; imports none of them."""
     return tuple(sorted({*_own(kind), *_joined(kind)}))
 
 
 def find(kind: str, spec: str) -> Any:
-    """The object that `name` or `name:knob=value,knob=value` stands for, its knobs bound.
+    """The object that `name` or `name:option=value,option=value` stands for, its options bound.
 
-    Raises UsageError for an unknown name, an unknown knob or a value of the wrong type.
+    Raises UsageError for an unknown name, an unknown option or a value of the wrong type.
     """
-    plug, values = check(kind, spec)
-    joined = {} if plug.name in _own(kind) else _joined(kind)
-    thing = joined[plug.name].load() if joined else getattr(importlib.import_module(plug.module), plug.name)
+    plugin, values = check(kind, spec)
+    joined = {} if plugin.name in _own(kind) else _joined(kind)
+    thing = (
+        joined[plugin.name].load() if joined else getattr(importlib.import_module(plugin.module), plugin.name)
+    )
     return functools.partial(thing, **values) if values else thing
 
 
-def check(kind: str, spec: str) -> tuple[Plug, dict[str, Any]]:
-    """What `spec` names and its knobs' values, without importing it; raises like `find`."""
-    name, _, knobs = spec.partition(":")
+def check(kind: str, spec: str) -> tuple[Plugin, dict[str, Any]]:
+    """What `spec` names and its options' values, without importing it; raises like `find`."""
+    name, _, options = spec.partition(":")
     if name not in _own(kind) and name not in _joined(kind):
         raise UsageError(f"no {_noun(kind)} is called {name!r}; {nearest(name, names(kind))}")
-    plug = describe(kind, name)
-    return plug, dict(_knob(plug, item) for item in knobs.split(",") if item)
+    plugin = describe(kind, name)
+    return plugin, dict(_option(plugin, item) for item in options.split(",") if item)
 
 
 def nearest(word: str, known: tuple[str, ...] | list[str]) -> str:
@@ -81,26 +83,26 @@ def nearest(word: str, known: tuple[str, ...] | list[str]) -> str:
 
 
 @functools.cache
-def describe(kind: str, name: str) -> Plug:
-    """The plug `name`, read from its source text."""
+def describe(kind: str, name: str) -> Plugin:
+    """The plugin `name`, read from its source text."""
     own = name in _own(kind)
     module = f"sdcli.{FOLDERS[kind].replace('/', '.')}.{name}" if own else _joined(kind)[name].module
     attribute = name if own else _joined(kind)[name].attr
-    plug = Plug(kind, name, module)
+    plugin = Plugin(kind, name, module)
     if own:
         path: str | None = os.path.join(_HERE, FOLDERS[kind], f"{name}.py")
     else:
         spec = importlib.util.find_spec(module)
         path = spec.origin if spec else None
     if not path or not path.endswith(".py"):
-        return plug
+        return plugin
     with open(path, encoding="utf-8") as f:
         tree = ast.parse(f.read())
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and node.name == attribute:
             doc = ast.get_docstring(node) or ast.get_docstring(tree) or ""
-            return Plug(kind, name, module, *_told(doc), _defaults(node), dict(_FACT.findall(doc)))
-    return Plug(kind, name, module, *_told(ast.get_docstring(tree) or ""))
+            return Plugin(kind, name, module, *_told(doc), _defaults(node), dict(_FACT.findall(doc)))
+    return Plugin(kind, name, module, *_told(ast.get_docstring(tree) or ""))
 
 
 def _told(doc: str) -> tuple[str, str]:
@@ -113,21 +115,21 @@ def _defaults(node: ast.FunctionDef) -> dict[str, Any]:
     return {arg.arg: ast.literal_eval(default) for arg, default in pairs if default is not None}
 
 
-def _knob(plug: Plug, item: str) -> tuple[str, Any]:
+def _option(plugin: Plugin, item: str) -> tuple[str, Any]:
     key, _, text = item.partition("=")
     key = key.strip()
-    if key not in plug.knobs:
-        has = nearest(key, list(plug.knobs)) if plug.knobs else "it has no knobs"
-        raise UsageError(f"{plug.name} has no knob {key!r}; {has}")
-    default = plug.knobs[key]
+    if key not in plugin.options:
+        has = nearest(key, list(plugin.options)) if plugin.options else "it has no options"
+        raise UsageError(f"{plugin.name} has no option {key!r}; {has}")
+    default = plugin.options[key]
     try:
         if isinstance(default, bool):
             return key, {"true": True, "1": True, "false": False, "0": False}[text.strip().lower()]
         return key, type(default)(text.strip())
     except (KeyError, ValueError):
-        like = f"{plug.name}:{key}={default}"
+        like = f"{plugin.name}:{key}={default}"
         raise UsageError(
-            f"{plug.name}: {key}={text!r} is not a {type(default).__name__}; try {like}"
+            f"{plugin.name}: {key}={text!r} is not a {type(default).__name__}; try {like}"
         ) from None
 
 

@@ -28,7 +28,7 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]+')
 
 
-def place(out: str | None, request: Request, suffix: str = ".png") -> Path:
+def output_path(out: str | None, request: Request, suffix: str = ".png") -> Path:
     """Where a result should go: `out` is a folder, or a file name that may hold {prompt}, {seed} and other fields.
 
     A folder is a path that exists as one, ends in a slash, or has no suffix. Raises UsageError for an unknown

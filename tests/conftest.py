@@ -136,9 +136,9 @@ def written(tmp_path, monkeypatch):
     from dataclasses import replace
 
     from sdcli import registry
-    from sdcli.networks import checkpoint
-    from sdcli.networks.family import Traits
-    from sdcli.networks.load import forget
+    from sdcli.checkpoints import checkpoint
+    from sdcli.checkpoints.family import UNetSignature
+    from sdcli.models.load import unload
     from tests.full_size import write
     from tests.single_file import layout, narrow
 
@@ -147,14 +147,16 @@ def written(tmp_path, monkeypatch):
         configs = narrow(family)
         width = configs["unet"]["cross_attention_dim"]
         added = configs["unet"].get("projection_class_embeddings_input_dim", 0)
-        small = replace(family, configs=configs, traits=Traits(family.traits.channels, width, added))
+        small = replace(
+            family, configs=configs, signature=UNetSignature(family.signature.channels, width, added)
+        )
 
-        def recognise(traits, path):
-            assert traits == small.traits
+        def recognise(signature, path):
+            assert signature == small.signature
             return small
 
         monkeypatch.setattr(checkpoint, "recognise", recognise)
         return small, write(tmp_path / f"{name}.safetensors", layout(family, configs))
 
     yield call
-    forget()
+    unload()

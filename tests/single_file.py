@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sdcli.networks import borrowed, ldm, toy
-from sdcli.networks.family import Config, Family
+from sdcli.checkpoints import toy
+from sdcli.checkpoints.family import Config, Family
+from sdcli.checkpoints.keys import to_ldm
+from sdcli.models import classes
 
 
 def layout(family: Family, configs: Mapping[str, Config]) -> dict[str, list[int]]:
     """Name and shape of every tensor of a single file of this family, with networks of these configs."""
     found: dict[str, list[int]] = {}
     for part, config in configs.items():
-        net = borrowed.blank(part, config, "x")
-        prefix = borrowed.prefix(net)
+        net = classes.build_on_meta(part, config, "x")
+        prefix = classes.prefix(net)
         shapes = {name.removeprefix(prefix): list(tensor.shape) for name, tensor in net.state_dict().items()}
-        sources = ldm.keys(part, list(shapes), family.name, config.get("hidden_act") == "gelu")
+        sources = to_ldm.keys(part, list(shapes), family.name, config.get("hidden_act") == "gelu")
         for name, source in sources.items():
             shape = shapes[name]
             if source.take.startswith("third"):

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sdcli import registry
+from sdcli.pipeline import unet
 
 COMMANDS = registry.names("commands")
 FREE_OF_TORCH = [
@@ -227,7 +228,7 @@ def test_a_filmstrip_lays_the_steps_side_by_side(draw):
 
 @pytest.mark.parametrize("total", [1, 2, 59, 60, 61, 119, 1000])
 def test_a_filmstrip_of_many_steps_keeps_sixty_and_the_last(total):
-    from sdcli.commands._film import Film
+    from sdcli.commands._filmstrip import Film
 
     wanted = [number for number in range(1, total + 1) if Film().wants(number, total)]
     assert len(wanted) == min(total, 60)
@@ -262,7 +263,7 @@ ERRORS = {
     "--width 100": (2, "the nearest are 96 and 104"),
     "--cfg nan": (2, "not a finite number"),
     "--sampler dpmpp": (2, "did you mean 'dpmpp_2m'?"),
-    "--sampler euler:eta=1": (2, "it has no knobs"),
+    "--sampler euler:eta=1": (2, "it has no options"),
     "--sampler euler_a:etta=1": (2, "did you mean 'eta'?"),
     "--schedule caras": (2, "did you mean 'karras'?"),
     "--dtype float15": (2, "did you mean 'float16'?"),
@@ -296,35 +297,32 @@ def test_an_unknown_command_is_answered_with_the_nearest(sd):
 
 
 def test_a_network_gone_wrong_leaves_no_picture_and_names_the_level(draw, monkeypatch):
-    from sdcli.networks import predict
 
-    monkeypatch.setattr(predict, "unet", lambda model, x, *_: x / 0)
+    monkeypatch.setattr(unet, "call_unet", lambda model, x, *_: x / 0)
     ran = draw("a cat", "--seed", 7, "--schedule", "trailing")
     assert (ran.code, len(ran.err.splitlines()), os.listdir()) == (7, 1, [])
     assert "noise level 14.61 is not finite" in ran.err
 
 
 def test_a_decode_gone_wrong_is_tried_once_in_float32_and_recorded(draw, monkeypatch):
-    from sdcli.networks import pixels
+    from sdcli.pipeline import vae
 
-    real, calls = pixels._decoded, []
+    real, calls = vae._decoded, []
 
     def broken(model, x, dtype=None):
         calls.append(dtype)
         return real(model, x, dtype) / (0 if dtype is None else 1)
 
-    monkeypatch.setattr(pixels, "_decoded", broken)
+    monkeypatch.setattr(vae, "_decoded", broken)
     ran = draw("a cat", "--seed", 7, "--json")
     assert (ran.code, json.loads(ran.out)["fallback"], len(calls)) == (0, "VAE in float32", 2)
-    monkeypatch.setattr(pixels, "_decoded", lambda model, x, dtype=None: real(model, x, dtype) / 0)
+    monkeypatch.setattr(vae, "_decoded", lambda model, x, dtype=None: real(model, x, dtype) / 0)
     assert draw("a cat", "--seed", 8).code == 7
 
 
 @pytest.mark.parametrize("error", ["MemoryError", "OutOfMemoryError", "allocator"])
 def test_running_out_of_memory_is_one_line(draw, monkeypatch, error):
     import torch
-
-    from sdcli.networks import predict
 
     kinds = {
         "MemoryError": MemoryError(),
@@ -335,18 +333,17 @@ def test_running_out_of_memory_is_one_line(draw, monkeypatch, error):
     def full(*_):
         raise kinds[error]
 
-    monkeypatch.setattr(predict, "unet", full)
+    monkeypatch.setattr(unet, "call_unet", full)
     ran = draw("a cat")
     assert (ran.code, len(ran.err.splitlines()), os.listdir()) == (5, 1, [])
 
 
 def test_a_bug_keeps_its_traceback(draw, monkeypatch):
-    from sdcli.networks import predict
 
     def buggy(*_):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(predict, "unet", buggy)
+    monkeypatch.setattr(unet, "call_unet", buggy)
     with pytest.raises(ZeroDivisionError):
         draw("a cat")
 
@@ -426,10 +423,10 @@ def test_a_list_whose_reader_leaves_ends_quietly_too():
 @example(["txt2img", "\udcff"])
 @example(["samplers", "\0"])
 def test_no_command_line_ends_in_a_traceback_or_in_two_lines_of_error(sd, monkeypatch, arguments):
-    from sdcli.commands import _draw
+    from sdcli.commands import _generate
 
     monkeypatch.setattr(
-        _draw.checkpoint, "read", lambda *_, **__: (_ for _ in ()).throw(SystemExit(0))
+        _generate.checkpoint, "read", lambda *_, **__: (_ for _ in ()).throw(SystemExit(0))
     )  # stop at the model
     try:
         ran = sd(*arguments)

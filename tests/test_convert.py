@@ -11,11 +11,12 @@ import torch
 from safetensors.torch import load_file, save, save_file
 
 from sdcli import registry
-from sdcli.networks import checkpoint, ldm, names
-from sdcli.networks.load import load
-from sdcli.networks.names import IGNORABLE
-from sdcli.networks.tokenizer import framed, ids
-from tests.networks.test_checkpoint import FAMILIES, published
+from sdcli.checkpoints import checkpoint
+from sdcli.checkpoints.keys import ldm, to_ldm
+from sdcli.checkpoints.keys.ldm import IGNORABLE
+from sdcli.checkpoints.tokenizer import framed, ids
+from sdcli.models.load import load
+from tests.checkpoints.test_checkpoint import FAMILIES, published
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -24,12 +25,12 @@ def test_the_way_back_gives_the_published_names(family):
     levels = len(registry.find("families", FAMILIES[family][0]).configs["vae"]["block_out_channels"])
     parts: dict[str, dict[str, tuple[str, str]]] = {}
     for key in keys:
-        for target in names.targets(key) or []:
-            settled = names.settle(target, levels)
+        for target in ldm.targets(key) or []:
+            settled = ldm.settle(target, levels)
             parts.setdefault(settled.part, {})[settled.name] = (key, settled.take)
     for part, own in parts.items():
         open_clip = any("resblocks" in key for key, _ in own.values())
-        back = ldm.keys(part, list(own), FAMILIES[family][0], open_clip)
+        back = to_ldm.keys(part, list(own), FAMILIES[family][0], open_clip)
         assert {name: (source.key, source.take) for name, source in back.items()} == own
 
 
@@ -142,7 +143,7 @@ def test_diffusers_opens_a_converted_folder_and_finds_the_same_networks(sd, writ
     for part, net in ours.nets.items():
         theirs = getattr(pipe, part).state_dict()
         assert all(torch.equal(tensor, theirs[name]) for name, tensor in net.state_dict().items())
-    for part, reader in told.readers.items():
+    for part, reader in told.text_encoders.items():
         cutter = getattr(pipe, part.replace("text_encoder", "tokenizer"))
         cut = cutter("a red apple, größer", padding="max_length", max_length=77).input_ids
         assert cut == framed(ids("a red apple, größer"), reader.pad)

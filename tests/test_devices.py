@@ -10,8 +10,9 @@ import torch
 
 from sdcli.diffusion.noise import STREAMS
 from sdcli.engine import generate
-from sdcli.networks import predict, room
-from sdcli.networks.load import forget, load
+from sdcli.models import memory
+from sdcli.models.load import load, unload
+from sdcli.pipeline import unet
 from sdcli.request.request import Request
 
 HALF = {"cuda": "float16", "cpu": "bfloat16"}
@@ -20,9 +21,9 @@ DRAWN = {"seed": 7, "steps": 4, "sampler": "ddim"}
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def device(request):
-    forget()
+    unload()
     yield request.param
-    forget()
+    unload()
 
 
 def drawn(device: str, dtype: str = "float32", **more):
@@ -87,8 +88,8 @@ def test_one_network_at_a_time_draws_the_same(device, monkeypatch):
         sum(4 * p.numel() for p in net.parameters())
         for net in load("test:sdxl", device, "float32").nets.nets.values()
     )
-    forget()
-    monkeypatch.setattr(room, "free", lambda device: largest)
+    unload()
+    monkeypatch.setattr(memory, "free", lambda device: largest)
     scarce = drawn(device, model="test:sdxl")
     assert (ample.networks, scarce.networks) == ("all at once", "one at a time")
     assert ample.picture.png() == scarce.picture.png()
@@ -109,7 +110,7 @@ def test_running_out_of_memory_is_one_line_and_gives_the_memory_back(sd, device,
         return torch.zeros(torch.cuda.mem_get_info()[1], device=device)  # as much as the whole card has
 
     with monkeypatch.context() as patch:
-        patch.setattr(predict, "unet", full)
+        patch.setattr(unet, "call_unet", full)
         ran = sd(*command)
     assert (ran.code, len(ran.err.splitlines())) == (5, 1)
     assert "out of memory while drawing 512x512 pixels; choose" in ran.err
@@ -124,12 +125,12 @@ def test_running_out_of_memory_is_one_line_and_gives_the_memory_back(sd, device,
 
 @pytest.mark.gpu
 def test_the_memory_of_a_model_is_given_back():
-    forget()
+    unload()
     gc.collect()
     before = torch.cuda.memory_allocated()
     load("tiny", "cuda", "float16")
     assert torch.cuda.memory_allocated() > before + 40e6
-    forget()
+    unload()
     gc.collect()
     assert torch.cuda.memory_allocated() == before
 
@@ -138,4 +139,4 @@ def test_what_is_free_on_a_card_includes_what_torch_keeps_for_itself(monkeypatch
     told = {"mem_get_info": (1000, 5000), "memory_reserved": 300, "memory_allocated": 100}
     for name, value in told.items():
         monkeypatch.setattr(torch.cuda, name, lambda device=None, value=value: value)
-    assert room.free(torch.device("cuda")) == 1200
+    assert memory.free(torch.device("cuda")) == 1200

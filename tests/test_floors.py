@@ -11,8 +11,9 @@ HOUSE = Path(sdcli.__file__).parent
 FLOORS = [  # from the ground up; a module may use its own floor and those below, but not its neighbours' rooms
     {"errors", "registry", "settings", "__init__", "tiny"},
     {"request", "diffusion"},
-    {"networks"},
-    {"engine", "run", "store", "convert", "batch"},
+    {"checkpoints", "models", "adapters"},
+    {"pipeline"},
+    {"engine", "result", "store", "convert", "batch"},
     {"commands", "cli", "__main__"},
 ]
 APART = [{"request", "diffusion"}]  # rooms of one floor that do not know each other

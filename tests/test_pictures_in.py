@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sdcli.networks import toy
+from sdcli.checkpoints import toy
 from tests.pictures import half_mask, photo
 
 
@@ -65,14 +65,14 @@ def test_every_plain_family_repaints_a_part(run, model):
 def test_strength_0_is_what_the_vae_makes_of_the_picture(run):
     import torch
 
-    from sdcli.networks import pixels
-    from sdcli.networks.load import load
+    from sdcli.models.load import load
+    from sdcli.pipeline import vae
 
     model = load("test:sd1", "cpu", "float32")
     ran = run("img2img", "a cat", "-i", "in.png", "--strength", 0, "--dtype", "float32", "--device", "cpu")
     with torch.inference_mode():
-        there = pixels.encode(model, pixels.of(Image.open("in.png")))
-    assert drawn(ran).tobytes() == pixels.decode(model, there)[0].tobytes()
+        there = vae.encode(model, vae.of(Image.open("in.png")))
+    assert drawn(ran).tobytes() == vae.decode(model, there)[0].tobytes()
 
 
 def test_strength_is_the_part_of_the_steps_that_is_taken(run):

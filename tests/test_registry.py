@@ -1,4 +1,4 @@
-"""The registry: plugs are found by their files, and by installed packages that join."""
+"""The registry: plugins are found by their files, and by installed packages that join."""
 
 import os
 import subprocess
@@ -23,8 +23,8 @@ def test_every_plug_can_be_found_and_says_in_one_line_what_it_is(kind, name):
 
 
 def test_knobs_are_read_from_the_source_and_bound():
-    plug, values = registry.check("samplers", "euler_a:eta=0.5, s_noise=2")
-    assert dict(plug.knobs) == {"eta": 1.0, "s_noise": 1.0}
+    plugin, values = registry.check("samplers", "euler_a:eta=0.5, s_noise=2")
+    assert dict(plugin.options) == {"eta": 1.0, "s_noise": 1.0}
     assert values == {"eta": 0.5, "s_noise": 2.0}
     assert registry.find("samplers", "euler_a:eta=0.5").keywords == {"eta": 0.5}
 
@@ -36,7 +36,7 @@ def test_a_bad_name_or_knob_is_a_usage_error_with_a_next_step(spec):
     if spec == "euler:":
         assert registry.check("samplers", spec)[1] == {}
         return
-    with pytest.raises(UsageError, match=r"did you mean|there are|try|no knobs"):
+    with pytest.raises(UsageError, match=r"did you mean|there are|try|no options"):
         registry.check("samplers", spec)
 
 

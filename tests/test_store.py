@@ -40,7 +40,7 @@ def way(request, monkeypatch):
 @example(". . .")
 def test_a_name_is_valid_on_every_system_and_stays_in_its_folder(prompt):
     for template in (None, "{prompt}.png", "x-{prompt}-{seed}.png", "{prompt}{prompt}{prompt}{prompt}.png"):
-        path = store.place(template, Request(prompt, seed=7))
+        path = store.output_path(template, Request(prompt, seed=7))
         assert path.parent == Path()
         assert len(path.name.encode()) <= 200
         assert path.suffix == ".png"
@@ -50,7 +50,9 @@ def test_a_name_is_valid_on_every_system_and_stays_in_its_folder(prompt):
 
 
 def test_the_seed_stays_in_the_name_of_a_long_prompt():
-    assert store.place(None, Request("🍎 apple " * 50, seed=4294967295)).name.endswith("-4294967295.png")
+    assert store.output_path(None, Request("🍎 apple " * 50, seed=4294967295)).name.endswith(
+        "-4294967295.png"
+    )
 
 
 @pytest.mark.parametrize(
@@ -67,7 +69,7 @@ def test_the_seed_stays_in_the_name_of_a_long_prompt():
     ],
 )
 def test_out_is_a_folder_or_a_file_name_with_fields(out, path):
-    assert str(store.place(out, Request("A cat!", seed=7, steps=20))) == path
+    assert str(store.output_path(out, Request("A cat!", seed=7, steps=20))) == path
 
 
 @pytest.mark.parametrize(
@@ -75,7 +77,7 @@ def test_out_is_a_folder_or_a_file_name_with_fields(out, path):
 )
 def test_a_template_that_cannot_be_meant_is_a_usage_error(out):
     with pytest.raises(UsageError):
-        store.place(out, Request("a cat", seed=7))
+        store.output_path(out, Request("a cat", seed=7))
 
 
 def test_nothing_is_overwritten(way, tmp_path):

@@ -18,7 +18,8 @@ from statistics import median
 import torch
 
 from sdcli import registry
-from sdcli.networks import borrowed, place, toy
+from sdcli.checkpoints import toy
+from sdcli.models import classes, device
 
 Calls = dict[str, Callable[[], object]]  # what is timed, by name
 Rival = Callable[[str, int], tuple[str, Calls] | None]  # its name and calls, if it is installed
@@ -38,7 +39,7 @@ def networks(
     configs = toy.configs(family) if model.startswith("test:") else family.configs
     made = []
     for part in ("unet", "vae"):
-        net = borrowed.seeded(part, configs[part]).eval().requires_grad_(False)
+        net = classes.build_random(part, configs[part]).eval().requires_grad_(False)
         made.append(net.to(dtype).to(memory_format=layout))
     return made[0], made[1]
 
@@ -96,8 +97,8 @@ def openvino(model: str, side: int) -> tuple[str, Calls] | None:
 
 def ours(model: str, side: int) -> tuple[str, Calls]:
     """As `load` sets torch up for a large network."""
-    chosen = place.choose("cpu", "auto", 1_000_000_000)
-    place.keep_memory()
+    chosen = device.choose_device("cpu", "auto", 1_000_000_000)
+    device.keep_memory()
     return f"sdcli ({str(chosen.dtype).removeprefix('torch.')})", calls(
         model, chosen.dtype, torch.channels_last, side
     )

@@ -16,9 +16,9 @@ import recipe
 import tokens
 from norm import hasten
 from sdcli import registry
+from sdcli.checkpoints.families.tiny import tiny as family
 from sdcli.diffusion.levels import Levels
-from sdcli.networks.families.tiny import tiny as family
-from sdcli.networks.predict import to_denoised
+from sdcli.pipeline.unet import to_denoised
 
 PROMPTS = (
     "a red apple",

@@ -3,7 +3,7 @@
 import gzip
 from importlib.resources import files
 
-from sdcli.networks.tokenizer import BEGIN, framed, ids
+from sdcli.checkpoints.tokenizer import BEGIN, framed, ids
 
 LENGTH = 77
 
@@ -15,7 +15,7 @@ def encode(texts: list[str], length: int = LENGTH) -> list[list[int]]:
 
 def strings() -> list[str]:
     """What each of the 49,408 tokens says, for the sentence encoder; nearly all are words or parts of words."""
-    packed = (files("sdcli.networks") / "bpe_simple_vocab_16e6.txt.gz").read_bytes()
+    packed = (files("sdcli.checkpoints") / "bpe_simple_vocab_16e6.txt.gz").read_bytes()
     merges = gzip.decompress(packed).decode().split("\n")[1 : BEGIN - 512 + 1]
     letters = _letters()
     words = [*letters, *letters, *("".join(pair.split()).removesuffix("</w>") for pair in merges)]

@@ -10,17 +10,17 @@ from typing import Any, TypeVar
 import click
 
 from sdcli import registry
+from sdcli.checkpoints import checkpoint
+from sdcli.checkpoints.checkpoint import Checkpoint
 from sdcli.errors import UsageError
-from sdcli.networks import checkpoint
-from sdcli.networks.checkpoint import Checkpoint
 from sdcli.request.request import Request
 
 OF_THE_MODEL = ("steps", "cfg", "sampler", "schedule", "guidance", "width", "height", "clip_skip", "strength")
 """Fields whose default the model brings."""
 ABOUT = ("picture", "mask", "edge", "depth", "scale", "hires")
 """What some fields are about, and some commands are not."""
-PLUGS = {"sampler": "samplers", "schedule": "schedules", "guidance": "guidance"}
-"""Fields that name a plug."""
+PLUGINS = {"sampler": "samplers", "schedule": "schedules", "guidance": "guidance"}
+"""Fields that name a plugin."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -30,7 +30,7 @@ def request_options(*about: str) -> Callable[[F], F]:
     these; one that is not typed arrives as None.
     """
     fields = dataclasses.fields(Request)
-    return options_of(*(each.name for each in fields if each.metadata["about"] in ("", *about)))
+    return options_of(*(each.name for each in fields if each.metadata["group"] in ("", *about)))
 
 
 def options_of(*names: str) -> Callable[[F], F]:
@@ -43,14 +43,14 @@ def options_of(*names: str) -> Callable[[F], F]:
                 continue
             default = "the model's" if each.name in OF_THE_MODEL else each.default
             text = told["help"]
-            if each.name in PLUGS:
-                text += f" There are: {', '.join(registry.names(PLUGS[each.name]))}."
+            if each.name in PLUGINS:
+                text += f" There are: {', '.join(registry.names(PLUGINS[each.name]))}."
             if default not in (None, "", False):
                 text += f" [default: {default}]"
-            if told["of"] is bool:
+            if told["type"] is bool:
                 option = click.option(*told["flags"], each.name, is_flag=True, help=text, default=None)
             else:
-                kind = {int: click.INT, float: click.FLOAT, str: click.STRING}[told["of"]]
+                kind = {int: click.INT, float: click.FLOAT, str: click.STRING}[told["type"]]
                 option = click.option(*told["flags"], each.name, type=kind, help=text, default=None)
             command = option(command)
         return command
@@ -81,7 +81,7 @@ def output_options(command: F) -> F:
     return command
 
 
-def typed(values: Mapping[str, Any]) -> dict[str, Any]:
+def options_given(values: Mapping[str, Any]) -> dict[str, Any]:
     """Of a command's values, those of the Request's fields that were really typed; a prompt of - is read here."""
     names = {each.name for each in dataclasses.fields(Request)}
     found = {key: value for key, value in values.items() if key in names and value is not None}

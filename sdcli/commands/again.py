@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from sdcli.commands._draw import Output, draw
-from sdcli.commands._options import ABOUT, output_options, request_options, typed
+from sdcli.commands._generate import Output, draw
+from sdcli.commands._options import ABOUT, options_given, output_options, request_options
 from sdcli.request import picture
 
 
@@ -23,10 +23,10 @@ def again(png: str, **values: Any) -> None:
     """
     told = picture.read(sys.stdin.buffer, "standard input") if png == "-" else picture.read(png)
     facts = told.facts(png)
-    changes = typed(values)
+    changes = options_given(values)
     if "model" in changes:
         changes = {"revision": None, **changes}  # the one it had is another repo's
-    for result in draw(told.request(png).but(**changes), Output.of(values)):
+    for result in draw(told.request(png).replace(**changes), Output.of(values)):
         _warn(png, facts, result.picture.facts)
 
 

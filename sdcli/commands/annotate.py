@@ -45,7 +45,7 @@ def annotate(
 
     opened = open_picture(sys.stdin.buffer, "standard input") if picture == "-" else open_picture(picture)
 
-    from sdcli.networks.place import memory_errors
+    from sdcli.models.device import memory_errors
 
     with memory_errors(
         f"annotating {opened.image.width}x{opened.image.height} pixels",

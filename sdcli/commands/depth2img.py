@@ -4,8 +4,8 @@ from typing import Any
 
 import click
 
-from sdcli.commands._draw import Output, draw
-from sdcli.commands._options import output_options, recognised, request_options, typed
+from sdcli.commands._generate import Output, draw
+from sdcli.commands._options import options_given, output_options, recognised, request_options
 from sdcli.errors import ModelError, UsageError
 from sdcli.request.request import Request
 
@@ -19,11 +19,11 @@ def depth2img(**values: Any) -> None:
 
     Prints the path of each picture; nothing is ever overwritten.
     """
-    asked = typed(values)
+    asked = options_given(values)
     if "image" not in asked and "depth" not in asked:
         raise UsageError("no depth: give a picture with -i, or a depth map with --depth")
     found = recognised(asked)
-    if found.family.traits.channels != 5:
+    if found.family.signature.channels != 5:
         raise ModelError(
             f"{found.name}: a {found.family.name} model takes no depth; name an SD 2 depth one with -m"
         )

@@ -4,8 +4,8 @@ from typing import Any
 
 import click
 
-from sdcli.commands._draw import Output, draw
-from sdcli.commands._options import output_options, request_options, typed, with_picture
+from sdcli.commands._generate import Output, draw
+from sdcli.commands._options import options_given, output_options, request_options, with_picture
 from sdcli.errors import UsageError
 from sdcli.request.request import Request
 
@@ -26,10 +26,10 @@ def img2img(image_cfg: float | None, **values: Any) -> None:
     With an InstructPix2Pix model PROMPT says what to change: "make it winter". PROMPT - reads it from standard input,
     -i - the picture. Prints the path of each picture; nothing is ever overwritten.
     """
-    asked = with_picture(typed(values))
+    asked = with_picture(options_given(values))
     if image_cfg is not None:
         if "guidance" in asked:
-            raise UsageError("--image-cfg is a knob of the guidance pix2pix; give it without --guidance")
+            raise UsageError("--image-cfg is a option of the guidance pix2pix; give it without --guidance")
         asked["guidance"] = f"pix2pix:image_cfg={image_cfg}"
     for _ in draw(Request(**asked), Output.of(values)):
         pass

@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from sdcli.commands._options import options_of, typed
+from sdcli.checkpoints import checkpoint
+from sdcli.checkpoints.component import Component
+from sdcli.commands._options import options_given, options_of
 from sdcli.errors import UsageError
-from sdcli.networks import checkpoint
-from sdcli.networks.network import Network
 from sdcli.request import picture
 from sdcli.request.request import Request, flag
 
@@ -32,7 +32,7 @@ def info(file: str, as_json: bool, debug: bool, **values: Any) -> None:
     folder, a name in a model folder, or a hub repo that was fetched before. Pictures of other tools tell what those
     wrote into them.
     """
-    asked = typed(values)
+    asked = options_given(values)
     if not _is_picture(file):
         told = _model(file, Request(**asked))
     elif asked:
@@ -108,7 +108,7 @@ def _model(file: str, asked: Request) -> dict[str, Any]:
     }
 
 
-def _described(network: Network) -> str:
+def _described(network: Component) -> str:
     if network.header is None:
         return "random weights"
     entries = [network.header.tensors[key] for key in {source.key for source in network.sources.values()}]

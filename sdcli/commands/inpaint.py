@@ -4,8 +4,8 @@ from typing import Any
 
 import click
 
-from sdcli.commands._draw import Output, draw
-from sdcli.commands._options import output_options, request_options, typed, with_picture
+from sdcli.commands._generate import Output, draw
+from sdcli.commands._options import options_given, output_options, request_options, with_picture
 from sdcli.errors import UsageError
 from sdcli.request.request import Request
 
@@ -20,7 +20,7 @@ def inpaint(**values: Any) -> None:
     Grey is repainted by that much. Inpainting models are shown the mask; others are held to the picture at each step.
     Prints the path of each picture; nothing is ever overwritten.
     """
-    asked = with_picture(typed(values))
+    asked = with_picture(options_given(values))
     if "mask" not in asked and "alpha_mask" not in asked:
         raise UsageError("no mask: say with --mask FILE what is repainted (its white), or with --alpha-mask")
     for _ in draw(Request(**asked), Output.of(values)):

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from sdcli import settings
+from sdcli.checkpoints import checkpoint, hub, toy
 from sdcli.errors import SdError, UsageError
-from sdcli.networks import checkpoint, hub, toy
 from sdcli.request.request import Request
 
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import click
 
-from sdcli.commands._draw import Output, draw
-from sdcli.commands._options import output_options, request_options, typed, with_picture
+from sdcli.commands._generate import Output, draw
+from sdcli.commands._options import options_given, output_options, request_options, with_picture
 from sdcli.request.request import Request
 
 _PIXELS = click.IntRange(0, 4096)
@@ -25,7 +25,7 @@ def outpaint(left: int, top: int, right: int, bottom: int, **values: Any) -> Non
     All but those of the seam, three times --mask-blur wide, where old and new run into each other. Prints the path of
     each picture; nothing is ever overwritten.
     """
-    asked = with_picture(typed(values))
+    asked = with_picture(options_given(values))
     asked.setdefault("strength", 1.0)
     request = Request(**asked, margins=f"{left},{top},{right},{bottom}")
     for _ in draw(request, Output.of(values)):

@@ -4,8 +4,8 @@ from typing import Any
 
 import click
 
-from sdcli.commands._draw import Output, draw
-from sdcli.commands._options import output_options, request_options, typed
+from sdcli.commands._generate import Output, draw
+from sdcli.commands._options import options_given, output_options, request_options
 from sdcli.request.request import Request
 
 
@@ -18,5 +18,5 @@ def txt2img(**values: Any) -> None:
 
     PROMPT - reads it from standard input. Prints the path of each picture; nothing is ever overwritten.
     """
-    for _ in draw(Request(**typed(values)), Output.of(values)):
+    for _ in draw(Request(**options_given(values)), Output.of(values)):
         pass

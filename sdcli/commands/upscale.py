@@ -4,8 +4,8 @@ from typing import Any
 
 import click
 
-from sdcli.commands._draw import Output, draw
-from sdcli.commands._options import output_options, recognised, request_options, typed
+from sdcli.commands._generate import Output, draw
+from sdcli.commands._options import options_given, output_options, recognised, request_options
 from sdcli.errors import UsageError
 from sdcli.request.request import Request
 
@@ -21,7 +21,7 @@ def upscale(picture: str, **values: Any) -> None:
     An x4 upscaler model enlarges four times; any other model redraws the enlarged picture at a low --strength. PICTURE
     - reads it from standard input. Prints the path of each picture; nothing is ever overwritten.
     """
-    asked = typed(values)
+    asked = options_given(values)
     if "image" in asked:
         raise UsageError("the picture to enlarge comes first; leave out -i")
     found = recognised(asked)

@@ -59,7 +59,7 @@ def slerp(noise: Tensor, other: Tensor, part: float) -> Tensor:
     return (noise * ((1 - part) * angle).sin() + other * (part * angle).sin()) / angle.sin()
 
 
-def laid(noise: Tensor, onto: Tensor) -> Tensor:
+def centred_on(noise: Tensor, onto: Tensor) -> Tensor:
     """The noise of one size in the middle of that of another, cut where it is larger: A1111's seed resize."""
     result = onto.clone()
     down, right = ((big - small) // 2 for big, small in zip(onto.shape[-2:], noise.shape[-2:], strict=True))

@@ -24,18 +24,18 @@ Noise = Callable[[float, float], "Tensor"]
 
 
 class Schedule(Protocol):
-    """(steps, levels, *, knobs) -> falling sigmas that end in 0."""
+    """(steps, levels, *, options) -> falling sigmas that end in 0."""
 
     def __call__(self, steps: int, levels: Levels, /) -> Sigmas: ...
 
 
 class Guidance(Protocol):
-    """(predict, positive, negative, scale, *, knobs) -> Denoise."""
+    """(predict, positive, negative, scale, *, options) -> Denoise."""
 
     def __call__(self, predict: Predict, positive: Any, negative: Any, scale: float, /) -> Denoise: ...
 
 
 class Sampler(Protocol):
-    """(denoise, x, sigmas, noise, *, knobs) -> yields x after each step."""
+    """(denoise, x, sigmas, noise, *, options) -> yields x after each step."""
 
     def __call__(self, denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise, /) -> Iterator[Tensor]: ...

@@ -21,7 +21,7 @@ def windows(height: int, width: int, side: int, overlap: int) -> list[Window]:
     ]
 
 
-def joined(
+def blend(
     size: tuple[int, int], of: list[Window], made: Callable[[Window], Tensor], factor: int = 1
 ) -> Tensor:
     """What `made` makes of each window, (…, rows * factor, columns * factor), as one of size * factor.

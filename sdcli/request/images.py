@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 from sdcli.errors import ImageError
-from sdcli.request import kinds, profiles
-from sdcli.request.fit import fit
+from sdcli.request import image_formats
+from sdcli.request.icc import from_srgb, to_srgb
+from sdcli.request.resize import fit
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -39,7 +40,7 @@ _DAMAGED = (  # what Pillow raises for damaged files
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedImage:
     """A picture that was opened, and what it takes to paste into it and leave the rest of it as it was."""
 
     image: Image  # RGB, upright, sRGB, nothing transparent
@@ -50,7 +51,7 @@ class Opened:
     name: str
     sha256: str  # of the file's bytes
 
-    def fitted(self, width: int, height: int, how: str) -> Opened:
+    def fitted(self, width: int, height: int, how: str) -> OpenedImage:
         """The same picture at another size, see `fit`; itself if it has that size already."""
         if self.image.size == (width, height):
             return self
@@ -59,7 +60,7 @@ class Opened:
         return dataclasses.replace(self, image=image, alpha=alpha, original=original)
 
 
-def open_picture(source: Source, name: str = "", background: Colour = _WHITE) -> Opened:
+def open_picture(source: Source, name: str = "", background: Colour = _WHITE) -> OpenedImage:
     """Open a PNG, JPEG, WebP, GIF or BMP; what is transparent in it shows the background.
 
     `name` is what the source goes by in messages. Raises ImageError for all that is no whole picture of a sane size.
@@ -76,18 +77,18 @@ def sha256(path: str | os.PathLike[str]) -> str:
     return hashlib.sha256(_read(path, str(path))[0]).hexdigest()
 
 
-def _opened(data: bytes, kind: str, name: str, background: Colour) -> Opened:
+def _opened(data: bytes, kind: str, name: str, background: Colour) -> OpenedImage:
     image, notes = _decoded(data, kind, name)
     depth = data[24] if kind == "PNG" else 8  # of which Pillow does not tell
     if depth == 16:
         notes.append("16-bit reduced to 8")
     colour, alpha = _planes(image, depth)
     icc = image.info.get("icc_profile") or None
-    srgb = profiles.to_srgb(colour, icc) if icc else colour.convert("RGB")
+    srgb = to_srgb(colour, icc) if icc else colour.convert("RGB")
     if srgb is None:
         notes.append("its colour profile is damaged or of another kind, and was ignored")
         srgb, icc = colour.convert("RGB"), None
-    if colour.mode == "CMYK" or (icc and not profiles.from_srgb(srgb.crop((0, 0, 1, 1)), icc, colour.mode)):
+    if colour.mode == "CMYK" or (icc and not from_srgb(srgb.crop((0, 0, 1, 1)), icc, colour.mode)):
         notes.append("converted to sRGB")
         colour, icc = srgb, None
     original = colour
@@ -96,7 +97,7 @@ def _opened(data: bytes, kind: str, name: str, background: Colour) -> Opened:
         if alpha.getextrema()[0] != 255:
             notes.append(f"transparency over {_named(background)}")
             srgb = flat(srgb, alpha, background)
-    return Opened(srgb, alpha, original, icc, tuple(notes), name, hashlib.sha256(data).hexdigest())
+    return OpenedImage(srgb, alpha, original, icc, tuple(notes), name, hashlib.sha256(data).hexdigest())
 
 
 def flat(image: Image, alpha: Image, background: int | Colour) -> Image:
@@ -133,8 +134,8 @@ def _read(source: Source, name: str) -> tuple[bytes, str]:
 
 
 def _bytes(file: BinaryIO, name: str) -> tuple[bytes, str]:
-    head = file.read(kinds.HEAD)
-    kind = kinds.recognise(head, name)
+    head = file.read(image_formats.HEAD)
+    kind = image_formats.recognise(head, name)
     data = bytearray(head)
     while more := file.read(1 << 20):
         data += more
@@ -161,7 +162,7 @@ def _decoded(data: bytes, kind: str, name: str) -> tuple[Image, list[str]]:
             _check_size(*image.size, name)
             if kind != "JPEG" and getattr(image, "is_animated", False):  # a JPEG's other frames are side data
                 many = "many" if kind == "GIF" else image.n_frames  # type: ignore[attr-defined]
-                notes.append(f"first of {many} frames")  # a GIF's can only be counted by walking through all
+                notes.append(f"first of {many} frames")  # a GIF's can only be listing by walking through all
             image.load()
             if image.mode == "P" and image.palette is None:  # which Pillow lets pass
                 raise ValueError("a palette is missing")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sdcli.errors import ImageError
-from sdcli.request.fit import fit_mask
-from sdcli.request.images import Opened, Source, flat, open_picture
+from sdcli.request.images import OpenedImage, Source, flat, open_picture
+from sdcli.request.resize import fit_mask
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -15,7 +15,7 @@ Box = tuple[int, int, int, int]  # left, top, right, bottom
 
 
 def read_mask(
-    source: Source | Opened, name: str = "", *, invert: bool = False, from_alpha: bool = False
+    source: Source | OpenedImage, name: str = "", *, invert: bool = False, from_alpha: bool = False
 ) -> Image:
     """The mask (L) that a picture is: its lightness, where it is not transparent; or its transparency instead.
 
@@ -24,7 +24,7 @@ def read_mask(
     """
     from PIL import ImageChops
 
-    opened = source if isinstance(source, Opened) else open_picture(source, name)
+    opened = source if isinstance(source, OpenedImage) else open_picture(source, name)
     if from_alpha:
         if opened.alpha is None:
             raise ImageError(f"{opened.name}: has no transparency to take a mask from; give one with --mask")

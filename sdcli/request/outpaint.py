@@ -6,8 +6,8 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from sdcli.errors import ImageError, UsageError
-from sdcli.request.images import MOST_PIXELS, Opened, joined
-from sdcli.request.paste import as_in
+from sdcli.request.composite import as_in
+from sdcli.request.images import MOST_PIXELS, OpenedImage, joined
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,8 +18,8 @@ _BLURS = (4, 16, 64)
 
 
 def outpaint(
-    opened: Opened, left: int = 0, top: int = 0, right: int = 0, bottom: int = 0
-) -> tuple[Opened, Image]:
+    opened: OpenedImage, left: int = 0, top: int = 0, right: int = 0, bottom: int = 0
+) -> tuple[OpenedImage, Image]:
     """The picture enlarged by so many pixels on each side, and its mask (L): white is new.
 
     The new part is opaque: the picture's edges drawn out, the more blurred the further out. Its colours lead on from

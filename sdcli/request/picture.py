@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import sdcli
 from sdcli.errors import ImageError, SdError
-from sdcli.request import labels
+from sdcli.request import aliases
 from sdcli.request.request import Request
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Told:
+class PngMetadata:
     """What a PNG says of itself: its size, and the texts of whoever made it."""
 
     width: int
@@ -56,7 +56,7 @@ class Told:
     def request(self, path: str) -> Request:
         """The request that makes the picture again; raises ImageError if the picture does not hold one."""
         try:
-            return Request.of_dict(self.facts(path)["request"])
+            return Request.from_dict(self.facts(path)["request"])
         except (KeyError, TypeError):
             raise ImageError(f"{path}: its `sd` text holds no request; the file was altered") from None
         except SdError as error:
@@ -75,7 +75,7 @@ class Told:
         return facts
 
 
-def read(source: str | os.PathLike[str] | BinaryIO, name: str = "") -> Told:
+def read(source: str | os.PathLike[str] | BinaryIO, name: str = "") -> PngMetadata:
     """What a PNG tells of itself, from its header and text chunks; the pixels are not decoded."""
     from PIL import Image
 
@@ -90,7 +90,7 @@ def read(source: str | os.PathLike[str] | BinaryIO, name: str = "") -> Told:
                 "sd" not in texts
             ):  # other tools write text after the pixels too: a walk through the whole file
                 texts |= getattr(image, "text", {})
-            return Told(*image.size, {k: v for k, v in texts.items() if isinstance(v, str)})
+            return PngMetadata(*image.size, {k: v for k, v in texts.items() if isinstance(v, str)})
     except FileNotFoundError:
         raise ImageError(f"{path}: there is no such file") from None
     except IsADirectoryError:
@@ -135,7 +135,7 @@ def parameters(request: Request, facts: Mapping[str, Any]) -> str:
 
 
 def _label(spec: str | None) -> str | None:
-    return labels.A1111.get(spec, spec) if spec else None
+    return aliases.A1111.get(spec, spec) if spec else None
 
 
 def _quoted(value: Any) -> str:

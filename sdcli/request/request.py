@@ -15,25 +15,33 @@ from typing import Any
 
 from sdcli import registry
 from sdcli.errors import UsageError
-from sdcli.request import labels, sigmas
+from sdcli.request import aliases, sigmas
 
 LONGEST_PROMPT = 20_000  # characters; what fits a PNG's text chunk with room to spare
 
 
-def asks(
+def option(
     default: Any,
     *flags: str,
-    of: type,
+    type: type,
     help: str,
     low: float | None = None,
     high: float | None = None,
-    known: tuple[str, ...] = (),
-    about: str = "",
+    choices: tuple[str, ...] = (),
+    group: str = "",
 ) -> Any:
     """A field of the Request: its default, the flags it has on the command line, its type, help, and its range or the
-    words it knows. `about` names what it is about (a picture, a mask, …), where not every command has to do with that.
+    words it knows. `group` names what it is about (a picture, a mask, …), where not every command has to do with that.
     """
-    told = {"flags": flags, "of": of, "help": help, "low": low, "high": high, "known": known, "about": about}
+    told = {
+        "flags": flags,
+        "type": type,
+        "help": help,
+        "low": low,
+        "high": high,
+        "choices": choices,
+        "group": group,
+    }
     return field(default=default, metadata=told)
 
 
@@ -41,244 +49,258 @@ def asks(
 class Request:
     """What is asked: one picture. `but(seed=8)` is the same with a change."""
 
-    prompt: str = asks("", of=str, help="What to draw; - reads it from standard input.")
-    negative: str = asks("", "-n", "--negative", of=str, help="What to steer away from.")
-    model: str = asks(
+    prompt: str = option("", type=str, help="What to draw; - reads it from standard input.")
+    negative: str = option("", "-n", "--negative", type=str, help="What to steer away from.")
+    model: str = option(
         "tiny",
         "-m",
         "--model",
-        of=str,
+        type=str,
         help="tiny (embedded), a safetensors file, a diffusers folder, or a hub repo.",
     )
-    seed: int | None = asks(
-        None, "--seed", of=int, low=0, high=2**32 - 1, help="Which noise to start from; drawn if not given."
+    seed: int | None = option(
+        None, "--seed", type=int, low=0, high=2**32 - 1, help="Which noise to start from; drawn if not given."
     )
-    rng: str = asks(
+    rng: str = option(
         "torch",
         "--rng",
-        of=str,
-        known=("torch", "philox", "comfyui"),
+        type=str,
+        choices=("torch", "philox", "comfyui"),
         help="Whose noise: torch, philox (CUDA's, as in A1111) or comfyui.",
     )
-    variation_seed: int | None = asks(
+    variation_seed: int | None = option(
         None,
         "--variation-seed",
-        of=int,
+        type=int,
         low=0,
         high=2**32 - 1,
         help="Another noise to go towards, by --variation-strength.",
     )
-    variation_strength: float = asks(
+    variation_strength: float = option(
         0.0,
         "--variation-strength",
-        of=float,
+        type=float,
         low=0,
         high=1,
         help="How far towards the noise of --variation-seed, 0 to 1.",
     )
-    seed_size: str | None = asks(
-        None, "--seed-size", of=str, help="Keep the composition of the seed at another size, as 512x512."
+    seed_size: str | None = option(
+        None, "--seed-size", type=str, help="Keep the composition of the seed at another size, as 512x512."
     )
-    steps: int | None = asks(None, "-s", "--steps", of=int, low=1, high=1000, help="Steps of the sampler.")
-    cfg: float | None = asks(
-        None, "--cfg", of=float, low=-1000, high=1000, help="How strongly the prompt guides; 1 is not at all."
+    steps: int | None = option(
+        None, "-s", "--steps", type=int, low=1, high=1000, help="Steps of the sampler."
     )
-    sampler: str | None = asks(None, "--sampler", of=str, help="How to walk: see `sd samplers`.")
-    schedule: str | None = asks(
-        None, "--schedule", of=str, help="Which noise levels to visit: see `sd samplers`."
+    cfg: float | None = option(
+        None,
+        "--cfg",
+        type=float,
+        low=-1000,
+        high=1000,
+        help="How strongly the prompt guides; 1 is not at all.",
     )
-    sigmas: str | None = asks(
+    sampler: str | None = option(None, "--sampler", type=str, help="How to walk: see `sd samplers`.")
+    schedule: str | None = option(
+        None, "--schedule", type=str, help="Which noise levels to visit: see `sd samplers`."
+    )
+    sigmas: str | None = option(
         None,
         "--sigmas",
-        of=str,
+        type=str,
         help="Noise levels of one's own, as 14.6,7,2.1,0; for --steps and --schedule.",
     )
-    guidance: str | None = asks(
-        None, "--guidance", of=str, help="How prompt and negative are weighed: see `sd samplers`."
+    guidance: str | None = option(
+        None, "--guidance", type=str, help="How prompt and negative are weighed: see `sd samplers`."
     )
-    like: str = asks(
+    like: str = option(
         "sdcli",
         "--like",
-        of=str,
-        known=("sdcli", "a1111", "comfyui", "diffusers", "compvis"),
+        type=str,
+        choices=("sdcli", "a1111", "comfyui", "diffusers", "compvis"),
         help="Whose conventions: sdcli, a1111, comfyui, diffusers or compvis.",
     )
-    width: int | None = asks(
-        None, "-W", "--width", of=int, low=64, high=8192, help="Width in pixels, a multiple of 8."
+    width: int | None = option(
+        None, "-W", "--width", type=int, low=64, high=8192, help="Width in pixels, a multiple of 8."
     )
-    height: int | None = asks(
-        None, "-H", "--height", of=int, low=64, high=8192, help="Height in pixels, a multiple of 8."
+    height: int | None = option(
+        None, "-H", "--height", type=int, low=64, high=8192, help="Height in pixels, a multiple of 8."
     )
-    clip_skip: int | None = asks(
+    clip_skip: int | None = option(
         None,
         "--clip-skip",
-        of=int,
+        type=int,
         low=1,
         high=12,
         help="Which text layer from the end is read; 1 is the last.",
     )
-    image: str | None = asks(
-        None, "-i", "--image", of=str, about="picture", help="The picture to start from; - is standard input."
+    image: str | None = option(
+        None,
+        "-i",
+        "--image",
+        type=str,
+        group="picture",
+        help="The picture to start from; - is standard input.",
     )
-    strength: float | None = asks(
+    strength: float | None = option(
         None,
         "--strength",
-        of=float,
+        type=float,
         low=0,
         high=1,
-        about="picture",
+        group="picture",
         help="How much is redrawn: that part of the steps; 0 is the picture as the VAE sees it.",
     )
-    fit: str = asks(
+    fit: str = option(
         "crop",
         "--fit",
-        of=str,
-        known=("crop", "pad", "stretch", "error"),
-        about="picture",
+        type=str,
+        choices=("crop", "pad", "stretch", "error"),
+        group="picture",
         help="How a picture comes to another size: crop, pad, stretch, or not at all (error).",
     )
-    background: str = asks(
-        "white", "--background", of=str, about="picture", help="The colour behind a transparent picture."
+    background: str = option(
+        "white", "--background", type=str, group="picture", help="The colour behind a transparent picture."
     )
-    mask: str | None = asks(
-        None, "--mask", of=str, about="mask", help="Which part is repainted: the white of this picture."
+    mask: str | None = option(
+        None, "--mask", type=str, group="mask", help="Which part is repainted: the white of this picture."
     )
-    alpha_mask: bool = asks(
-        False, "--alpha-mask", of=bool, about="mask", help="Repaint what is transparent in the picture."
+    alpha_mask: bool = option(
+        False, "--alpha-mask", type=bool, group="mask", help="Repaint what is transparent in the picture."
     )
-    invert_mask: bool = asks(
-        False, "--invert-mask", of=bool, about="mask", help="Repaint the black of the mask instead."
+    invert_mask: bool = option(
+        False, "--invert-mask", type=bool, group="mask", help="Repaint the black of the mask instead."
     )
-    mask_blur: float = asks(
+    mask_blur: float = option(
         4.0,
         "--mask-blur",
-        of=float,
+        type=float,
         low=0,
         high=256,
-        about="edge",
+        group="edge",
         help="Pixels by which its edge is softened.",
     )
-    mask_grow: int = asks(
+    mask_grow: int = option(
         0,
         "--mask-grow",
-        of=int,
+        type=int,
         low=-512,
         high=512,
-        about="edge",
+        group="edge",
         help="Pixels by which it grows; below 0 it shrinks.",
     )
-    masked_content: str = asks(
+    masked_content: str = option(
         "original",
         "--masked-content",
-        of=str,
-        known=("original", "fill", "noise", "empty"),
-        about="edge",
+        type=str,
+        choices=("original", "fill", "noise", "empty"),
+        group="edge",
         help="What the white part starts from: original, fill (the colours round it), noise or empty.",
     )
-    only_masked: bool = asks(
+    only_masked: bool = option(
         False,
         "--only-masked",
-        of=bool,
-        about="mask",
+        type=bool,
+        group="mask",
         help="Draw the surroundings of the white part alone, at full size, and paste them back.",
     )
-    padding: int = asks(
+    padding: int = option(
         32,
         "--padding",
-        of=int,
+        type=int,
         low=0,
         high=2048,
-        about="mask",
+        group="mask",
         help="Pixels round the white part for --only-masked.",
     )
-    margins: str | None = asks(
-        None, of=str, help="Pixels to add at left, top, right and bottom, as 128,0,128,0."
+    margins: str | None = option(
+        None, type=str, help="Pixels to add at left, top, right and bottom, as 128,0,128,0."
     )
-    depth: str | None = asks(
-        None, "--depth", of=str, about="depth", help="A depth map, near is white; else it is estimated."
+    depth: str | None = option(
+        None, "--depth", type=str, group="depth", help="A depth map, near is white; else it is estimated."
     )
-    scale: float = asks(
-        1.0, "--scale", of=float, low=1, high=16, about="scale", help="How many times larger, each way."
+    scale: float = option(
+        1.0, "--scale", type=float, low=1, high=16, group="scale", help="How many times larger, each way."
     )
-    noise_level: int = asks(
+    noise_level: int = option(
         20,
         "--noise-level",
-        of=int,
+        type=int,
         low=0,
         high=350,
-        about="scale",
+        group="scale",
         help="Noise that an x4 upscaler adds to the picture first: more invents more.",
     )
-    window: int | None = asks(
+    window: int | None = option(
         None,
         "--window",
-        of=int,
+        type=int,
         low=64,
         high=8192,
-        about="scale",
+        group="scale",
         help="Draw in overlapping windows of this side in pixels, a multiple of 8.",
     )
-    hires: float = asks(
+    hires: float = option(
         1.0,
         "--hires",
-        of=float,
+        type=float,
         low=1,
         high=8,
-        about="hires",
+        group="hires",
         help="Draw, enlarge so many times, and draw again.",
     )
-    hires_strength: float = asks(
+    hires_strength: float = option(
         0.6,
         "--hires-strength",
-        of=float,
+        type=float,
         low=0,
         high=1,
-        about="hires",
+        group="hires",
         help="How much is drawn again after --hires.",
     )
-    hires_by: str = asks(
+    hires_by: str = option(
         "picture",
         "--hires-by",
-        of=str,
-        known=("picture", "latents"),
-        about="hires",
+        type=str,
+        choices=("picture", "latents"),
+        group="hires",
         help="What --hires enlarges: the picture, or the latents.",
     )
-    tile: str = asks(
+    tile: str = option(
         "none",
         "--tile",
-        of=str,
-        known=("none", "x", "y", "both"),
+        type=str,
+        choices=("none", "x", "y", "both"),
         help="A texture without seams, if laid side by side: x, y or both.",
     )
-    latents_in: str | None = asks(
-        None, "--latents-in", of=str, help="Start from this safetensors file instead of seeded noise."
+    latents_in: str | None = option(
+        None, "--latents-in", type=str, help="Start from this safetensors file instead of seeded noise."
     )
-    stop_after: int | None = asks(
+    stop_after: int | None = option(
         None,
         "--stop-after",
-        of=int,
+        type=int,
         low=1,
         high=1000,
         help="End after this many steps, with the estimate so far; --latents-out then keeps the rest for later.",
     )
-    vae: str | None = asks(None, "--vae", of=str, help="Another VAE: a safetensors file or a folder of one.")
-    revision: str | None = asks(
-        None, "--revision", of=str, help="Which revision of a hub repo; the newest if not given."
+    vae: str | None = option(
+        None, "--vae", type=str, help="Another VAE: a safetensors file or a folder of one."
     )
-    prediction: str = asks(
+    revision: str | None = option(
+        None, "--revision", type=str, help="Which revision of a hub repo; the newest if not given."
+    )
+    prediction: str = option(
         "auto",
         "--prediction",
-        of=str,
-        known=("auto", "epsilon", "v_prediction", "sample"),
+        type=str,
+        choices=("auto", "epsilon", "v_prediction", "sample"),
         help="What the network predicts: auto, epsilon, v_prediction or sample.",
     )
-    device: str = asks("auto", "--device", of=str, help="auto, cpu, cuda or cuda:N.")
-    dtype: str = asks(
+    device: str = option("auto", "--device", type=str, help="auto, cpu, cuda or cuda:N.")
+    dtype: str = option(
         "auto",
         "--dtype",
-        of=str,
-        known=("auto", "float32", "bfloat16", "float16"),
+        type=str,
+        choices=("auto", "float32", "bfloat16", "float16"),
         help="auto, float32, bfloat16 or float16.",
     )
 
@@ -286,12 +308,12 @@ class Request:
         for each in dataclasses.fields(self):
             object.__setattr__(self, each.name, _checked(each, getattr(self, each.name)))
         if self.sampler is not None:
-            sampler, schedule = labels.parse(self.sampler)
+            sampler, schedule = aliases.parse(self.sampler)
             object.__setattr__(self, "sampler", sampler)
             object.__setattr__(self, "schedule", self.schedule or schedule)
             registry.check("samplers", sampler)
         if self.schedule is not None:
-            object.__setattr__(self, "schedule", labels.schedule(self.schedule))
+            object.__setattr__(self, "schedule", aliases.schedule(self.schedule))
             registry.check("schedules", self.schedule)
         if self.sigmas is not None:
             levels = sigmas.parse(self.sigmas)
@@ -309,15 +331,15 @@ class Request:
         if self.device not in ("auto", "cpu", "cuda") and not _is_cuda_index(self.device):
             raise UsageError(f"--device {self.device!r} is not a device; use auto, cpu, cuda or cuda:0")
 
-    def but(self, **changes: Any) -> Request:
+    def replace(self, **changes: Any) -> Request:
         """The same request with some fields changed."""
         return dataclasses.replace(self, **changes)
 
     def nth(self, i: int) -> Request:
         """Picture i of a count: the seed and i, or if there is a variation seed, the same seed and that and i."""
         if self.variation_seed is not None:
-            return self.but(variation_seed=self.variation_seed + i)
-        return self.but(seed=(self.seed or 0) + i)
+            return self.replace(variation_seed=self.variation_seed + i)
+        return self.replace(seed=(self.seed or 0) + i)
 
     def as_dict(self) -> dict[str, Any]:
         """The fields that differ from their defaults, and the prompt: what makes the request again."""
@@ -325,7 +347,7 @@ class Request:
         return {each.name: v for each, v in pairs if each.name == "prompt" or v != each.default}
 
     @classmethod
-    def of_dict(cls, values: Mapping[str, Any]) -> Request:
+    def from_dict(cls, values: Mapping[str, Any]) -> Request:
         """The request that `as_dict` wrote; raises UsageError for an unknown key or a bad value."""
         known = [each.name for each in dataclasses.fields(cls)]
         for key in values:
@@ -370,7 +392,7 @@ def flag(name: str) -> str:
 
 
 def _checked(each: dataclasses.Field[Any], value: Any) -> Any:
-    of, low, high = each.metadata["of"], each.metadata["low"], each.metadata["high"]
+    of, low, high = each.metadata["type"], each.metadata["low"], each.metadata["high"]
     name = each.metadata["flags"][-1] if each.metadata["flags"] else each.name
     if value is None and each.default is None:
         return None
@@ -384,7 +406,7 @@ def _checked(each: dataclasses.Field[Any], value: Any) -> Any:
         _check_text(name, value)
     if low is not None and not low <= value <= high:
         raise UsageError(f"{name}: {value} is outside {low}...{high}")
-    known = each.metadata["known"]
+    known = each.metadata["choices"]
     if known and value not in known:
         raise UsageError(f"{name}: {value!r} is unknown; {registry.nearest(value, known)}")
     return value
@@ -441,5 +463,5 @@ def _is_cuda_index(device: str) -> bool:
     return kind == "cuda" and index.isascii() and index.isdigit()
 
 
-def _a(of: type) -> str:
-    return {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}[of]
+def _a(type: type) -> str:
+    return {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}[type]

@@ -14,7 +14,7 @@ from sdcli import registry
 from sdcli.diffusion.brownian import Brownian
 from sdcli.diffusion.levels import Levels
 from sdcli.diffusion.noise import Stream
-from sdcli.diffusion.unguided import carrying
+from sdcli.diffusion.uncond import with_uncond
 from tests.diffusion.truth import mixture
 
 SHAPE = (1, 4, 8, 8)
@@ -41,7 +41,7 @@ def other(x, sigma: float):
 def ours(sampler: str, sigmas=SIGMAS):
     def denoise(x, sigma):
         estimate = torch.from_numpy(other(x.numpy(), sigma))
-        return carrying(torch.from_numpy(data(x.numpy(), sigma)), lambda: estimate)
+        return with_uncond(torch.from_numpy(data(x.numpy(), sigma)), lambda: estimate)
 
     *_, x = registry.find("samplers", sampler)(denoise, torch.from_numpy(X), sigmas, drawn())
     return x.numpy()

@@ -8,9 +8,9 @@ import torch
 
 from sdcli import registry
 from sdcli.diffusion.levels import Levels
+from sdcli.diffusion.losses import SCORERS, gradient
 from sdcli.diffusion.noise import Stream
-from sdcli.diffusion.scorers import SCORERS, gradient
-from sdcli.diffusion.unguided import unguided
+from sdcli.diffusion.uncond import uncond_of
 from sdcli.errors import UsageError
 from tests.diffusion.truth import gaussian
 
@@ -66,17 +66,17 @@ def guided(spec: str, scale: float, sigma: float = 2.0) -> torch.Tensor:
 @pytest.mark.parametrize("scale", [0.0, 1.0, 7.5])
 def test_an_estimate_carries_the_one_it_was_guided_from(name, scale):
     origin = {"perp_neg": EMPTY, "pix2pix": UNSEEN}.get(name, NEGATIVE)
-    assert torch.equal(unguided(guided(name, scale)), origin.answer)
+    assert torch.equal(uncond_of(guided(name, scale)), origin.answer)
 
 
 def test_a_plain_estimate_is_its_own_unguided_one():
-    assert unguided(X) is X
+    assert uncond_of(X) is X
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if name not in ("pag", "classifier")])
 def test_scale_one_is_the_prompt_alone(name):
-    knob = {"perp_neg": ":weight=0", "pix2pix": ":image_cfg=1"}.get(name, "")
-    assert torch.allclose(guided(name + knob, 1.0), POSITIVE.answer, atol=1e-5)
+    option = {"perp_neg": ":weight=0", "pix2pix": ":image_cfg=1"}.get(name, "")
+    assert torch.allclose(guided(name + option, 1.0), POSITIVE.answer, atol=1e-5)
 
 
 def test_pix2pix_has_a_scale_for_the_picture_and_one_for_the_words():

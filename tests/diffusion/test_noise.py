@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from sdcli.diffusion.noise import ComfyStream, Stream, laid, slerp
+from sdcli.diffusion.finite import check_finite
+from sdcli.diffusion.noise import ComfyStream, Stream, centred_on, slerp
 from sdcli.diffusion.philox import Philox, philox
-from sdcli.diffusion.sentry import sentry
 from sdcli.errors import NotFinite
 
 
@@ -25,7 +25,7 @@ def test_the_global_seed_is_never_touched():
 
 def test_the_sentry_names_the_level_of_a_bad_estimate():
     with pytest.raises(NotFinite, match=r"noise level 2\.5"):
-        sentry(lambda x, sigma: x / 0)(torch.zeros(1), 2.5)
+        check_finite(lambda x, sigma: x / 0)(torch.zeros(1), 2.5)
 
 
 KNOWN = {  # Random123's known answers of Philox 4x32-10: counter, key, bits
@@ -85,7 +85,7 @@ def test_between_two_noises_lies_unit_noise():
 @pytest.mark.parametrize("small", [(4, 6), (8, 6), (12, 10), (4, 10), (8, 8)])
 def test_noise_of_another_size_lies_in_the_middle(small):
     noise, onto = torch.ones(1, 4, *small), torch.zeros(1, 4, 8, 8)
-    got = laid(noise, onto)
+    got = centred_on(noise, onto)
     height, width = (min(side, 8) for side in small)
     down, right = (8 - height) // 2, (8 - width) // 2
     assert float(got.sum()) == 4 * height * width

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from sdcli import registry
+from sdcli.diffusion.ancestral import ancestral_step
 from sdcli.diffusion.levels import Levels
 from sdcli.diffusion.noise import Stream
 from sdcli.errors import UsageError
@@ -252,7 +253,7 @@ def test_evaluations_are_as_told_for_every_number_of_steps(sampler):
 
 
 def test_the_order_told_is_the_order_measured():
-    still = {f"{name}:{knob}=0": name for name in ALL for knob in ("eta", "gamma", "times")}
+    still = {f"{name}:{option}=0": name for name in ALL for option in ("eta", "gamma", "times")}
     claims = {still.get(spec, spec): order for spec, order in ORDER.items()}
     for name in ALL:
         told = registry.describe("samplers", name).facts.get("order")
@@ -308,12 +309,11 @@ def test_eta_zero_makes_the_ancestral_sampler_plain_euler():
 
 
 def test_the_noise_of_a_step_splits_into_what_stays_and_what_is_drawn():
-    from sdcli.diffusion.ancestral import split
 
     for (sigma, lower), eta in itertools.product(
         [(14.6, 9.1), (2.0, 1.9), (0.03, 0.0), (5.0, 0.01)], [0, 0.5, 1]
     ):
-        down, up = split(sigma, lower, eta)
+        down, up = ancestral_step(sigma, lower, eta)
         assert down**2 + up**2 == pytest.approx(lower**2)
         assert 0 <= up <= lower
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdcli.diffusion.windows import joined, windows
+from sdcli.diffusion.windows import blend, windows
 
 sides = st.integers(1, 70)
 
@@ -30,11 +30,11 @@ def test_they_cover_everything_and_share_what_is_asked(height, width, side, over
 def test_what_does_not_depend_on_its_place_joins_to_itself(height, width, side):
     x = torch.arange(height * width, dtype=torch.float32).reshape(1, 1, height, width)
     found = windows(height, width, side, side // 4)
-    assert torch.allclose(joined((height, width), found, lambda window: x[..., *window]), x)
+    assert torch.allclose(blend((height, width), found, lambda window: x[..., *window]), x)
 
 
 def test_a_factor_makes_the_whole_so_much_larger():
     x = torch.rand(1, 3, 20, 30)
     grown = lambda window: x[..., *window].repeat_interleave(8, -1).repeat_interleave(8, -2)  # noqa: E731
-    whole = joined((20, 30), windows(20, 30, 16, 4), grown, 8)
+    whole = blend((20, 30), windows(20, 30, 16, 4), grown, 8)
     assert torch.allclose(whole, x.repeat_interleave(8, -1).repeat_interleave(8, -2))

@@ -31,7 +31,7 @@ from tests.request.made import (
 )
 
 
-def opened(data: bytes, **more) -> images.Opened:
+def opened(data: bytes, **more) -> images.OpenedImage:
     return open_picture(io.BytesIO(data), "x", **more)
 
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sdcli.errors import ImageError, UsageError
-from sdcli.request.fit import FITS, fit, fit_mask
-from sdcli.request.images import Opened, open_picture
+from sdcli.request.composite import composite
+from sdcli.request.images import OpenedImage, open_picture
 from sdcli.request.masks import prepare_mask, read_mask, region
 from sdcli.request.outpaint import outpaint
-from sdcli.request.paste import paste
+from sdcli.request.resize import FITS, fit, fit_mask
 from tests.request.made import LINEAR_GREY, RED_IS_GREEN, saved
 
 SIDES = st.integers(1, 60)
@@ -25,11 +25,11 @@ def noise(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
 
 
-def opened(image: Image.Image, **options) -> Opened:
+def opened(image: Image.Image, **options) -> OpenedImage:
     return open_picture(io.BytesIO(saved(image, "PNG", **options)), "x")
 
 
-def of_mode(mode: str, width: int = 20, height: int = 10) -> Opened:
+def of_mode(mode: str, width: int = 20, height: int = 10) -> OpenedImage:
     """Noise in a mode, hidden colours under alpha 0 and all."""
     image = Image.fromarray(noise(height, width, 4))
     if mode == "P":
@@ -249,7 +249,7 @@ MODES = ["L", "LA", "RGB", "RGBA", "P"]
 @pytest.mark.parametrize("mode", MODES)
 def test_all_black_gives_the_input_back_exactly(mode, box):
     picture = of_mode(mode)
-    pasted = paste(picture, Image.fromarray(noise(64, 64, 3, seed=1)), square(20, 10, white=0), box)
+    pasted = composite(picture, Image.fromarray(noise(64, 64, 3, seed=1)), square(20, 10, white=0), box)
     assert pasted.mode == picture.original.mode
     assert pasted.tobytes() == picture.original.tobytes()
 
@@ -258,7 +258,7 @@ def test_all_black_gives_the_input_back_exactly(mode, box):
 def test_all_white_gives_what_was_drawn_and_is_opaque(mode):
     picture = of_mode(mode)
     drawn = picture.image.transpose(Image.Transpose.ROTATE_180)
-    pasted = paste(picture, drawn, square(20, 10))
+    pasted = composite(picture, drawn, square(20, 10))
     assert pasted.mode == picture.original.mode
     again = opened(pasted, icc_profile=picture.icc)  # sRGB once more
     expected = drawn.convert("L") if mode[0] == "L" else drawn
@@ -272,7 +272,7 @@ def test_what_a_mask_leaves_stays_bit_for_bit(mode):
     picture = of_mode(mode)
     mask = prepare_mask(square(20, 10, 8, 4, 11, 6), 20, 10, blur=1)
     pasted, before = (
-        np.asarray(each) for each in (paste(picture, Image.new("RGB", (20, 10)), mask), picture.original)
+        np.asarray(each) for each in (composite(picture, Image.new("RGB", (20, 10)), mask), picture.original)
     )
     kept = np.asarray(mask) == 0
     assert 0 < kept.sum() < kept.size
@@ -285,7 +285,9 @@ def test_greys_blend_evenly_from_one_to_the_other(mode):
     before = {"L": 200, "LA": (200, 90), "RGB": (200, 10, 90), "RGBA": (200, 10, 90, 90)}[mode]
     picture = opened(Image.new(mode, (256, 1), before))
     mask = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
-    pasted = np.atleast_3d(np.asarray(paste(picture, Image.new("RGB", (256, 1), (50, 50, 50)), mask), int))[0]
+    pasted = np.atleast_3d(
+        np.asarray(composite(picture, Image.new("RGB", (256, 1), (50, 50, 50)), mask), int)
+    )[0]
     steps = np.diff(pasted.reshape(256, -1), axis=0)
     for band in steps.T:
         assert (band <= 0).all() or (band >= 0).all()
@@ -294,13 +296,13 @@ def test_greys_blend_evenly_from_one_to_the_other(mode):
 
 def test_a_half_transparent_pixel_blends_by_what_can_be_seen_of_it():
     picture = opened(Image.new("RGBA", (1, 1), (255, 0, 0, 0)))
-    pasted = paste(picture, Image.new("RGB", (1, 1), (0, 0, 255)), Image.new("L", (1, 1), 128))
+    pasted = composite(picture, Image.new("RGB", (1, 1), (0, 0, 255)), Image.new("L", (1, 1), 128))
     assert pasted.getpixel((0, 0)) == (0, 0, 255, 128)  # nothing of the hidden red
 
 
 def test_a_box_is_all_that_is_drawn_into():
     picture = of_mode("RGB")
-    pasted = np.asarray(paste(picture, Image.new("RGB", (64, 64)), square(20, 10), (4, 2, 9, 8)))
+    pasted = np.asarray(composite(picture, Image.new("RGB", (64, 64)), square(20, 10), (4, 2, 9, 8)))
     inside = np.zeros((10, 20), bool)
     inside[2:8, 4:9] = True
     assert np.array_equal(pasted[~inside], np.asarray(picture.original)[~inside])
@@ -309,12 +311,16 @@ def test_a_box_is_all_that_is_drawn_into():
 
 def test_what_is_pasted_is_in_the_profile_of_the_picture():
     picture = opened(Image.new("RGB", (1, 1)), icc_profile=RED_IS_GREEN)
-    assert paste(picture, Image.new("RGB", (1, 1), (255, 0, 0)), square(1, 1)).getpixel((0, 0)) == (0, 255, 0)
+    assert composite(picture, Image.new("RGB", (1, 1), (255, 0, 0)), square(1, 1)).getpixel((0, 0)) == (
+        0,
+        255,
+        0,
+    )
 
 
 def test_a_mask_of_another_size_is_refused():
     with pytest.raises(ImageError, match="the mask is 9x9, the picture 20x10; choose --fit"):
-        paste(of_mode("RGB"), Image.new("RGB", (20, 10)), square(9, 9))
+        composite(of_mode("RGB"), Image.new("RGB", (20, 10)), square(9, 9))
 
 
 # Enlarging.

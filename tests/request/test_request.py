@@ -12,7 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from sdcli import registry
 from sdcli.errors import ImageError, SdError, UsageError
-from sdcli.request import labels, picture
+from sdcli.request import aliases, picture
 from sdcli.request.picture import Picture
 from sdcli.request.request import Request
 
@@ -32,7 +32,7 @@ REQUESTS = st.builds(
 
 @given(REQUESTS)
 def test_a_request_goes_through_json_and_back(request):
-    assert Request.of_dict(json.loads(json.dumps(request.as_dict()))) == request
+    assert Request.from_dict(json.loads(json.dumps(request.as_dict()))) == request
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
@@ -56,13 +56,13 @@ def test_a_request_goes_through_a_png_and_back(request):
 )  # fmt: skip
 def test_what_cannot_be_meant_is_a_usage_error(bad):
     with pytest.raises(UsageError):
-        Request.of_dict({"prompt": "a cat", **bad})
+        Request.from_dict({"prompt": "a cat", **bad})
 
 
 def test_every_field_declares_its_help_and_type():
     for each in dataclasses.fields(Request):
         assert each.metadata["help"].endswith(".")
-        assert each.metadata["of"] in (int, float, str, bool)
+        assert each.metadata["type"] in (int, float, str, bool)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_every_field_declares_its_help_and_type():
     ],
 )
 def test_the_labels_people_know_are_understood(label, expected):
-    assert labels.parse(label) == expected
+    assert aliases.parse(label) == expected
 
 
 A1111_SAMPLERS = """DPM++ 2M, DPM++ SDE, DPM++ 2M SDE, DPM++ 2M SDE Heun, DPM++ 2S a, DPM++ 3M SDE, Euler a, Euler,
@@ -124,14 +124,14 @@ def test_every_sampler_and_schedule_of_a1111_and_every_scheduler_of_diffusers_is
 
 
 def test_every_name_a_label_stands_for_is_a_plug():
-    for spec in [*labels.A1111, *labels._SAME.values(), *labels._AS_SCHEDULE.values()]:
+    for spec in [*aliases.A1111, *aliases._SAME.values(), *aliases._AS_SCHEDULE.values()]:
         kind = "schedules" if spec in registry.names("schedules") else "samplers"
         assert registry.find(kind, spec)
 
 
 def test_every_label_we_write_is_one_we_read():
-    for name, label in labels.A1111.items():
-        assert labels.plain(label) == name
+    for name, label in aliases.A1111.items():
+        assert aliases.plain(label) == name
 
 
 def test_a_label_gives_the_schedule_unless_one_is_asked_for():

@@ -33,8 +33,8 @@ def test_others_are_usage_errors_with_an_example(text):
 def test_a_request_with_levels_has_as_many_steps_and_keeps_them():
     request = Request("a cat", sigmas="14.6,7")
     assert (request.sigmas, request.steps) == ("14.6,7,0", 2)
-    assert Request.of_dict(request.as_dict()) == request
-    assert request.but(schedule="karras").steps == 2
+    assert Request.from_dict(request.as_dict()) == request
+    assert request.replace(schedule="karras").steps == 2
 
 
 def test_other_steps_than_the_levels_are_a_usage_error():

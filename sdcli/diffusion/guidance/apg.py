@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from sdcli.diffusion.types import Denoise, Predict
-from sdcli.diffusion.unguided import carrying
+from sdcli.diffusion.uncond import with_uncond
 
 
 def apg(
@@ -21,7 +21,7 @@ def apg(
     """Adaptive projected guidance: only what turns the estimate, not what saturates it; for high scales.
 
     Sadat et al. 2024, "Eliminating Oversaturation and Artifacts of High Guidance Scales", algorithm 1, with their
-    knobs for Stable Diffusion: eta, the share that is kept of the part along the estimate; norm, the longest
+    options for Stable Diffusion: eta, the share that is kept of the part along the estimate; norm, the longest
     difference, 0 for any; momentum, that of the differences of the steps before. 1, 0, 0 are plain guidance.
 
     paper: https://arxiv.org/abs/2410.02416
@@ -36,6 +36,6 @@ def apg(
         if norm > 0:
             turn = turn * min(1.0, norm / max(float(turn.norm()), 1e-12))
         along = towards * float((turn * towards).sum() / towards.square().sum().clamp(min=1e-12))
-        return carrying(towards + (turn - along * (1 - eta)) * (scale - 1), lambda: against)
+        return with_uncond(towards + (turn - along * (1 - eta)) * (scale - 1), lambda: against)
 
     return denoise

@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from sdcli.diffusion.types import Denoise, Predict
-from sdcli.diffusion.unguided import carrying
+from sdcli.diffusion.uncond import with_uncond
 
 
 def cfg(predict: Predict, positive: Any, negative: Any, scale: float) -> Denoise:
@@ -22,8 +22,8 @@ def cfg(predict: Predict, positive: Any, negative: Any, scale: float) -> Denoise
             return predict(x, sigma, [negative])[0]
         if scale == 1:
             (towards,) = predict(x, sigma, [positive])
-            return carrying(towards, lambda: predict(x, sigma, [negative])[0])
+            return with_uncond(towards, lambda: predict(x, sigma, [negative])[0])
         against, towards = predict(x, sigma, [negative, positive])
-        return carrying(against + (towards - against) * scale, lambda: against)
+        return with_uncond(against + (towards - against) * scale, lambda: against)
 
     return denoise

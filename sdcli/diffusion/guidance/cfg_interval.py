@@ -14,13 +14,13 @@ def cfg_interval(
     """Classifier-free guidance between two noise levels only, the prompt alone outside; more variety, less glare.
 
     Kynkäänniemi et al. 2024, "Applying Guidance in a Limited Interval", with their levels for SDXL. One call of the
-    network outside. Knobs: the levels high and low.
+    network outside. Options: the levels high and low.
 
     paper: https://arxiv.org/abs/2404.07724
     """
-    within, outside = cfg(predict, positive, negative, scale), cfg(predict, positive, negative, 1)
+    inside, outside = cfg(predict, positive, negative, scale), cfg(predict, positive, negative, 1)
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
-        return within(x, sigma) if low < sigma <= high else outside(x, sigma)
+        return inside(x, sigma) if low < sigma <= high else outside(x, sigma)
 
     return denoise

@@ -7,14 +7,14 @@ from torch import Tensor
 
 from sdcli.diffusion.guidance.cfg import cfg
 from sdcli.diffusion.types import Denoise, Predict
-from sdcli.diffusion.unguided import carrying
+from sdcli.diffusion.uncond import with_uncond
 
 
 def cfg_rescale(predict: Predict, positive: Any, negative: Any, scale: float, *, phi: float = 0.7) -> Denoise:
     """Classifier-free guidance brought back to the spread of the prompt alone: no glare at a high scale.
 
     Lin et al. 2023, "Common Diffusion Noise Schedules and Sample Steps are Flawed", section 3.4, on the velocity v
-    whatever the network predicts, as ComfyUI does. Knob: phi, how much of the way back.
+    whatever the network predicts, as ComfyUI does. Option: phi, how much of the way back.
 
     paper: https://arxiv.org/abs/2305.08891
     """
@@ -29,6 +29,6 @@ def cfg_rescale(predict: Predict, positive: Any, negative: Any, scale: float, *,
         aim, guided = (still - towards) * (unit / sigma), against + (towards - against) * scale
         velocity = (still - guided) * (unit / sigma)
         velocity = velocity * (phi * float(aim.std() / velocity.std()) + 1 - phi)
-        return carrying(still - velocity * (sigma / unit), lambda: against)
+        return with_uncond(still - velocity * (sigma / unit), lambda: against)
 
     return denoise

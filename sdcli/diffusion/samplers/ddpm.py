@@ -13,7 +13,7 @@ def ddpm(
 ) -> Iterator[Tensor]:
     """DDPM, the posterior of the forward process with its smaller variance: one evaluation a step, for many steps.
 
-    Ho et al. 2020, equations 6 and 7. In sigma it is Euler's ancestral step with eta 1. Knob: s_noise, the strength
+    Ho et al. 2020, equations 6 and 7. In sigma it is Euler's ancestral step with eta 1. Option: s_noise, the strength
     of the noise.
 
     order: 1

@@ -6,9 +6,9 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from sdcli.diffusion.knobs import within
+from sdcli.diffusion.quadrature import weights
+from sdcli.diffusion.ranges import check_range
 from sdcli.diffusion.types import Denoise, Noise, Sigmas
-from sdcli.diffusion.weights import weights
 
 
 def deis(denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise, *, order: int = 3) -> Iterator[Tensor]:
@@ -16,13 +16,13 @@ def deis(denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise, *, order: in
 
     Zhang & Chen 2022, "Fast Sampling of Diffusion Models with Exponential Integrator", the slope a polynomial in
     log(sigma) as in diffusers (ComfyUI's has one in sigma: here that is lms). Second order overall, as it starts with
-    Euler's method. The step to 0 returns the denoised estimate. Knob: order, how many slopes are used.
+    Euler's method. The step to 0 returns the denoised estimate. Option: order, how many slopes are used.
 
     order: 2
     evaluations: steps
     paper: https://arxiv.org/abs/2204.13902
     """
-    within("order", order, 1, 10)
+    check_range("order", order, 1, 10)
     slopes: list[Tensor] = []
     for i, (sigma, lower) in enumerate(pairwise(sigmas)):
         denoised = denoise(x, sigma)

@@ -6,9 +6,9 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from sdcli.diffusion.ancestral import split
+from sdcli.diffusion.ancestral import ancestral_step
 from sdcli.diffusion.brownian import Brownian
-from sdcli.diffusion.knobs import within
+from sdcli.diffusion.ranges import check_range
 from sdcli.diffusion.types import Denoise, Noise, Sigmas
 
 
@@ -26,7 +26,7 @@ def dpm_adaptive(
     """DPM-Solver-23 with its own step size: third order; as many evaluations as accuracy asks, at least 3 a step.
 
     Lu et al. 2022, "DPM-Solver", appendix C, with the step control of k-diffusion, which lands on each level of the
-    schedule: ask for few steps, it takes more where they are needed. Knobs: rtol and atol, how large the error of a
+    schedule: ask for few steps, it takes more where they are needed. Options: rtol and atol, how large the error of a
     step may be; eta, how much noise is drawn anew (from one Brownian path, so that a step tried again finds the noise
     of its part); s_noise, its strength.
 
@@ -34,8 +34,8 @@ def dpm_adaptive(
     evaluations: >= 3 * steps - 2
     paper: https://arxiv.org/abs/2206.00927
     """
-    within("rtol", rtol, 1e-6, 10)
-    within("atol", atol, 1e-6, 10)
+    check_range("rtol", rtol, 1e-6, 10)
+    check_range("atol", atol, 1e-6, 10)
     path = Brownian(noise, sigmas[0])
     size, earlier = 0.05, x
     for level, target in pairwise(sigmas):
@@ -47,7 +47,7 @@ def dpm_adaptive(
             while True:
                 tried = min(size, math.log(sigma / target))
                 lower = target if tried < size else sigma * math.exp(-tried)
-                down, up = split(sigma, lower, eta)
+                down, up = ancestral_step(sigma, lower, eta)
                 low, high = _pair(denoise, x, slope, sigma, down)
                 scale = (low.abs().maximum(earlier.abs()) * rtol).clamp(min=max(atol, 1e-8))
                 error = float(((low - high) / scale).square().mean().sqrt())

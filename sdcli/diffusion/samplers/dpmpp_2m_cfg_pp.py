@@ -7,7 +7,7 @@ from itertools import pairwise
 from torch import Tensor
 
 from sdcli.diffusion.types import Denoise, Noise, Sigmas
-from sdcli.diffusion.unguided import unguided
+from sdcli.diffusion.uncond import uncond_of
 
 
 def dpmpp_2m_cfg_pp(denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise) -> Iterator[Tensor]:
@@ -25,7 +25,7 @@ def dpmpp_2m_cfg_pp(denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise) -
         if lower == 0:
             x = denoised
         else:
-            plain = unguided(denoised)
+            plain = uncond_of(denoised)
             h = math.log(sigma / lower)
             x = denoised + (x - plain) * (lower / sigma)
             if before is not None:

@@ -7,7 +7,7 @@ from itertools import pairwise
 from torch import Tensor
 
 from sdcli.diffusion.brownian import Brownian
-from sdcli.diffusion.knobs import within
+from sdcli.diffusion.ranges import check_range
 from sdcli.diffusion.types import Denoise, Noise, Sigmas
 
 
@@ -23,14 +23,14 @@ def dpmpp_2m_sde(
 ) -> Iterator[Tensor]:
     """DPM-Solver++(2M) for the diffusion SDE, along one Brownian path: one evaluation a step, rich in detail.
 
-    Lu et al. 2022, "DPM-Solver++", appendix D, with k-diffusion's eta; second order at eta 0. Knobs: eta, how much
+    Lu et al. 2022, "DPM-Solver++", appendix D, with k-diffusion's eta; second order at eta 0. Options: eta, how much
     noise is drawn anew; s_noise, its strength; heun, the average of the slopes in place of the one in the middle.
 
     order: 2
     evaluations: steps
     paper: https://arxiv.org/abs/2211.01095
     """
-    within("eta", eta, 0, 10)
+    check_range("eta", eta, 0, 10)
     path = Brownian(noise, sigmas[0])
     before, h_before = None, 0.0
     for sigma, lower in pairwise(sigmas):

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from sdcli.diffusion.ancestral import split
+from sdcli.diffusion.ancestral import ancestral_step
 from sdcli.diffusion.types import Denoise, Noise, Sigmas
 
 
@@ -15,7 +15,7 @@ def dpmpp_2s_a(
 ) -> Iterator[Tensor]:
     """DPM-Solver++(2S) with fresh noise at each step (ancestral): two evaluations a step but one in the last.
 
-    Lu et al. 2022, "DPM-Solver++", algorithm 1 with r = 1/2; second order at eta 0. Knobs: eta, how much of each
+    Lu et al. 2022, "DPM-Solver++", algorithm 1 with r = 1/2; second order at eta 0. Options: eta, how much of each
     step's noise is drawn anew; s_noise, its strength.
 
     order: 2
@@ -24,7 +24,7 @@ def dpmpp_2s_a(
     """
     for sigma, lower in pairwise(sigmas):
         denoised = denoise(x, sigma)
-        down, up = split(sigma, lower, eta)
+        down, up = ancestral_step(sigma, lower, eta)
         if down > 0:
             middle = math.sqrt(sigma * down)
             denoised = denoise(denoised + (x - denoised) * (middle / sigma), middle)

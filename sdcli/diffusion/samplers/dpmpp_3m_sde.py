@@ -7,7 +7,7 @@ from itertools import pairwise
 from torch import Tensor
 
 from sdcli.diffusion.brownian import Brownian
-from sdcli.diffusion.knobs import within
+from sdcli.diffusion.ranges import check_range
 from sdcli.diffusion.types import Denoise, Noise, Sigmas
 
 
@@ -18,13 +18,13 @@ def dpmpp_3m_sde(
 
     k-diffusion's `sample_dpmpp_3m_sde`, and at eta 0 diffusers' DPM-Solver++ of order 3. All of them weigh the second
     difference half as much as the expansion asks for; so does this one, to draw what they draw. Its order at eta 0 is
-    therefore 2. Knobs: eta, how much noise is drawn anew; s_noise, its strength.
+    therefore 2. Options: eta, how much noise is drawn anew; s_noise, its strength.
 
     order: 2
     evaluations: steps
     paper: https://arxiv.org/abs/2211.01095
     """
-    within("eta", eta, 0, 10)
+    check_range("eta", eta, 0, 10)
     path = Brownian(noise, sigmas[0])
     past: list[tuple[float, Tensor]] = []  # (width of the step, slope over it), the latest first
     before = x

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from sdcli.diffusion.ancestral import split
+from sdcli.diffusion.ancestral import ancestral_step
 from sdcli.diffusion.brownian import Brownian
 from sdcli.diffusion.types import Denoise, Noise, Sigmas
 
@@ -16,7 +16,7 @@ def dpmpp_sde(
 ) -> Iterator[Tensor]:
     """DPM-Solver++ for the diffusion SDE, along one Brownian path: two evaluations a step but one in the last.
 
-    k-diffusion's `sample_dpmpp_sde` with r = 1/2; second order at eta 0. Knobs: eta, how much of each step's noise is
+    k-diffusion's `sample_dpmpp_sde` with r = 1/2; second order at eta 0. Options: eta, how much of each step's noise is
     drawn anew; s_noise, its strength.
 
     order: 2
@@ -30,12 +30,12 @@ def dpmpp_sde(
             x = denoised
         else:
             middle = math.sqrt(sigma * lower)
-            down, up = split(sigma, middle, eta)
+            down, up = ancestral_step(sigma, middle, eta)
             halfway = denoised + (x - denoised) * (down / sigma)
             if up > 0:
                 halfway = halfway + path(sigma, middle) * (up * s_noise)
             denoised = denoise(halfway, middle)
-            down, up = split(sigma, lower, eta)
+            down, up = ancestral_step(sigma, lower, eta)
             x = denoised + (x - denoised) * (down / sigma)
             if up > 0:
                 x = x + path(sigma, lower) * (up * s_noise)

@@ -6,9 +6,9 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from sdcli.diffusion.knobs import within
+from sdcli.diffusion.quadrature import integral
+from sdcli.diffusion.ranges import check_range
 from sdcli.diffusion.types import Denoise, Noise, Sigmas
-from sdcli.diffusion.weights import integral
 
 
 def er_sde(
@@ -17,13 +17,13 @@ def er_sde(
     """ER-SDE-Solver-3, an SDE with its own share of noise: one evaluation a step, good in 10 to 20 steps.
 
     Cui et al. 2023, "Elucidating the Solution Space of Extended Reverse-Time SDE", algorithm 4, with the noise scale
-    of its section 5. Knobs: order, 1 to 3 terms of Taylor's series; s_noise, the strength of the noise.
+    of its section 5. Options: order, 1 to 3 terms of Taylor's series; s_noise, the strength of the noise.
 
     order: 2
     evaluations: steps
     paper: https://arxiv.org/abs/2309.06169
     """
-    within("order", order, 1, 3)
+    check_range("order", order, 1, 3)
     before: list[Tensor] = []  # of the step before: the estimate, its slope and its bend in sigma
     for i, (sigma, lower) in enumerate(pairwise(sigmas)):
         series = [denoise(x, sigma)]

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from sdcli.diffusion.ancestral import split
+from sdcli.diffusion.ancestral import ancestral_step
 from sdcli.diffusion.types import Denoise, Noise, Sigmas
 
 
@@ -14,7 +14,7 @@ def euler_a(
 ) -> Iterator[Tensor]:
     """Euler with fresh noise at each step (ancestral): one evaluation a step, varied, never settles.
 
-    k-diffusion's `sample_euler_ancestral`. Knobs: eta, how much of each step's noise is drawn anew; s_noise, its
+    k-diffusion's `sample_euler_ancestral`. Options: eta, how much of each step's noise is drawn anew; s_noise, its
     strength.
 
     order: 1
@@ -23,7 +23,7 @@ def euler_a(
     """
     for sigma, lower in pairwise(sigmas):
         denoised = denoise(x, sigma)
-        down, up = split(sigma, lower, eta)
+        down, up = ancestral_step(sigma, lower, eta)
         x = denoised + (x - denoised) * (down / sigma)
         if up > 0:
             x = x + noise(sigma, lower) * (up * s_noise)

@@ -5,9 +5,9 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from sdcli.diffusion.ancestral import split
+from sdcli.diffusion.ancestral import ancestral_step
 from sdcli.diffusion.types import Denoise, Noise, Sigmas
-from sdcli.diffusion.unguided import unguided
+from sdcli.diffusion.uncond import uncond_of
 
 
 def euler_a_cfg_pp(
@@ -15,7 +15,7 @@ def euler_a_cfg_pp(
 ) -> Iterator[Tensor]:
     """Euler ancestral with CFG++: guided estimate, unguided noise; one evaluation a step, for --cfg 0 to 2.
 
-    Chung et al. 2024, "CFG++: Manifold-constrained Classifier Free Guidance", in sigma. Knobs: eta, how much of each
+    Chung et al. 2024, "CFG++: Manifold-constrained Classifier Free Guidance", in sigma. Options: eta, how much of each
     step's noise is drawn anew; s_noise, its strength.
 
     order: 1
@@ -24,8 +24,8 @@ def euler_a_cfg_pp(
     """
     for sigma, lower in pairwise(sigmas):
         denoised = denoise(x, sigma)
-        down, up = split(sigma, lower, eta)
-        x = denoised + (x - unguided(denoised)) * (down / sigma) if down > 0 else denoised
+        down, up = ancestral_step(sigma, lower, eta)
+        x = denoised + (x - uncond_of(denoised)) * (down / sigma) if down > 0 else denoised
         if up > 0:
             x = x + noise(sigma, lower) * (up * s_noise)
         yield x

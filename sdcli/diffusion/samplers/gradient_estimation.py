@@ -14,7 +14,7 @@ def gradient_estimation(
     """Gradient estimation: Euler with each slope carried on past the last; first order, one evaluation a step.
 
     Permenter & Yuan 2023, "Interpreting and Improving Diffusion Models from an Optimization Perspective", algorithm 2.
-    Knob: gamma, how far; 1 is Euler's method, 1.5 its second order.
+    Option: gamma, how far; 1 is Euler's method, 1.5 its second order.
 
     order: 1
     evaluations: steps

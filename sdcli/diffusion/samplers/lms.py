@@ -5,22 +5,22 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from sdcli.diffusion.knobs import within
+from sdcli.diffusion.quadrature import weights
+from sdcli.diffusion.ranges import check_range
 from sdcli.diffusion.types import Denoise, Noise, Sigmas
-from sdcli.diffusion.weights import weights
 
 
 def lms(denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise, *, order: int = 4) -> Iterator[Tensor]:
     """Linear multistep (Adams-Bashforth): one evaluation a step, remembering up to four; second order overall.
 
     k-diffusion's `sample_lms`: the slope is a polynomial in sigma through the remembered ones, integrated exactly. It
-    starts as Euler's method, which bounds its order. Knob: order, how many slopes are used.
+    starts as Euler's method, which bounds its order. Option: order, how many slopes are used.
 
     order: 2
     evaluations: steps
     paper: https://github.com/crowsonkb/k-diffusion
     """
-    within("order", order, 1, 10)
+    check_range("order", order, 1, 10)
     slopes: list[Tensor] = []  # the latest first, as the levels they belong to
     for i, (sigma, lower) in enumerate(pairwise(sigmas)):
         slopes = [(x - denoise(x, sigma)) / sigma, *slopes][:order]

@@ -6,9 +6,9 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from sdcli.diffusion.ancestral import split
+from sdcli.diffusion.ancestral import ancestral_step
+from sdcli.diffusion.quadrature import decay, weights
 from sdcli.diffusion.types import Denoise, Noise, Sigmas
-from sdcli.diffusion.weights import decay, weights
 
 
 def res_multistep(
@@ -17,7 +17,7 @@ def res_multistep(
     """RES multistep, an exponential Adams method of the estimate: second order, one evaluation a step.
 
     Zhang et al. 2023, "Improved Order Analysis and Design of Exponential Integrator for Diffusion Models Sampling".
-    Knobs: eta, how much of each step's noise is drawn anew (1 is ComfyUI's `res_multistep_ancestral`); s_noise, its
+    Options: eta, how much of each step's noise is drawn anew (1 is ComfyUI's `res_multistep_ancestral`); s_noise, its
     strength.
 
     order: 2
@@ -27,7 +27,7 @@ def res_multistep(
     before = None
     for i, (sigma, lower) in enumerate(pairwise(sigmas)):
         denoised = denoise(x, sigma)
-        down, up = split(sigma, lower, eta)
+        down, up = ancestral_step(sigma, lower, eta)
         if down == 0 or before is None:
             x = denoised + (x - denoised) * (down / sigma)
         else:

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from sdcli.diffusion.knobs import within
+from sdcli.diffusion.ranges import check_range
 from sdcli.diffusion.samplers.heun import heun
 from sdcli.diffusion.types import Denoise, Noise, Sigmas
 
@@ -25,14 +25,14 @@ def restart(
     """Heun's method that once it is near the end goes back up with fresh noise and walks the stretch again.
 
     Xu et al. 2023, "Restart Sampling for Improving Generative Processes", algorithm 1; at least two evaluations a
-    step but one in the last, and two more for each step walked again. Knobs: times it goes back; low and high, from
+    step but one in the last, and two more for each step walked again. Options: times it goes back; low and high, from
     which noise level to which (the schedule's nearest); s_noise, the strength of the noise.
 
     order: 2
     evaluations: >= 2 * steps - 1
     paper: https://arxiv.org/abs/2306.14878
     """
-    within("times", times, 0, 100)
+    check_range("times", times, 0, 100)
     bottom = min(range(len(sigmas) - 1), key=lambda i: abs(sigmas[i] - low))
     top = min(range(len(sigmas) - 1), key=lambda i: abs(sigmas[i] - high))
     again = sigmas[top : bottom + 1]

@@ -7,9 +7,9 @@ from itertools import pairwise
 from torch import Tensor
 
 from sdcli.diffusion.brownian import Brownian
-from sdcli.diffusion.knobs import within
+from sdcli.diffusion.quadrature import decay, weights
+from sdcli.diffusion.ranges import check_range
 from sdcli.diffusion.types import Denoise, Noise, Sigmas
-from sdcli.diffusion.weights import decay, weights
 
 
 def sa_solver(
@@ -26,16 +26,16 @@ def sa_solver(
 ) -> Iterator[Tensor]:
     """SA-Solver, a stochastic Adams predictor and corrector along one Brownian path; one evaluation a step.
 
-    Xue et al. 2023, "SA-Solver", algorithm 1, in data prediction. Second order at eta 0. Knobs: order of the predictor;
+    Xue et al. 2023, "SA-Solver", algorithm 1, in data prediction. Second order at eta 0. Options: predictor order;
     order of the corrector, 0 for none; eta, how much noise is drawn anew (their tau) between the levels high and low.
 
     order: 2
     evaluations: steps
     paper: https://arxiv.org/abs/2309.05019
     """
-    within("order", order, 1, 10)
-    within("corrector", corrector, 0, 10)
-    within("eta", eta, 0, 10)
+    check_range("order", order, 1, 10)
+    check_range("corrector", corrector, 0, 10)
+    check_range("eta", eta, 0, 10)
     path = Brownian(noise, sigmas[0])
     past: list[tuple[float, Tensor]] = []  # (log of the level, estimate), the latest first
     start, fresh, rate = x, x * 0, 1.0

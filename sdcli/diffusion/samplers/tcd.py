@@ -6,22 +6,22 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from sdcli.diffusion.knobs import within
 from sdcli.diffusion.levels import Levels
+from sdcli.diffusion.ranges import check_range
 from sdcli.diffusion.types import Denoise, Noise, Sigmas
 
 
 def tcd(denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise, *, gamma: float = 0.3) -> Iterator[Tensor]:
     """Trajectory consistency sampling: fall below the next level, climb back with noise; few steps, TCD models.
 
-    Zheng et al. 2024, "Trajectory Consistency Distillation", algorithm 4. One evaluation a step. Knob: gamma, how far
+    Zheng et al. 2024, "Trajectory Consistency Distillation", algorithm 4. One evaluation a step. Option: gamma, how far
     below: the share of the next timestep (on Stable Diffusion's table of levels) that noise takes back; 0 is none.
 
     order: 1
     evaluations: steps
     paper: https://arxiv.org/abs/2402.19159
     """
-    within("gamma", gamma, 0, 1)
+    check_range("gamma", gamma, 0, 1)
     levels = Levels.scaled_linear()
     for sigma, lower in pairwise(sigmas):
         denoised = denoise(x, sigma)

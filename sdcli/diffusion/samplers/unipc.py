@@ -7,9 +7,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from sdcli.diffusion.knobs import within
+from sdcli.diffusion.quadrature import integral
+from sdcli.diffusion.ranges import check_range
 from sdcli.diffusion.types import Denoise, Noise, Sigmas
-from sdcli.diffusion.weights import integral
 
 
 def unipc(
@@ -18,13 +18,13 @@ def unipc(
     """UniPC, predictor and corrector from the same evaluations: third order, one evaluation a step, for few steps.
 
     Zhao et al. 2023, "UniPC", algorithms 5 and 6, in data prediction. The step to 0 returns the denoised estimate.
-    Knobs: order of the predictor; bh2, their B(h) = exp(h) - 1 in place of h.
+    Options: order of the predictor; bh2, their B(h) = exp(h) - 1 in place of h.
 
     order: 3
     evaluations: steps
     paper: https://arxiv.org/abs/2302.04867
     """
-    within("order", order, 1, 10)
+    check_range("order", order, 1, 10)
     start = x  # corrected
     past: list[tuple[float, Tensor]] = []  # (log of the level, estimate), the latest first
     for i, (sigma, lower) in enumerate(pairwise(sigmas)):

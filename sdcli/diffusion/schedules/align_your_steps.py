@@ -10,7 +10,7 @@ def align_your_steps(steps: int, levels: Levels, *, xl: bool = False) -> tuple[f
     """Levels found by optimisation for Stable Diffusion 1.5, or SDXL; good in 10 steps.
 
     Sabour et al. 2024, "Align Your Steps", with log(sigma) interpolated for other numbers of steps than the 11 of
-    their table, as they advise and A1111 does. Knob: xl, the table for SDXL.
+    their table, as they advise and A1111 does. Option: xl, the table for SDXL.
 
     paper: https://arxiv.org/abs/2404.14507
     """

@@ -2,20 +2,20 @@ import math
 from bisect import bisect_right
 from functools import cache
 
-from sdcli.diffusion.knobs import within
 from sdcli.diffusion.levels import Levels
+from sdcli.diffusion.ranges import check_range
 
 
 def beta(steps: int, levels: Levels, *, alpha: float = 0.6, beta: float = 0.6) -> tuple[float, ...]:
     """Whole timesteps spread as a beta distribution: small steps at both ends, large ones between.
 
     Lee et al. 2024, "Beta Sampling is All You Need", as ComfyUI has it. Where rounding makes two timesteps one, the
-    later gives way, so that the steps are as many as asked for. Knobs: the distribution's alpha and beta.
+    later gives way, so that the steps are as many as asked for. Options: the distribution's alpha and beta.
 
     paper: https://arxiv.org/abs/2407.12173
     """
-    within("alpha", alpha, 0.05, 20)
-    within("beta", beta, 0.05, 20)
+    check_range("alpha", alpha, 0.05, 20)
+    check_range("beta", beta, 0.05, 20)
     borders = _borders(levels.last, alpha, beta)
     t, sigmas = levels.last + 1, []
     for i in range(steps):

@@ -1,5 +1,5 @@
-from sdcli.diffusion.knobs import within
 from sdcli.diffusion.levels import Levels
+from sdcli.diffusion.ranges import check_range
 
 
 def karras(steps: int, levels: Levels, *, rho: float = 7.0) -> tuple[float, ...]:
@@ -9,7 +9,7 @@ def karras(steps: int, levels: Levels, *, rho: float = 7.0) -> tuple[float, ...]
 
     paper: https://arxiv.org/abs/2206.00364
     """
-    within("rho", rho, 0.1, 100)
+    check_range("rho", rho, 0.1, 100)
     high, low = levels.sigma_max ** (1 / rho), levels.sigma_min ** (1 / rho)
     between = [(high + i / (steps - 1) * (low - high)) ** rho for i in range(1, steps - 1)]
     ends = [levels.sigma_max, levels.sigma_min] if steps > 1 else [levels.sigma_max]

@@ -1,0 +1,1 @@
+"""What alters a network for a while; one file each."""

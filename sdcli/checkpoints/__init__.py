@@ -1,0 +1,1 @@
+"""Model files: what they are, from their headers and configs alone. Imports no torch."""

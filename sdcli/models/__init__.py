@@ -1,0 +1,1 @@
+"""Networks: built, loaded with weights, placed on a device."""

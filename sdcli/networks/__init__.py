@@ -1,1 +1,0 @@
-"""The borrowed networks: loading them, telling them what to draw, and calling them."""

@@ -1,9 +1,0 @@
-from sdcli.networks.families._shapes import CLIP_L, unet, vae
-from sdcli.networks.family import Family, Traits
-
-sd1 = Family(
-    name="sd1",
-    summary="Stable Diffusion 1.x: CLIP ViT-L/14, predicts epsilon",
-    traits=Traits(channels=4, context=768),
-    configs={"text_encoder": CLIP_L, "unet": unet(4, 768, 512), "vae": vae()},
-)

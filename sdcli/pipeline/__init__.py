@@ -1,0 +1,1 @@
+"""One picture: from the prompt to latents to pixels."""

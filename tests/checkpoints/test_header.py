@@ -1,0 +1,148 @@
+"""The header reader against damage: a mutant is read as a header that safetensors accepts too, or is a ModelError."""
+
+import json
+import random
+import struct
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import SafetensorError, safe_open
+
+from sdcli.checkpoints import header
+from sdcli.errors import ModelError
+
+
+def file(tensors: dict, data: bytes = b"", extra: str = "") -> bytes:
+    text = (json.dumps(tensors) + extra).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+WHOLE = file(
+    {
+        "__metadata__": {"format": "pt"},
+        "a": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]},
+        "b": {"dtype": "F16", "shape": [3], "data_offsets": [16, 22]},
+        "c": {"dtype": "BF16", "shape": [0, 5], "data_offsets": [22, 22]},
+    },
+    bytes(22),
+)
+
+
+def accepted_by_safetensors(path: Path) -> bool:
+    try:
+        with safe_open(path, framework="np") as opened:
+            list(opened.keys())
+    except SafetensorError:
+        return False
+    return True
+
+
+def mutants(seed: int, count: int):
+    draw = random.Random(seed)
+    for _ in range(count):
+        mutant = bytearray(WHOLE)
+        for _ in range(draw.randint(1, 3)):
+            at = draw.randrange(len(mutant))
+            kind = draw.randrange(4)
+            if kind == 0:
+                mutant[at] = draw.randrange(256)
+            elif kind == 1:
+                del mutant[at : at + draw.randint(1, 9)]
+            elif kind == 2:
+                mutant[at:at] = draw.choice([b"0", b"9", b"-", b"e9", b'"', b"[", b"}", b"null", b"1e99"])
+            else:
+                mutant[at] ^= 1 << draw.randrange(8)
+            mutant = mutant or bytearray(b"x")
+        yield bytes(mutant)
+
+
+def survive(path: Path, mutant: bytes) -> bool:
+    path.write_bytes(mutant)
+    try:
+        found = header.read(path)
+    except ModelError as error:
+        assert "\n" not in str(error)
+        return False
+    assert all(0 < entry.start <= entry.end <= len(mutant) for entry in found.tensors.values())
+    return True
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_damaged_file_is_refused_or_read_as_safetensors_reads_it(tmp_path, seed):
+    path = tmp_path / "x.safetensors"
+    for mutant in mutants(seed, 500):
+        if survive(path, mutant):
+            assert accepted_by_safetensors(path), mutant
+
+
+@pytest.mark.slow
+def test_a_great_many_damaged_files_are_survived(tmp_path):
+    for mutant in mutants(99, 200_000):
+        survive(tmp_path / "x.safetensors", mutant)
+
+
+HAND_MADE = {
+    "a hole": file({"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}, bytes(8)),
+    "an overlap": file(
+        {
+            "a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]},
+            "b": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]},
+        },
+        bytes(4),
+    ),
+    "a key twice": b"\x4e\0\0\0\0\0\0\0"
+    + b'{"a":{"dtype":"F32","shape":[0],"data_offsets":[0,0]},"a":1}'.ljust(78),
+    "too long": WHOLE + b"x",
+    "truncated": WHOLE[:-1],
+    "a wrong size": file({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}, bytes(4)),
+    "a strange dtype": file({"a": {"dtype": "F7", "shape": [1], "data_offsets": [0, 4]}}, bytes(4)),
+    "a negative side": file({"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}, bytes(4)),
+    "a huge side": file({"a": {"dtype": "F32", "shape": [2**62, 4], "data_offsets": [0, 4]}}, bytes(4)),
+    "a true side": file({"a": {"dtype": "F32", "shape": [True], "data_offsets": [0, 4]}}, bytes(4)),
+    "no dtype": file({"a": {"shape": [1], "data_offsets": [0, 4]}}, bytes(4)),
+    "odd metadata": file({"__metadata__": {"a": 1}}),
+    "deep JSON": file({}, extra="[" * 100_000),
+    "a header of 100 MB and a byte": struct.pack("<Q", 100_000_001) + bytes(64),
+    "a header of 2^63 bytes": struct.pack("<Q", 2**63) + bytes(64),
+}
+
+
+@pytest.mark.parametrize("what", HAND_MADE)
+def test_what_is_not_right_is_refused(tmp_path, what):
+    assert not survive(tmp_path / "x.safetensors", HAND_MADE[what])
+
+
+def test_a_whole_file_is_read_without_its_weights(tmp_path):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(WHOLE)
+    found = header.read(path)
+    assert {name: (entry.dtype, entry.shape) for name, entry in found.tensors.items()} == {
+        "a": ("F32", (2, 2)),
+        "b": ("F16", (3,)),
+        "c": ("BF16", (0, 5)),
+    }
+    assert found.metadata == {"format": "pt"}
+    assert found.values("b") == [0, 0, 0]
+    assert found.values("a") == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype"),
+    [
+        ("F64", torch.float64),
+        ("F32", torch.float32),
+        ("F16", torch.float16),
+        ("BF16", torch.bfloat16),
+        ("F8_E4M3", torch.float8_e4m3fn),
+        ("F8_E5M2", torch.float8_e5m2),
+    ],
+)
+def test_numbers_are_what_torch_reads_of_every_float_type(tmp_path, kind, dtype):
+    data = bytes(range(256)) * 8
+    width = dtype.itemsize
+    told = {"a": {"dtype": kind, "shape": [len(data) // width], "data_offsets": [0, len(data)]}}
+    (tmp_path / "x.safetensors").write_bytes(file(told, data))
+    ours = torch.tensor(header.read(tmp_path / "x.safetensors").values("a"), dtype=torch.float64)
+    theirs = torch.frombuffer(bytearray(data), dtype=dtype).double()
+    assert torch.allclose(ours, theirs, rtol=0, atol=0, equal_nan=True)

@@ -1,0 +1,157 @@
+"""Networks in memory all at once, or one at a time where memory is short; the picture is the same."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from sdcli.engine import generate
+from sdcli.errors import ModelError, OutOfMemory
+from sdcli.models import memory
+from sdcli.models.load import load, unload
+from sdcli.request.request import Request
+
+
+@pytest.fixture(autouse=True)
+def nothing_loaded():
+    unload()
+    yield
+    unload()
+
+
+def sizes(name: str) -> dict[str, int]:
+    """Bytes of each network in float32."""
+    model = load(name, "cpu", "float32")
+    unload()
+    return {part: sum(4 * p.numel() for p in net.parameters()) for part, net in model.nets.nets.items()}
+
+
+def short(monkeypatch, name: str) -> None:
+    """Let there be memory for the largest network of this model and no more."""
+    free = max(sizes(name).values())
+    monkeypatch.setattr(memory, "free", lambda device: free)
+
+
+def filled(model) -> set[str]:
+    return {part for part, net in model.nets.nets.items() if not any(p.is_meta for p in net.parameters())}
+
+
+MODELS = ["test:sd1", "test:inpaint", "test:sdxl"]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_one_at_a_time_draws_the_same_picture(sd, monkeypatch, name):
+    command = ("txt2img", "a cat", "-n", "a dog", "-m", name, "--seed", 1, "-s", 2, "--count", 2, "--json")
+    ample = [json.loads(line) for line in sd(*command).lines]
+    short(monkeypatch, name)
+    unload()
+    scarce = [json.loads(line) for line in sd(*command).lines]
+    assert [told["networks"] for told in ample + scarce] == ["all at once"] * 2 + ["one at a time"] * 2
+    for one, other in zip(ample, scarce, strict=True):
+        assert Path(one["path"]).read_bytes() == Path(other["path"]).read_bytes()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_while_memory_is_short_only_one_network_is_in_it(monkeypatch, name):
+    short(monkeypatch, name)
+    model = load(name)
+    seen = [filled(model)]
+
+    def watch(steps):
+        for step in steps:
+            seen.append(filled(model))
+            yield step
+
+    generate(Request("a cat", model=name, seed=1, steps=2), watch)
+    assert [*seen, filled(model)] == [set(), {"unet"}, {"unet"}, {"vae"}]
+
+
+def test_steps_are_decoded_on_the_way_even_so(sd, monkeypatch):
+    short(monkeypatch, "test:sd1")
+    ran = sd("txt2img", "a cat", "-m", "test:sd1", "-s", 2, "--steps-dir", "steps", "--decode-steps")
+    assert (ran.code, ran.err) == (0, "")
+
+
+def test_while_memory_is_ample_nothing_is_loaded_twice(monkeypatch):
+    from sdcli.models import load as module
+
+    parts = []
+    real = module.load_weights
+    monkeypatch.setattr(module, "load_weights", lambda part, *rest: parts.append(part) or real(part, *rest))
+    for seed in range(3):
+        generate(Request("a cat", model="test:sdxl", seed=seed, steps=1))
+    assert sorted(parts) == ["text_encoder", "text_encoder_2", "unet", "vae"]
+
+
+def test_a_faulty_file_is_refused_at_once_however_short_memory_is(monkeypatch, tmp_path, toy):
+    short(monkeypatch, str(toy))
+    copy = shutil.copytree(toy, tmp_path / "copy")
+    config = copy / "vae" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "block_out_channels": [8, 4, 8, 8]}))
+    with pytest.raises(ModelError, match=r"missing|of another shape"):
+        load(str(copy))
+
+
+def test_a_model_that_memory_cannot_hold_is_refused_with_the_figures(sd, monkeypatch):
+    monkeypatch.setattr(memory, "free", lambda device: 100_000)
+    monkeypatch.setattr(memory, "swap", lambda: 0)
+    ran = sd("txt2img", "a cat", "-m", "test:sd1")
+    assert (ran.code, len(ran.err.splitlines())) == (5, 1)
+    assert "GB of memory, 0.0 GB are free; --dtype bfloat16 takes half" in ran.err
+    with pytest.raises(OutOfMemory, match="choose a smaller model"):
+        load("test:sd1", dtype="bfloat16")
+
+
+def groups(monkeypatch, tmp_path, told: str, files: dict[str, str]) -> None:
+    """Let this process be in a container of such control groups, with 8 GB in the machine."""
+    proc = {"/proc/meminfo": "MemTotal: 9999 kB\nMemAvailable:    8000000 kB\nSwapFree: 5 kB\n"}
+    proc["/proc/self/cgroup"] = told
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    real = memory._text
+    monkeypatch.setattr(memory, "CGROUPS", tmp_path)
+    monkeypatch.setattr(memory, "_text", lambda path: proc.get(str(path)) or real(path))
+
+
+GROUPS = {
+    "no limit": ("0::/\n", {"memory.max": "max\n", "memory.current": "5"}, 8_192_000_000),
+    "version 2": (
+        "0::/\n",
+        {"memory.max": "3000\n", "memory.current": "2000\n", "memory.stat": "anon 7\ninactive_file 500\n"},
+        1500,
+    ),
+    "a group further out": (
+        "0::/a/b\n",
+        {"a/memory.max": "3000", "a/memory.current": "1000", "a/b/memory.max": "max"},
+        2000,
+    ),
+    "version 1": (
+        "9:cpu:/x\n4:memory:/a\n",
+        {
+            "memory/a/memory.limit_in_bytes": "4000",
+            "memory/a/memory.usage_in_bytes": "1000",
+            "memory/a/memory.stat": "total_inactive_file 100",
+        },
+        3100,
+    ),
+    "nonsense": ("\n:::\n0::/..\n", {}, 8_192_000_000),
+}
+
+
+@pytest.mark.parametrize("kind", GROUPS)
+def test_a_containers_limit_counts(monkeypatch, tmp_path, kind):
+    told, files, expected = GROUPS[kind]
+    groups(monkeypatch, tmp_path, told, files)
+    assert memory.free(torch.device("cpu")) == expected
+    assert memory.swap() == 5 * 1024
+
+
+def test_where_nothing_can_be_told_everything_stays(monkeypatch):
+    monkeypatch.setattr(memory, "_text", lambda path: "")
+    assert memory.free(torch.device("cpu")) == math.inf
+    assert memory.swap() == 0

@@ -1,0 +1,67 @@
+"""Guidances that ask the network something of their own: without words, or without its middle attention."""
+
+import pytest
+import torch
+
+from sdcli.engine import generate
+from sdcli.models.load import load
+from sdcli.pipeline.text import encode_prompts
+from sdcli.pipeline.unet import predictor
+from sdcli.request.request import Request
+
+
+@pytest.fixture
+def request_(toy):
+    return Request("a cat", negative="a dog", model=str(toy), steps=2, seed=1, cfg=5.0, sampler="euler")
+
+
+def test_the_empty_side_of_a_negative_prompt_is_that_of_no_words(toy, request_):
+    model = load(str(toy), "cpu", "float32")
+    _, negative = encode_prompts(model, model.with_defaults(request_))
+    _, nothing = encode_prompts(model, model.with_defaults(request_.replace(negative="")))
+    assert torch.equal(negative.empty.context, nothing.context)
+    assert nothing.empty is nothing
+    assert not torch.equal(negative.context, nothing.context)
+
+
+def test_a_long_negative_prompt_has_an_empty_side_as_long(toy, request_):
+    generate(request_.replace(negative="a dog " * 60, guidance="perp_neg"))
+
+
+def test_the_perturbed_network_answers_otherwise_and_is_whole_again_afterwards(toy, request_):
+    model = load(str(toy), "cpu", "float32")
+    positive, _ = encode_prompts(model, model.with_defaults(request_))
+    predict, x = predictor(model), torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    before = predict(x, 1.0, [positive])[0]
+    shapeless = predict(x, 1.0, [positive.perturbed])[0]
+    assert not torch.equal(shapeless, before)
+    assert torch.equal(predict(x, 1.0, [positive])[0], before)
+
+
+def test_cut_attention_is_that_of_diffusers(toy, request_):
+    from diffusers.models.attention_processor import PAGIdentitySelfAttnProcessor2_0
+
+    model = load(str(toy), "cpu", "float32")
+    positive, _ = encode_prompts(model, model.with_defaults(request_))
+    x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    ours = predictor(model)(x, 1.0, [positive.perturbed])[0]
+    seats = [each.attn1 for each in model.unet.mid_block.modules() if hasattr(each, "attn1")]
+    before = [seat.processor for seat in seats]
+    try:
+        for seat in seats:
+            seat.processor = PAGIdentitySelfAttnProcessor2_0()
+        both = predictor(model)(x, 1.0, [positive, positive])[1]
+    finally:
+        for seat, processor in zip(seats, before, strict=True):
+            seat.processor = processor
+    assert torch.allclose(ours, both, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "guidance", ["cfg", "cfg_rescale", "cfg_interval", "apg", "perp_neg", "pag", "classifier"]
+)
+def test_each_guidance_draws_and_the_same_twice(request_, guidance):
+    runs = [generate(request_.replace(guidance=guidance)).latents for _ in range(2)]
+    assert torch.equal(*runs)
+    assert torch.isfinite(runs[0]).all()
+    assert guidance == "cfg" or not torch.equal(runs[0], generate(request_).latents)
