@@ -1,4 +1,4 @@
-"""What a run tells while it goes, and what it leaves: records, and the clock they are timed by."""
+"""Result: what a run reports on the way, and what it leaves."""
 
 from __future__ import annotations
 
@@ -15,27 +15,26 @@ from sdcli.request.picture import Picture
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a run, as its watcher sees it, after it was taken: x stands at noise level sigma."""
+    """One step of a run, after it was taken: x is at noise level sigma."""
 
     number: int  # 1 … total
     total: int
     sigma: float
     x: Tensor  # (1, 4, h/8, w/8) float32
-    denoised: Tensor  # the network's estimate of the end, of the same shape
-    picture: Callable[[], Image]  # the estimate decoded
+    denoised: Tensor  # the network's estimate of the finished latents, of the same shape
+    picture: Callable[[], Image]  # decodes the estimate
     preview: Callable[[Tensor], Image]  # latents -> a soft picture of their own size, at once
 
 
 Watcher = Callable[[Iterator[Step]], Iterable[Step]]
-"""What looks on: it passes the steps through, and may show, save, time or stop them."""
+"""Passes the steps of a run through; on the way it may show, save, time or stop them."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a run leaves: the picture, the latents it ended with, and, for who asks how it went, the seconds spent by
-    stage and whether the networks were in memory all at once or one at a time.
+    """What a run leaves: the picture, its latents, the seconds spent by stage, and how the networks were in memory.
 
-    The latents of a run that was stopped stand at a noise level `sigma`, and its recording lets another go on.
+    The latents of a run that was stopped are at a noise level `sigma`, and its recording lets another run go on.
     """
 
     picture: Picture
@@ -47,7 +46,7 @@ class Result:
 
 
 class Clock:
-    """The seconds since the last call, added to the stage that is named."""
+    """Adds up the seconds of each stage: `clock("load")` ends the stage that is named."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}

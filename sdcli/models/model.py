@@ -1,104 +1,78 @@
-"""Model: a loaded checkpoint; Cond: what the U-Net is told."""
+"""Model: a loaded checkpoint."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+from torch import nn
 
 from sdcli.checkpoints.family import Family
 from sdcli.diffusion.levels import Levels
+from sdcli.models.architectures.clip import CLIPTextModel
+from sdcli.models.architectures.unet import UNet
 from sdcli.models.device import Placement
 from sdcli.models.offload import Networks
+from sdcli.request.job import Job, job_of
 from sdcli.request.request import Request
-
-
-@dataclass(frozen=True)
-class Cond:
-    """One side of the guidance, as the U-Net takes it."""
-
-    context: Tensor  # (1, 77 * chunks, text width)
-    pooled: Tensor | None = None  # (1, width), for families that add it to the time embedding
-    time_ids: tuple[float, ...] = ()  # what such a family is told of the picture's size
-    perturb_attention: bool = False  # whether the U-Net's middle self-attention is cut
-    zero_concat: bool = False  # whether the channels beside x are hidden from it
-    make_empty: Callable[[], Cond] | None = None  # makes `empty`
-
-    @property
-    def perturbed(self) -> Cond:
-        """The same, for a U-Net whose middle self-attention is cut."""
-        return replace(self, perturb_attention=True)
-
-    @property
-    def unseen(self) -> Cond:
-        """The same, for a U-Net that is shown nothing beside x."""
-        return replace(self, zero_concat=True)
-
-    @cached_property
-    def empty(self) -> Cond:
-        """What the U-Net is told if nothing is said, for guidances that compare with that."""
-        return self if self.make_empty is None else self.make_empty()
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A loaded checkpoint: its networks, in memory when they are taken, and what it brings along.
+    """A loaded checkpoint: its networks, in memory when they are used, and what it brings along.
 
-    `prediction` is what the U-Net predicts: epsilon, v_prediction or sample. `size` is its picture's side in
-    pixels. `facts` go into the metadata of each picture it makes.
+    `configs` are the settings of each network, with every default filled in. `prediction` is what the U-Net predicts:
+    epsilon, v_prediction or sample. `size` is the side of its pictures in pixels. `facts` go into the metadata of each
+    picture it makes.
     """
 
     name: str
     family: Family
-    nets: Networks
+    networks: Networks
+    configs: Mapping[str, Mapping[str, Any]]
     levels: Levels
     prediction: str
     size: int
     placement: Placement
     facts: Mapping[str, Any]
-    depth: Callable[[], Any] | None = None  # loads its DPTForDepthEstimation once, if it has one
+    load_depth_network: Callable[[], nn.Module] | None = None  # loads it once; None if there is none
 
     @property
     def factor(self) -> int:
-        """How many pixels a latent stands for, each way: 8, but 4 for the x4 upscaler."""
-        config = self.config("vae")
+        """Pixels per latent on each side: 8, but 4 for the x4 upscaler."""
+        config = self.configs["vae"]
         levels = config.get("block_out_channels") or config["encoder_block_out_channels"]
         return int(2 ** (len(levels) - 1))
 
     @property
-    def text_encoders(self) -> Mapping[str, Any]:
-        """The text encoders, CLIPTextModel, by the name of their part."""
-        return self.nets.only(self.family.text_encoders)
+    def unet(self) -> UNet:
+        """The noise predictor."""
+        return self.networks["unet"]  # type: ignore[return-value]
 
     @property
-    def unet(self) -> Any:
-        """UNet2DConditionModel."""
-        return self.nets["unet"]
+    def vae(self) -> VAE:
+        """The autoencoder: AutoencoderKL or a tiny one."""
+        return self.networks["vae"]  # type: ignore[return-value]
 
-    @property
-    def vae(self) -> Any:
-        """AutoencoderKL, or a tiny autoencoder."""
-        return self.nets["vae"]
+    def text_encoder(self, part: str) -> CLIPTextModel:
+        """One of the text encoders: text_encoder or text_encoder_2."""
+        return self.networks[part]  # type: ignore[return-value]
 
-    def config(self, part: str) -> Any:
-        """The config of a network, which is at hand whether the network is in memory or not."""
-        return self.nets.nets[part].config
-
-    def with_defaults(self, request: Request) -> Request:
-        """The request with the model's own defaults for everything that was left open, but the seed."""
-        own = {
-            "steps": self.family.steps,
-            "cfg": self.family.cfg,
-            "sampler": self.family.sampler,
-            "schedule": self.family.schedule,
-            "guidance": self.family.guidance,
-            "clip_skip": self.family.clip_skip,
+    def with_defaults(self, request: Request) -> Job:
+        """The job of a request: the model's own defaults for what it leaves open, and a seed drawn if it has none."""
+        family = self.family
+        defaults: dict[str, Any] = {
+            "steps": family.steps,
+            "cfg": family.cfg,
+            "sampler": family.sampler,
+            "schedule": family.schedule,
+            "guidance": family.guidance,
+            "clip_skip": family.clip_skip,
             "width": self.size,
             "height": self.size,
         }
         if request.image is not None:
-            own["strength"] = self.family.strength
-        return request.replace(**{key: value for key, value in own.items() if getattr(request, key) is None})
+            defaults["strength"] = family.strength
+        missing = {name: value for name, value in defaults.items() if getattr(request, name) is None}
+        return job_of(request.with_seed().replace(**missing))

@@ -1,10 +1,9 @@
-"""Networks: a model's networks, each filled with its weights when it is taken; where memory is short, one at a time."""
+"""Offload: a model's networks, loaded when they are used; one at a time where memory is short."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 import torch
 from torch import nn
@@ -13,70 +12,111 @@ from sdcli.errors import OutOfMemory
 from sdcli.models import memory
 from sdcli.models.device import Placement
 
-BESIDE = 2 * 2**30  # bytes that a step or a decode at 512x512 takes beside the weights of a large network
+WORKING_MEMORY = 2 * 2**30  # bytes that a step or a decode at 512x512 takes besides the weights of a large network
+
+LoadWeights = Callable[[str, nn.Module], object]
+"""(part, network on the meta device) fills the network with its weights, in place."""
+
+Adapter = Callable[[str, nn.Module], AbstractContextManager[object]]
+"""(part, loaded network) -> a context manager that alters the network while inside, and restores it bit for bit."""
 
 
-@dataclass(frozen=True, eq=False)
-class Networks(Mapping[str, Any]):
-    """Networks by the name of their part. To take one is to fill it, and, if `alone`, to empty all others.
+class Networks(Mapping[str, nn.Module]):
+    """Networks by the name of their part (unet, vae, text_encoder, …); `networks["unet"]` loads it if it is empty.
 
-    An empty network is one on the meta device: it has its config and its shapes, but no memory.
+    An empty network is on the meta device: it has shapes but no memory. If `one_at_a_time`, loading one empties all
+    others. `adapted` alters networks for a while: each adapter is entered again whenever a network is loaded again.
     """
 
-    nets: Mapping[str, nn.Module]
-    fill: Callable[[str, nn.Module], object]
-    alone: bool
-    parts: tuple[str, ...]
+    def __init__(self, modules: Mapping[str, nn.Module], load_weights: LoadWeights, one_at_a_time: bool) -> None:
+        self.modules = modules  # loaded or empty
+        self.one_at_a_time = one_at_a_time
+        self._load_weights = load_weights
+        self._adapters: Sequence[Adapter] = ()
+        self._entered: dict[str, ExitStack] = {}  # the adapters that each loaded network is in
 
-    def __getitem__(self, part: str) -> Any:
-        if part not in self.parts:
-            raise KeyError(part)
-        net = self.nets[part]
-        if _is_empty(net):
-            for other in self.nets.values() if self.alone else ():
-                other.to("meta")
-            self.fill(part, net)
-        return net
+    def __getitem__(self, part: str) -> nn.Module:
+        module = self.modules[part]
+        if _is_empty(module):
+            if self.one_at_a_time:
+                self._empty_all()
+            self._load_weights(part, module)
+            self._enter(part)
+        return module
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.parts)
+        return iter(self.modules)
 
     def __len__(self) -> int:
-        return len(self.parts)
+        return len(self.modules)
 
     @property
     def how(self) -> str:
-        """How many of them are in memory, as a user may read it."""
-        return "one at a time" if self.alone else "all at once"
+        """How many of them are in memory, as a user reads it."""
+        return "one at a time" if self.one_at_a_time else "all at once"
 
-    def only(self, parts: Collection[str]) -> Networks:
-        """The same shelf, of which no more is seen than these parts."""
-        return replace(self, parts=tuple(part for part in parts if part in self.nets))
+    @contextmanager
+    def adapted(self, adapters: Sequence[Adapter]) -> Iterator[None]:
+        """While inside, every network is altered by these adapters, in their order."""
+        if self._adapters:
+            raise RuntimeError("these networks are adapted already; leave that context first")
+        self._adapters = tuple(adapters)
+        try:
+            for part, module in self.modules.items():
+                if not _is_empty(module):
+                    self._enter(part)
+            yield
+        finally:
+            self._adapters = ()
+            self._leave_all()
+
+    def _enter(self, part: str) -> None:
+        with ExitStack() as stack:
+            for adapter in self._adapters:
+                stack.enter_context(adapter(part, self.modules[part]))
+            self._entered[part] = stack.pop_all()
+
+    def _empty_all(self) -> None:
+        self._leave_all()
+        for module in self.modules.values():
+            module.to("meta")
+
+    def _leave_all(self) -> None:
+        with ExitStack() as stack:
+            for entered in self._entered.values():
+                stack.push(entered)
+            self._entered = {}
 
 
-def shelf(
-    name: str, nets: Mapping[str, nn.Module], fill: Callable[[str, nn.Module], object], place: Placement
+def offloaded(
+    name: str, modules: Mapping[str, nn.Module], load_weights: LoadWeights, placement: Placement
 ) -> Networks:
-    """The shelf of a model's empty networks: all filled at once, if the memory that is free now will hold them.
+    """The networks of a model, from empty ones: loaded now if the free memory holds them all, else one at a time.
 
-    Raises OutOfMemory if it does not hold the largest of them.
+    Raises OutOfMemory if the memory does not hold the largest of them.
     """
-    sizes = {part: _parameters(net) * place.dtype.itemsize for part, net in nets.items()}
+    sizes = {part: _parameters(module) * placement.dtype.itemsize for part, module in modules.items()}
+    needed, free = sum(sizes.values()), memory.free(placement.device)
+    _check_largest(name, sizes, free, placement)
+    networks = Networks(modules, load_weights, one_at_a_time=free < needed + min(needed, WORKING_MEMORY))
+    if not networks.one_at_a_time:
+        for part in networks:
+            networks[part]
+    return networks
+
+
+def _check_largest(name: str, sizes: Mapping[str, int], free: float, placement: Placement) -> None:
     part, largest = max(sizes.items(), key=lambda item: item[1])
-    free, need = memory.free(place.device), sum(sizes.values())
-    if largest > free + (memory.swap() if place.device.type == "cpu" else 0):
-        what = f"its {part.replace('_', ' ')} takes {largest / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free"
-        advice = "--dtype bfloat16 takes half" if place.dtype == torch.float32 else "choose a smaller model"
-        raise OutOfMemory(f"{name}: {what}; {advice}")
-    made = Networks(nets, fill, free < need + min(need, BESIDE), tuple(nets))
-    if not made.alone:
-        dict(made)  # takes each
-    return made
+    if largest <= free + (memory.swap() if placement.device.type == "cpu" else 0):
+        return
+    what = f"its {part.replace('_', ' ')} takes {largest / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free"
+    advice = "--dtype bfloat16 takes half" if placement.dtype == torch.float32 else "choose a smaller model"
+    raise OutOfMemory(f"{name}: {what}; {advice}")
 
 
-def _parameters(net: nn.Module) -> int:
-    return sum(p.numel() for p in net.parameters())
+def _parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
 
 
-def _is_empty(net: nn.Module) -> bool:
-    return any(p.is_meta for p in net.parameters())
+def _is_empty(module: nn.Module) -> bool:
+    return any(p.is_meta for p in module.parameters())

@@ -1,4 +1,4 @@
-"""Hires: what a finished run leaves, enlarged, for a second run over it."""
+"""Hires: what the first pass of `--hires` leaves, enlarged, as the start of the second pass."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from torch import Tensor
 from sdcli.models.model import Model
 from sdcli.pipeline import vae
 from sdcli.request.inputs import SizedImages
-from sdcli.request.request import Request
+from sdcli.request.job import Job
 
 
-def enlarged(model: Model, request: Request, x: Tensor) -> tuple[Request, SizedImages, Tensor | None]:
-    """(the second run's request, the picture it starts from, or the latents), `hires` times larger each way.
+def second_pass(model: Model, job: Job, x: Tensor) -> tuple[Job, SizedImages, Tensor | None]:
+    """(the job of the second pass, the picture that it starts from, or the latents), `hires` times larger on each side.
 
-    The picture is enlarged by Lanczos' filter, latents bicubically: those keep nothing sharp, and want a strength of
-    0.5 and more.
+    The picture is enlarged with Lanczos' filter, latents bicubically: enlarged latents hold nothing sharp, and need a
+    strength of 0.5 or more.
     """
-    width, height = (round((side or 0) * request.hires / 8) * 8 for side in (request.width, request.height))
-    larger = request.replace(width=width, height=height, strength=request.hires_strength, latents_in=None)
-    if request.hires_by == "latents":
+    width, height = (round(side * job.hires.hires / 8) * 8 for side in (job.width, job.height))
+    larger = job.enlarged(width, height)
+    if job.hires.hires_by == "latents":
         size = (height // model.factor, width // model.factor)
         return larger, SizedImages(), F.interpolate(x, size, mode="bicubic", align_corners=False)
     image, _ = vae.decode(model, x)

@@ -12,24 +12,25 @@ from torch import Tensor
 from sdcli.models.model import Model
 from sdcli.pipeline import vae
 
-_fitted: WeakKeyDictionary[Model, Tensor] = WeakKeyDictionary()
+_maps: WeakKeyDictionary[Model, Tensor] = WeakKeyDictionary()
 
 
 def preview(model: Model, x: Tensor) -> Image.Image:
-    """Latents (1, 4, h/8, w/8) -> an 8-bit RGB image of w/8 x h/8 pixels: right in colour and place, without detail."""
-    if model not in _fitted:
-        _fitted[model] = _fit(model)
+    """Latents (1, 4, h/8, w/8) -> an 8-bit RGB image of w/8 x h/8 pixels: right in colour and layout, without detail."""
+    if model not in _maps:
+        _maps[model] = _fitted_map(model)
     values = torch.cat([x[0].float(), torch.ones_like(x[0, :1])]).cpu()  # (5, h/8, w/8)
-    rgb = torch.einsum("chw,cr->hwr", values, _fitted[model])
+    rgb = torch.einsum("chw,cr->hwr", values, _maps[model])
     return Image.fromarray((rgb.clamp(-1, 1) * 127.5 + 127.5).round().to(torch.uint8).numpy())
 
 
 @torch.inference_mode()
-def _fit(model: Model) -> Tensor:
-    """The map (5, 3) from latents and 1 to red, green and blue that comes nearest to the decoder, on random patches."""
+def _fitted_map(model: Model) -> Tensor:
+    """The map (5, 3) from latents and 1 to red, green and blue that comes nearest to the decoder on random patches."""
     patches = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     z = patches.repeat_interleave(4, -1).repeat_interleave(4, -2)
-    image = vae.decode(model, z.to(model.placement.device))[0].resize((32, 32), Image.Resampling.BOX)
+    decoded, _ = vae.decode(model, z.to(model.placement.device))
+    image = decoded.resize((32, 32), Image.Resampling.BOX)
     rgb = torch.from_numpy(np.asarray(image).copy()).reshape(-1, 3) / 127.5 - 1
     values = torch.cat([z[0], torch.ones(1, 32, 32)]).flatten(1).T
     return torch.linalg.lstsq(values, rgb, driver="gelsd").solution

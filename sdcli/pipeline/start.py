@@ -1,4 +1,4 @@
-"""Start: what a run starts from and walks along: first x, sigmas, the picture's own noise, and what is held."""
+"""Start: what a run of the sampler starts from: the first x, the noise levels, the noise, and what is kept."""
 
 from __future__ import annotations
 
@@ -17,120 +17,130 @@ from sdcli.diffusion.noise import STREAMS, centred_on, slerp
 from sdcli.diffusion.replay import Recording
 from sdcli.diffusion.types import Denoise, Noise, Sigmas
 from sdcli.models.model import Model
-from sdcli.pipeline import latents, vae
-from sdcli.pipeline.unet_inputs import UNetInputs, beside
-from sdcli.request import sigmas as own_sigmas
+from sdcli.pipeline import latents_file, vae
+from sdcli.pipeline.unet_inputs import UNetInputs, unet_inputs
 from sdcli.request.inputs import SizedImages
-from sdcli.request.request import Request, size
+from sdcli.request.job import Job
 
 
 @dataclass(frozen=True)
 class Start:
-    """The start of a run. One sigma and no step is a run that only decodes."""
+    """The start of a run. One sigma, and so no step, is a run that only decodes."""
 
     x: Tensor  # (1, 4, h/8, w/8) float32 at noise level sigmas[0]
     sigmas: Sigmas
     noise: Noise
-    beside: UNetInputs  # what the network is shown and told besides x
-    kept: Tensor | None = None  # (1, 4, h/8, w/8) latents to be held where they are not free
-    free: Tensor | None = None  # (1, 1, h/8, w/8) in 0 … 1
-    recording: Recording | None = None  # of the part of the run that was taken before
+    inputs: UNetInputs  # what the U-Net is given besides x
+    original_latents: Tensor | None = None  # (1, 4, h/8, w/8) of the picture, kept where the mask is 0
+    mask: Tensor | None = None  # (1, 1, h/8, w/8) in 0 … 1; 1 is repainted
+    recording: Recording | None = None  # of the steps that an earlier run has taken
 
     def keep_unmasked(self, denoise: Denoise) -> Denoise:
-        """The same denoise, keeping what is not free."""
-        if self.kept is None or self.free is None:
+        """The same Denoise, which keeps the original latents where the mask is 0."""
+        if self.original_latents is None or self.mask is None:
             return denoise
-        return keep_unmasked(denoise, self.kept, self.free, self.sigmas)
+        return keep_unmasked(denoise, self.original_latents, self.mask, self.sigmas)
 
     def finish(self, x: Tensor) -> Tensor:
-        """The latents of a finished run: what was never free is what was kept, whatever level the run ends at."""
-        return x if self.kept is None or self.free is None else x.where(self.free > 0, self.kept)
+        """The latents of a finished run, exactly the original ones where the mask is 0, at whatever level it ends."""
+        if self.original_latents is None or self.mask is None:
+            return x
+        return x.where(self.mask > 0, self.original_latents)
 
 
-def canvas(model: Model, request: Request, layout: SizedImages, start: Tensor | None = None) -> Start:
-    """The canvas of a completed request: seeded noise, or that of --latents-in, alone or over the picture laid out.
+def start_of(model: Model, job: Job, images: SizedImages, latents: Tensor | None = None) -> Start:
+    """The start of a job's run: seeded noise, or that of --latents-in; alone or over a picture.
 
-    Noise alone begins at sqrt(1 + sigma^2) times its unit size, so that the network sees the unit variance it was
-    trained on at any first level. A picture begins as its latents, or as `start` if those are given, and sigma times
-    the same noise, at the level from which `strength` of the steps are left. Or as the tool of --like has it.
+    Noise alone starts at sqrt(1 + sigma^2) times unit size, so that the U-Net sees the unit variance it was trained on
+    at any first level. A run over a picture starts from the picture's latents (or from `latents`) plus sigma times the
+    same noise, at the level from which `strength` of the steps are left. `--like` replaces these conventions.
     """
-    shape = (1, 4, (request.height or 0) // model.factor, (request.width or 0) // model.factor)
-    unit, noise = _noise(request, shape, model.placement.device)
-    around = beside(model, request, layout, noise, shape)
-    kept = free = None
-    if layout.image is not None and around.redraws:
-        start = vae.encode(model, vae.of(layout.image))
-    sigmas, first = _sigmas(model, request, None if start is None else request.strength)
-    if start is not None and layout.image is not None and layout.mask is not None:
-        free = F.max_pool2d(vae.of_grey(layout.mask).to(start), model.factor)  # as free as its freest pixel
-        shown = layout.shown or layout.image
-        kept = start if shown is layout.image else vae.encode(model, vae.of(shown))
-        start = _CONTENT[request.masked_content](start, unit, free)
-    if around.masked:
-        kept, start = None, (None if request.strength == 1 else start)  # the network itself sees to it
-    like = CONVENTIONS[request.like]
+    shape = (1, 4, job.height // model.factor, job.width // model.factor)
+    first_noise, noise = _noise(job, shape, model.placement.device)
+    inputs = unet_inputs(model, job, images, noise, shape)
+    if images.image is not None and inputs.redraws:
+        latents = vae.encode(model, vae.to_tensor(images.image))
+    original = mask = None
+    if latents is not None and images.mask is not None:
+        original, mask = _kept(model, images, latents)
+        latents = _MASKED_CONTENT[job.mask.masked_content](latents, first_noise, mask)
+    sigmas, first = _sigmas(model, job, over_picture=latents is not None)
+    if inputs.has_mask:
+        original = None  # the U-Net itself keeps what is not masked
+        latents = None if job.strength == 1 else latents
 
-    def begun(unit: Tensor) -> Tensor:
-        if start is None:
-            return unit * like.initial_scale(sigmas[first], model.levels, *_names(request))
-        return like.noised(start, unit, sigmas, first, model.levels)
+    def begin(noise: Tensor) -> Tensor:
+        return _first_x(model, job, latents, noise, sigmas, first)
 
-    full = Start(begun(unit), sigmas[first:], noise, around, kept, free)
-    return full if request.latents_in is None else _resumed(model, request.latents_in, full, begun)
+    start = Start(begin(first_noise), sigmas[first:], noise, inputs, original, mask)
+    return _resumed(model, job.latents_in, start, begin) if job.latents_in else start
 
 
-def _resumed(model: Model, path: str, full: Start, begun: Callable[[Tensor], Tensor]) -> Start:
-    """The canvas that goes on from a file: from unit noise, or from the level that its latents stand at."""
-    x, sigma, recording = latents.read(path, tuple(full.x.shape), model.factor)
+def _kept(model: Model, images: SizedImages, latents: Tensor) -> tuple[Tensor, Tensor]:
+    """(the latents of the picture as it was, the mask at their size)."""
+    assert images.mask is not None
+    mask = F.max_pool2d(vae.grey_to_tensor(images.mask).to(latents), model.factor)  # any repainted pixel frees it
+    if images.shown is None:
+        return latents, mask
+    return vae.encode(model, vae.to_tensor(images.shown)), mask
+
+
+def _first_x(
+    model: Model, job: Job, latents: Tensor | None, noise: Tensor, sigmas: list[float], first: int
+) -> Tensor:
+    """The x that a run starts with, from unit noise, over a picture's latents if there are any."""
+    conventions = CONVENTIONS[job.like]
+    if latents is not None:
+        return conventions.noised(latents, noise, sigmas, first, model.levels)
+    schedule = "" if job.sigmas else job.schedule.name
+    return noise * conventions.initial_scale(sigmas[first], model.levels, job.sampler.name, schedule)
+
+
+def _resumed(model: Model, path: str, start: Start, begin: Callable[[Tensor], Tensor]) -> Start:
+    """The start that takes its latents from a file: unit noise, or latents at a level that the run visits."""
+    x, sigma, recording = latents_file.read(path, tuple(start.x.shape), model.factor)
     x = x.to(model.placement.device)
     if sigma is None:
-        return replace(full, x=begun(x))
-    rest = latents.from_level(path, sigma, full.sigmas)
-    for before, after in pairwise(full.sigmas[: len(full.sigmas) - len(rest) + 1]):
-        full.noise(before, after)  # what the steps already taken have drawn, one each
-    return replace(full, x=x, sigmas=rest, recording=recording)
+        return replace(start, x=begin(x))
+    rest = latents_file.remaining_sigmas(path, sigma, start.sigmas)
+    for before, after in pairwise(start.sigmas[: len(start.sigmas) - len(rest) + 1]):
+        start.noise(before, after)  # the steps already taken have drawn this noise
+    return replace(start, x=x, sigmas=rest, recording=recording)
 
 
-_CONTENT = {
-    "original": lambda start, unit, free: start,
-    "fill": lambda start, unit, free: start,
-    "noise": lambda start, unit, free: start * (1 - free) + unit * free,
-    "empty": lambda start, unit, free: start * (1 - free),
+_MASKED_CONTENT: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "original": lambda latents, noise, mask: latents,
+    "fill": lambda latents, noise, mask: latents,  # the picture itself was filled before it was encoded
+    "noise": lambda latents, noise, mask: latents * (1 - mask) + noise * mask,
+    "empty": lambda latents, noise, mask: latents * (1 - mask),
 }
-"""What --masked-content makes of the latents where the mask is; `fill` was done to the picture itself."""
+"""--masked-content -> (latents, unit noise, mask) -> the latents that the run starts from."""
 
 
-def _noise(request: Request, shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, Noise]:
-    """The picture's first unit noise, and the rest of its stream, which goes on from there whatever the first is for.
+def _noise(job: Job, shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, Noise]:
+    """The picture's first unit noise, and the rest of its stream, which does not depend on what the first is.
 
-    A variation and the noise of another size are drawn and joined as A1111 does.
+    A variation, and the noise of another size, are combined as A1111 does.
     """
-    stream, seed = STREAMS[request.rng], request.seed or 0
-    noise = stream(seed, shape, device)
-    unit = own = noise(0.0, 0.0)
-    if request.seed_size is not None:
-        width, height = size(request.seed_size)
+    stream = STREAMS[job.rng]
+    noise = stream(job.seed, shape, device)
+    first = own = noise(0.0, 0.0)
+    if job.noise_size:
+        width, height = job.noise_size
         shape = (*shape[:2], height // 8, width // 8)
-        unit = stream(seed, shape, device)(0.0, 0.0)
-    if request.variation_seed is not None:
-        unit = slerp(
-            unit, stream(request.variation_seed, shape, device)(0.0, 0.0), request.variation_strength
-        )
-    return (unit if unit.shape == own.shape else centred_on(unit, own)), noise
+        first = stream(job.seed, shape, device)(0.0, 0.0)
+    if job.variation_strength:
+        variation = stream(job.variation_seed, shape, device)(0.0, 0.0)
+        first = slerp(first, variation, job.variation_strength)
+    return (first if first.shape == own.shape else centred_on(first, own)), noise
 
 
-def _sigmas(model: Model, request: Request, strength: float | None) -> tuple[list[float], int]:
-    """All the levels, and the number of the one to begin with if that part of the steps is to be taken."""
-    if request.sigmas is not None:
-        levels = list(own_sigmas.parse(request.sigmas))
-        return levels, 0 if strength is None else CONVENTIONS["sdcli"].start(len(levels) - 1, strength)[1]
-    like, schedule = CONVENTIONS[request.like], registry.find("schedules", str(request.schedule))
-    steps = request.steps or 0
-    total, first = (steps, 0) if strength is None else like.start(steps, strength)
-    return like.sigmas(schedule, total, model.levels, _names(request)[0]), first
-
-
-def _names(request: Request) -> tuple[str, str]:
-    """The sampler and the schedule, without their options; no schedule if the levels are one's own."""
-    sampler, schedule = (str(each).partition(":")[0] for each in (request.sampler, request.schedule))
-    return sampler, "" if request.sigmas else schedule
+def _sigmas(model: Model, job: Job, over_picture: bool) -> tuple[list[float], int]:
+    """All noise levels, and the index of the one to start at: `strength` of the steps are taken over a picture."""
+    if job.sigmas:
+        steps = len(job.sigmas) - 1
+        return list(job.sigmas), CONVENTIONS["sdcli"].start(steps, job.strength)[1] if over_picture else 0
+    conventions = CONVENTIONS[job.like]
+    schedule = registry.find("schedules", str(job.schedule))
+    steps, first = conventions.start(job.steps, job.strength) if over_picture else (job.steps, 0)
+    return conventions.sigmas(schedule, steps, model.levels, job.sampler.name), first

@@ -1,75 +1,96 @@
-"""Text: a prompt and its negative -> what the U-Net is told. Long prompts are encoded in chunks of 75 tokens."""
+"""Text: prompt and negative prompt -> conditions for the U-Net. Long prompts are encoded in chunks of 75 tokens."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from sdcli.checkpoints import tokenizer
+from sdcli.diffusion.conditioning import Composed, Cond
 from sdcli.errors import UsageError
-from sdcli.models.classes import prefix
-from sdcli.models.model import Cond, Model
-from sdcli.request.request import Request
+from sdcli.models.model import Model
+from sdcli.request.job import Job
+
+Chunks = list[list[int]]
+"""Token ids in chunks of at most 75, each read by one pass of the text encoder."""
 
 
-def encode_prompts(model: Model, request: Request) -> tuple[Cond, Cond]:
-    """(prompt, negative), both with as many chunks as the longer one, so that the U-Net can take them together."""
-    texts = [tokenizer.chunks(request.prompt), tokenizer.chunks(request.negative)]
-    most = max(map(len, texts))
-    skip = request.clip_skip or model.family.clip_skip
-    size = (float(request.height or 0), float(request.width or 0))
-    prompt, negative = (
-        encode_prompt(model, [*text, *[[]] * (most - len(text))], skip, size) for text in texts
-    )
-    if model.family.zero_empty and not request.negative:
-        assert negative.pooled is not None
-        negative = Cond(negative.context * 0, negative.pooled * 0, negative.time_ids)
-    if model.family.aesthetic:
-        prompt, negative = (
-            Cond(cond.context, cond.pooled, (*cond.time_ids[:4], score))
-            for cond, score in zip((prompt, negative), model.family.aesthetic, strict=True)
-        )
-    if request.negative:
-        sizes = negative.time_ids
-        negative = replace(
-            negative,
-            make_empty=lambda: replace(encode_prompt(model, [[]] * most, skip, size), time_ids=sizes),
-        )
-    return prompt, negative
+def encode_prompts(model: Model, job: Job) -> tuple[Composed, Composed]:
+    """(prompt, negative prompt), with as many chunks as the longer one, so that one U-Net call takes both."""
+    positive, negative = tokenizer.chunks(job.prompt), tokenizer.chunks(job.negative)
+    count = max(len(positive), len(negative))
+    encode = partial(_encode_padded, model, job, count)
+    conds = _with_aesthetic_scores(model, encode(positive), _negative(model, job, encode, negative))
+    return Composed.plain(conds[0]), Composed.plain(conds[1])
 
 
-def encode_prompt(model: Model, chunks: list[list[int]], clip_skip: int, size: tuple[float, float]) -> Cond:
-    """One side of the guidance: the states of the family's text encoders beside each other, and what is pooled.
+def encode_prompt(model: Model, chunks: Chunks, clip_skip: int, size: tuple[float, float]) -> Cond:
+    """The condition of one prompt: the states of the family's text encoders side by side, and the pooled state.
 
-    `size` is (height, width) in pixels; the families that are told it hear that nothing was cropped or scaled.
+    `size` is (height, width) in pixels. Families with size conditioning are told that nothing was cropped or scaled.
     """
-    read = [encode(model, part, chunks, clip_skip) for part in model.text_encoders]
-    pooled = [each for _, each in read if each is not None]
-    sizes = (*size, 0.0, 0.0, *size) if pooled else ()
-    return Cond(torch.cat([context for context, _ in read], -1), pooled[-1] if pooled else None, sizes)
+    encoded = [encode_chunks(model, part, chunks, clip_skip) for part in model.family.text_encoders]
+    pooled = [each for _, each in encoded if each is not None]
+    return Cond(
+        context=torch.cat([context for context, _ in encoded], -1),
+        pooled=pooled[-1] if pooled else None,
+        time_ids=(*size, 0.0, 0.0, *size) if pooled else (),
+    )
 
 
 @torch.inference_mode()
-def encode(
-    model: Model, part: str, chunks: list[list[int]], clip_skip: int = 1
-) -> tuple[Tensor, Tensor | None]:
-    """One text encoder's reading of chunks of at most 75 token ids: (context (1, 77 * chunks, width), pooled or None).
+def encode_chunks(model: Model, part: str, chunks: Chunks, clip_skip: int = 1) -> tuple[Tensor, Tensor | None]:
+    """One text encoder's output for chunks of token ids: (context (1, 77 * chunks, width), pooled (1, width) or None).
 
-    `clip_skip` counts layers as A1111 does: 1 is the layer the family reads, 2 the one before. What is pooled is the
-    first chunk's. Raises UsageError if there are not as many layers.
+    `clip_skip` counts layers as A1111 does: 1 is the layer that the family uses, 2 the one before it. The pooled state
+    is that of the first chunk. Raises UsageError if the encoder has fewer layers.
     """
-    net, reader = model.text_encoders[part], model.family.text_encoders[part]
-    most = model.config(part).num_hidden_layers - reader.layer + 1
+    use = model.family.text_encoders[part]
+    most = model.configs[part]["num_hidden_layers"] - use.layer + 1
     if clip_skip > most:
         raise UsageError(f"--clip-skip {clip_skip}: the text encoder of {model.name} allows {most} at most")
-    ids = torch.tensor(
-        [tokenizer.framed(chunk, reader.pad) for chunk in chunks], device=model.placement.device
-    )
-    states = net(ids, output_hidden_states=True)
-    hidden = states.hidden_states[-(reader.layer + clip_skip - 1)]
-    if reader.norm:
-        hidden = net.get_submodule(f"{prefix(net)}final_layer_norm")(hidden)
-    pooled = states.text_embeds[:1].float() if reader.pooled else None
-    return hidden.float().reshape(1, -1, hidden.shape[-1]), pooled
+    encoder = model.text_encoder(part)
+    ids = torch.tensor([tokenizer.framed(chunk, use.pad) for chunk in chunks], device=model.placement.device)
+    states = encoder(ids)
+    context = states.hidden_states[-(use.layer + clip_skip - 1)]
+    if use.norm:
+        context = encoder.final_layer_norm(context)
+    pooled = states.pooled[:1].float() if use.pooled else None
+    return context.float().reshape(1, -1, context.shape[-1]), pooled
+
+
+def _encode_padded(model: Model, job: Job, count: int, chunks: Chunks) -> Cond:
+    """The condition of a prompt, with empty chunks behind it up to `count`."""
+    empty: Chunks = [[]] * (count - len(chunks))
+    return encode_prompt(model, [*chunks, *empty], job.clip_skip, (float(job.height), float(job.width)))
+
+
+def _negative(model: Model, job: Job, encode: partial[Cond], chunks: Chunks) -> Cond:
+    """The negative prompt's condition. An empty one is all zeros for families trained that way.
+
+    A prompt that is not empty knows how to make the empty one, for guidances that compare with it.
+    """
+    if job.negative:
+        return replace(encode(chunks), make_empty=partial(encode, []))
+    negative = encode(chunks)
+    if not model.family.zero_empty:
+        return negative
+    pooled = None if negative.pooled is None else negative.pooled * 0
+    return replace(negative, context=negative.context * 0, pooled=pooled)
+
+
+def _with_aesthetic_scores(model: Model, positive: Cond, negative: Cond) -> tuple[Cond, Cond]:
+    """The conditions for a family that is told an aesthetic score in place of the target size (SDXL refiner)."""
+    if not model.family.aesthetic:
+        return positive, negative
+    good, bad = model.family.aesthetic
+
+    def scored(cond: Cond, score: float) -> Cond:
+        make_empty = cond.make_empty
+        empty = None if make_empty is None else lambda: scored(make_empty(), score)
+        return replace(cond, time_ids=(*cond.time_ids[:4], score), make_empty=empty)
+
+    return scored(positive, good), scored(negative, bad)

@@ -1,72 +1,101 @@
-"""Predict: Model -> Predict, the only place that calls a U-Net; prediction types end here."""
+"""UNet: Model -> Predict. The only place that calls a U-Net; prediction types (epsilon, v, sample) end here."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from sdcli.diffusion.conditioning import Cond
 from sdcli.diffusion.types import Predict
 from sdcli.diffusion.windows import blend, windows
-from sdcli.models.model import Cond, Model
+from sdcli.models.architectures.unet import Residuals
+from sdcli.models.model import Model
 from sdcli.pipeline.perturb import perturbed
-from sdcli.pipeline.unet_inputs import UNetInputs
+from sdcli.pipeline.unet_inputs import UNetCall, UNetInputs
 
 
 def predictor(
-    model: Model, beside: UNetInputs | None = None, side: int | None = None, whole: bool = False
+    model: Model, inputs: UNetInputs | None = None, side: int = 0, rounds_timesteps: bool = False
 ) -> Predict:
-    """The model's U-Net as (x, sigma, conds) -> one denoised estimate a cond.
+    """The model's U-Net as (x, sigma, conds) -> one denoised estimate per cond.
 
     x is data + sigma * noise in float32; the conds of one picture go through the network together, in their order.
-    `beside` is what the network is shown and told besides x. Where x is larger than `side` latents, it goes through in
-    overlapping windows. `whole`: a level between two timesteps is told as the nearest of them, not as a fraction.
+    Latents larger than `side` go through in overlapping windows of that side; 0 means no windows. `rounds_timesteps`:
+    a noise level between two timesteps is told as the nearest of them, not as a fraction.
     """
-    beside = beside or UNetInputs()
-    channels, label = beside.channels, beside.label
+    inputs = inputs or UNetInputs()
 
     def predict(x: Tensor, sigma: float, conds: Sequence[Cond]) -> list[Tensor]:
-        shown = (x / math.sqrt(sigma**2 + 1)).expand(len(conds), -1, -1, -1)
-        if channels is not None:
-            shown = torch.cat([shown, torch.cat([channels * (not cond.zero_concat) for cond in conds])], 1)
-        size, t = (x.shape[-2], x.shape[-1]), model.levels.t(sigma)
-        t = round(t) if whole else t
-        places = windows(*size, side or max(size), (side or 0) // 4)
+        scaled = (x / math.sqrt(sigma**2 + 1)).expand(len(conds), -1, -1, -1)
+        if inputs.concat is not None:
+            concat = torch.cat([inputs.concat * (not cond.zero_concat) for cond in conds])
+            scaled = torch.cat([scaled, concat], 1)
+        t = model.levels.t(sigma)
+        t = round(t) if rounds_timesteps else t
+        size = (x.shape[-2], x.shape[-1])
+
+        def predict_window(window: tuple[slice, slice]) -> Tensor:
+            part = scaled[..., *window]
+            call = UNetCall(part, sigma, t, conds, window)
+            residuals = _summed([control(call) for control in inputs.controls])
+            return call_unet(model, part, t, conds, inputs.class_label, residuals)
+
         with perturbed(model.unet, any(cond.perturb_attention for cond in conds)):
-            out = blend(size, places, lambda place: call_unet(model, shown[..., *place], t, conds, label))
-        return list((to_denoised[model.prediction](x, out, sigma)).split(1))
+            out = blend(size, windows(*size, side or max(size), side // 4), predict_window)
+        return list((TO_DENOISED[model.prediction](x, out, sigma)).split(1))
 
     return predict
 
 
 @torch.inference_mode()
-def call_unet(model: Model, x: Tensor, t: float, conds: Sequence[Cond], label: int | None = None) -> Tensor:
-    """One pass of the U-Net as it was trained: x (n, channels, h/8, w/8) of unit variance, timestep t, n conds.
+def call_unet(
+    model: Model,
+    x: Tensor,
+    t: float,
+    conds: Sequence[Cond],
+    class_label: int | None = None,
+    control: Residuals | None = None,
+) -> Tensor:
+    """One pass of the U-Net: x (n, channels, h/8, w/8) of unit variance, timestep t, n conds.
 
-    `label` is the class that an x4 upscaler is told: the noise level of the picture beside x.
-
-    Returns its prediction (n, 4, h/8, w/8) in float32, whatever the network runs in.
+    `class_label` is the noise level of the small picture that an x4 upscaler is shown. Returns the network's
+    prediction (n, 4, h/8, w/8) in float32, whatever dtype it runs in.
     """
-    place = model.placement
-    x = x.to(place.dtype).contiguous(memory_format=torch.channels_last)
-    step = torch.tensor(t, dtype=torch.float32, device=place.device)
-    context = torch.cat([cond.context for cond in conds]).to(place.dtype)
-    more: dict[str, Any] = {}
+    device, dtype = model.placement.device, model.placement.dtype
     pooled = [cond.pooled for cond in conds if cond.pooled is not None]
-    if pooled:
-        sizes = torch.tensor([cond.time_ids for cond in conds], device=place.device)
-        more["added_cond_kwargs"] = {"text_embeds": torch.cat(pooled).to(place.dtype), "time_ids": sizes}
-    if label is not None:
-        more["class_labels"] = torch.full((len(conds),), label, device=place.device)
-    return model.unet(x, step, context, return_dict=False, **more)[0].float().contiguous()
+    out: Tensor = model.unet(
+        x.to(dtype).contiguous(memory_format=torch.channels_last),
+        torch.tensor(t, dtype=torch.float32, device=device),
+        torch.cat([cond.context for cond in conds]).to(dtype),
+        pooled=torch.cat(pooled).to(dtype) if pooled else None,
+        time_ids=torch.tensor([cond.time_ids for cond in conds], device=device) if pooled else None,
+        class_labels=None if class_label is None else torch.full((len(conds),), class_label, device=device),
+        control=None if control is None else _cast(control, dtype),
+    )
+    return out.float().contiguous()
 
 
-to_denoised = {
+def _cast(control: Residuals, dtype: torch.dtype) -> Residuals:
+    return Residuals([each.to(dtype) for each in control.down], control.mid.to(dtype))
+
+
+def _summed(residuals: Sequence[Residuals]) -> Residuals | None:
+    """The sum of what several controls add to the U-Net; None if there is no control."""
+    if not residuals:
+        return None
+    total = residuals[0]
+    for more in residuals[1:]:
+        down = [one + other for one, other in zip(total.down, more.down, strict=True)]
+        total = Residuals(down, total.mid + more.mid)
+    return total
+
+
+TO_DENOISED: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
     "epsilon": lambda x, out, sigma: x - sigma * out,
     "v_prediction": lambda x, out, sigma: x / (sigma**2 + 1) - out * (sigma / math.sqrt(sigma**2 + 1)),
     "sample": lambda x, out, sigma: out,
 }
-"""Prediction type -> (x, network's output, sigma) -> denoised (Salimans & Ho 2022, appendix D, in sigma)."""
+"""Prediction type -> (x, the network's output, sigma) -> denoised (Salimans & Ho 2022, appendix D, in sigma)."""

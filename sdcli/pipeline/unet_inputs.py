@@ -1,113 +1,142 @@
-"""UNetInputs: what a network is shown and told besides x; how many input channels it has says what."""
+"""UNetInputs: what the U-Net is given besides the latents; the number of its input channels decides what.
+
+4 channels: nothing more. 5: a depth map. 7: the small picture that an x4 upscaler enlarges. 8: the picture that an
+InstructPix2Pix model edits. 9: a mask and the masked picture.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sdcli.diffusion.conditioning import Cond
 from sdcli.diffusion.levels import Levels
 from sdcli.diffusion.types import Noise
+from sdcli.diffusion.windows import Window
 from sdcli.errors import ModelError
+from sdcli.models.architectures.unet import Residuals
 from sdcli.models.model import Model
-from sdcli.pipeline import vae
-from sdcli.pipeline.depth import estimate
+from sdcli.pipeline import depth, vae
 from sdcli.request.inputs import SizedImages
-from sdcli.request.request import Request
+from sdcli.request.job import Job
 from sdcli.request.resize import fit
 
 
 @dataclass(frozen=True)
-class UNetInputs:
-    """Channels beside x (1, k, h/8, w/8) and a class, if a network takes them.
+class UNetCall:
+    """One call of the U-Net, as a Control sees it."""
 
-    `redraws` says whether a run starts from a picture's latents; `masked` whether the network is shown the mask.
+    x: Tensor  # (n, channels, h, w): the scaled latents of the window and what is concatenated to them
+    sigma: float
+    t: float  # the timestep that the U-Net is told
+    conds: Sequence[Cond]  # one per row of x
+    window: Window  # the rows and columns of the whole latents that x is
+
+
+Control = Callable[[UNetCall], Residuals]
+"""ControlNet, T2I-Adapter: a call of the U-Net -> what is added to its skip connections and its middle block."""
+
+
+@dataclass(frozen=True)
+class UNetInputs:
+    """`concat` (1, k, h/8, w/8) is concatenated to the latents; `class_label` is the noise level of an x4 upscaler.
+
+    `redraws` is true if a run over a picture starts from its latents, `has_mask` if the U-Net itself sees the mask.
     """
 
-    channels: Tensor | None = None
-    label: int | None = None
+    concat: Tensor | None = None
+    class_label: int | None = None
     redraws: bool = True
-    masked: bool = False
+    has_mask: bool = False
+    controls: tuple[Control, ...] = ()
 
 
-def beside(
-    model: Model, request: Request, layout: SizedImages, noise: Noise, shape: tuple[int, ...]
+@dataclass(frozen=True)
+class _Sources:
+    """What the inputs of the U-Net are made from."""
+
+    model: Model
+    job: Job
+    images: SizedImages
+    noise: Noise
+    shape: tuple[int, ...]  # of the latents
+
+
+def unet_inputs(
+    model: Model, job: Job, images: SizedImages, noise: Noise, shape: tuple[int, ...]
 ) -> UNetInputs:
-    """What the model's network takes of the pictures; raises ModelError if it needs one that is not there."""
-    return _KINDS[model.family.signature.channels - shape[1]](model, request, layout, noise, shape)
+    """The inputs of the model's U-Net for latents of this shape; raises ModelError if a picture is missing."""
+    make = _BY_EXTRA_CHANNELS[model.family.signature.channels - shape[1]]
+    return make(_Sources(model, job, images, noise, shape))
 
 
-def _nothing(
-    model: Model, request: Request, layout: SizedImages, noise: Noise, shape: tuple[int, ...]
-) -> UNetInputs:
+def _no_inputs(sources: _Sources) -> UNetInputs:
     return UNetInputs()
 
 
-def _depth(
-    model: Model, request: Request, layout: SizedImages, noise: Noise, shape: tuple[int, ...]
-) -> UNetInputs:
-    """The depth map that was given, or what is estimated of the picture, smallest -1 and largest 1; near is large."""
-    if layout.depth is not None:
-        depth = vae.of_grey(layout.depth)
-    elif layout.image is not None:
-        depth = estimate(model, layout.image)
+def _depth_map(sources: _Sources) -> UNetInputs:
+    """The depth map that was given or is estimated, scaled to -1 … 1; near is large."""
+    model, images = sources.model, sources.images
+    if images.depth is not None:
+        values = vae.grey_to_tensor(images.depth)
+    elif images.image is not None:
+        values = depth.estimate(model, images.image)
     else:
         raise _missing(model, "a picture or a depth map; give it to sd depth2img")
-    depth = F.interpolate(depth, shape[2:], mode="bicubic", align_corners=False)
-    low, high = depth.min(), depth.max()
-    return UNetInputs((2 * (depth - low) / (high - low).clamp(min=1e-6) - 1).to(model.placement.device))
+    values = F.interpolate(values, sources.shape[2:], mode="bicubic", align_corners=False)
+    low, high = values.min(), values.max()
+    scaled = 2 * (values - low) / (high - low).clamp(min=1e-6) - 1
+    return UNetInputs(scaled.to(model.placement.device))
 
 
-def _small(
-    model: Model, request: Request, layout: SizedImages, noise: Noise, shape: tuple[int, ...]
-) -> UNetInputs:
-    """The picture to enlarge, a pixel a latent, with noise of the level that the network is told as its class."""
-    if layout.given.picture is None:
+def _small_picture(sources: _Sources) -> UNetInputs:
+    """The picture to enlarge, one pixel per latent, with noise of the level that the U-Net is told as its class."""
+    model, job, images = sources.model, sources.job, sources.images
+    if images.inputs.picture is None:
         raise _missing(model, "a picture to enlarge; give it to sd upscale")
-    small = fit(layout.given.picture.image, shape[3], shape[2], request.fit)
-    sigma = Levels.scaled_linear(0.0001, 0.02).table[request.noise_level]
-    noisy = vae.of(small).to(model.placement.device) + noise(0.0, 0.0)[:, :3] * sigma
-    return UNetInputs(noisy / math.sqrt(1 + sigma**2), request.noise_level, redraws=False)
+    height, width = sources.shape[2:]
+    small = fit(images.inputs.picture.image, width, height, job.fit)
+    sigma = Levels.scaled_linear(0.0001, 0.02).table[job.noise_level]
+    noisy = vae.to_tensor(small).to(model.placement.device) + sources.noise(0.0, 0.0)[:, :3] * sigma
+    return UNetInputs(noisy / math.sqrt(1 + sigma**2), class_label=job.noise_level, redraws=False)
 
 
-def _picture(
-    model: Model, request: Request, layout: SizedImages, noise: Noise, shape: tuple[int, ...]
-) -> UNetInputs:
-    """The picture to edit, as the VAE's mean, not scaled."""
-    if layout.image is None:
+def _picture_to_edit(sources: _Sources) -> UNetInputs:
+    """The latents of the picture to edit, not scaled."""
+    model, images = sources.model, sources.images
+    if images.image is None:
         raise _missing(model, "a picture to edit; give it to sd img2img -i")
-    z = vae.encode(model, vae.of(layout.image))
-    return UNetInputs(z / model.vae.config.scaling_factor, redraws=False)
+    latents = vae.encode(model, vae.to_tensor(images.image))
+    return UNetInputs(latents / model.configs["vae"]["scaling_factor"], redraws=False)
 
 
-def _masked(
-    model: Model, request: Request, layout: SizedImages, noise: Noise, shape: tuple[int, ...]
-) -> UNetInputs:
-    """The mask, and the picture with grey in its place; without one everything is to be painted."""
-    if layout.image is None or layout.mask is None:
-        shown = torch.zeros((1, 3, shape[2] * model.factor, shape[3] * model.factor))
+def _mask_and_masked_picture(sources: _Sources) -> UNetInputs:
+    """The mask, and the latents of the picture with grey in its place; without a mask, everything is repainted."""
+    model, images, shape = sources.model, sources.images, sources.shape
+    if images.image is None or images.mask is None:
+        picture = torch.zeros((1, 3, shape[2] * model.factor, shape[3] * model.factor))
         mask = torch.ones((1, 1, *shape[2:]))
     else:
-        white = (vae.of_grey(layout.mask) >= 0.5).float()
-        shown = vae.of(layout.shown or layout.image) * (1 - white)
+        white = (vae.grey_to_tensor(images.mask) >= 0.5).float()
+        picture = vae.to_tensor(images.shown or images.image) * (1 - white)
         mask = F.interpolate(white, shape[2:], mode="nearest")
-    z = vae.encode(model, shown)
-    return UNetInputs(torch.cat([mask.to(z), z], 1), masked=True)
+    latents = vae.encode(model, picture)
+    return UNetInputs(torch.cat([mask.to(latents), latents], 1), has_mask=True)
 
 
 def _missing(model: Model, what: str) -> ModelError:
     return ModelError(f"{model.name}: a {model.family.name} model needs {what}")
 
 
-_KINDS: dict[int, Callable[[Model, Request, SizedImages, Noise, tuple[int, ...]], UNetInputs]] = {
-    0: _nothing,
-    1: _depth,
-    3: _small,
-    4: _picture,
-    5: _masked,
+_BY_EXTRA_CHANNELS: dict[int, Callable[[_Sources], UNetInputs]] = {
+    0: _no_inputs,
+    1: _depth_map,
+    3: _small_picture,
+    4: _picture_to_edit,
+    5: _mask_and_masked_picture,
 }
-"""Channels beside those of x -> what they are."""

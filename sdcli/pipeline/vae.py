@@ -1,4 +1,4 @@
-"""Pixels: to and from latents through the VAE, whole, or in windows where memory is short."""
+"""VAE: pictures to latents and back, whole, or in windows where memory is short."""
 
 from __future__ import annotations
 
@@ -12,89 +12,91 @@ from torch import Tensor
 
 from sdcli.diffusion.windows import blend, windows
 from sdcli.errors import NotFinite
-from sdcli.models import device, memory
+from sdcli.models import memory
 from sdcli.models.model import Model
 
 SIDE, OVERLAP = 64, 16  # of a window, in latents
 
 
 def decode(model: Model, x: Tensor, truncates: bool = False) -> tuple[Image.Image, str | None]:
-    """Latents (1, 4, h/8, w/8) -> an 8-bit RGB image of h x w pixels, and the fall-backs that were needed, if any.
+    """Latents (1, 4, h/8, w/8) -> an 8-bit RGB image of h x w pixels, and which fall-backs were needed, if any.
 
-    Values between two bytes go to the nearer one, half to even, or with `truncates` to the lower one. A
-    decode that is not finite is tried once more in float32; NotFinite if that is no better.
+    Values between two bytes are rounded to the nearer one, half to even; `truncates` rounds down. A decode that is not
+    finite is tried once more in float32; raises NotFinite if that fails too.
     """
-    fallbacks = ["VAE in windows"] if _crowded(model, x.shape[-2:]) else []
+    fallbacks = ["VAE in windows"] if _needs_windows(model, x.shape[-2:]) else []
     pixels = _decoded(model, x)
     if not torch.isfinite(pixels).all():
         fallbacks.append("VAE in float32")
-        model.vae.float()
-        try:
-            pixels = _decoded(model, x, torch.float32)
-        finally:
-            model.vae.to(model.placement.dtype)
-        if not torch.isfinite(pixels).all():
-            raise NotFinite("the decoded picture is not finite, in float32 either; nothing was written")
+        pixels = _decoded_in_float32(model, x)
     values = pixels[0].clamp(-1, 1) * 127.5 + 127.5
-    bytes_ = (values if truncates else values.round()).to(torch.uint8)
-    image = Image.fromarray(bytes_.permute(1, 2, 0).contiguous().cpu().numpy())
+    as_bytes = (values if truncates else values.round()).to(torch.uint8)
+    image = Image.fromarray(as_bytes.permute(1, 2, 0).contiguous().cpu().numpy())
     return image, ", ".join(fallbacks) or None
+
+
+def _decoded_in_float32(model: Model, x: Tensor) -> Tensor:
+    model.vae.float()
+    try:
+        pixels = _decoded(model, x, torch.float32)
+    finally:
+        model.vae.to(model.placement.dtype)
+    if not torch.isfinite(pixels).all():
+        raise NotFinite("the decoded picture is not finite, in float32 either; nothing was written")
+    return pixels
 
 
 @torch.inference_mode()
 def _decoded(model: Model, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    config = model.config("vae")
-    z = x / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
+    """Latents -> pixels (1, 3, h, w) float32, not clamped."""
+    config = model.configs["vae"]
+    z = x / config["scaling_factor"] + (config.get("shift_factor") or 0.0)
     z = z.to(dtype or model.placement.dtype)
 
-    def made(part: Tensor) -> Tensor:
-        return model.vae.decode(part.contiguous(memory_format=torch.channels_last), return_dict=False)[
-            0
-        ].float()
+    def decode_window(rows: slice, columns: slice) -> Tensor:
+        part = z[..., rows, columns].contiguous(memory_format=torch.channels_last)
+        return model.vae.decode(part).float()
 
-    size = (z.shape[-2], z.shape[-1])
-    return _in_parts(model, size, lambda rows, columns: made(z[..., rows, columns]), model.factor)
+    return _in_windows(model, (z.shape[-2], z.shape[-1]), decode_window, model.factor)
 
 
 @torch.inference_mode()
 def encode(model: Model, pixels: Tensor) -> Tensor:
-    """Pixels (1, 3, h, w) in -1 … 1 -> latents (1, 4, h/8, w/8) float32: the mean that the VAE gives, scaled."""
-    config, factor = model.config("vae"), model.factor
+    """Pixels (1, 3, h, w) in -1 … 1 -> latents (1, 4, h/8, w/8) float32: the mean of the VAE's distribution, scaled."""
+    config, factor = model.configs["vae"], model.factor
     x = pixels.to(model.placement.device, model.placement.dtype)
 
-    def made(rows: slice, columns: slice) -> Tensor:
-        part = x[
-            ..., rows.start * factor : rows.stop * factor, columns.start * factor : columns.stop * factor
-        ]
-        encoded = model.vae.encode(part.contiguous(memory_format=torch.channels_last))
-        mean: Tensor = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
-        return mean.float().contiguous()
+    def encode_window(rows: slice, columns: slice) -> Tensor:
+        down, right = (slice(side.start * factor, side.stop * factor) for side in (rows, columns))
+        part = x[..., down, right].contiguous(memory_format=torch.channels_last)
+        return model.vae.encode(part).float().contiguous()
 
-    mean = _in_parts(model, (x.shape[-2] // factor, x.shape[-1] // factor), made)
-    return (mean - (getattr(config, "shift_factor", None) or 0.0)) * config.scaling_factor
+    mean = _in_windows(model, (x.shape[-2] // factor, x.shape[-1] // factor), encode_window)
+    return (mean - (config.get("shift_factor") or 0.0)) * config["scaling_factor"]
 
 
-def of(image: Image.Image) -> Tensor:
+def to_tensor(image: Image.Image) -> Tensor:
     """An RGB image -> (1, 3, h, w) in -1 … 1 on the CPU."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 127.5 - 1
 
 
-def of_grey(image: Image.Image) -> Tensor:
+def grey_to_tensor(image: Image.Image) -> Tensor:
     """A grey image (a mask, a depth map) -> (1, 1, h, w) in 0 … 1 on the CPU."""
     return torch.from_numpy(np.array(image))[None, None].float() / 255
 
 
-def _in_parts(
-    model: Model, size: tuple[int, int], made: Callable[[slice, slice], Tensor], factor: int = 1
+def _in_windows(
+    model: Model, size: tuple[int, int], compute: Callable[[slice, slice], Tensor], factor: int = 1
 ) -> Tensor:
-    side = SIDE if _crowded(model, size) else max(size)
-    with device.sparing() if side > SIDE else contextlib.nullcontext():
-        return blend(size, windows(*size, side, OVERLAP), lambda window: made(*window), factor)
+    """What `compute` makes of the whole latents of this size, or of windows of them where memory is short."""
+    side = SIDE if _needs_windows(model, size) else max(size)
+    with memory.keep_less_memory() if side > SIDE else contextlib.nullcontext():
+        return blend(size, windows(*size, side, OVERLAP), lambda window: compute(*window), factor)
 
 
-def _crowded(model: Model, size: tuple[int, ...]) -> bool:
-    """Whether the VAE would take more memory than is free: three of its widest layers at the size of the picture."""
-    config = model.config("vae")
+def _needs_windows(model: Model, size: tuple[int, ...]) -> bool:
+    """True if the VAE would take more memory than is free: three of its widest layers at the size of the picture."""
+    config = model.configs["vae"]
     widths = config.get("block_out_channels") or config["decoder_block_out_channels"]
     layer = max(widths[:2]) * model.factor**2 * size[0] * size[1] * model.placement.dtype.itemsize
     return max(size) > SIDE and 3 * layer > memory.free(model.placement.device)

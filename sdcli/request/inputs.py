@@ -13,7 +13,7 @@ from sdcli.request.images import OpenedImage, open_picture
 from sdcli.request.infill import infill
 from sdcli.request.masks import Box, prepare_mask, read_mask, region
 from sdcli.request.outpaint import outpaint
-from sdcli.request.request import Request, colour, margins
+from sdcli.request.request import Request, parse_colour, parse_margins
 from sdcli.request.resize import fit
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def open_inputs(request: Request, stdin: BinaryIO | None = None) -> InputImages:
         return InputImages(None, None, depth, facts, tuple(notes))
     picture = _opened(request.image, request, stdin, "image", facts, notes)
     if request.margins is not None:
-        picture, mask = outpaint(picture, *margins(request.margins))
+        picture, mask = outpaint(picture, *parse_margins(request.margins))
     elif request.alpha_mask:
         mask = read_mask(picture, invert=request.invert_mask, from_alpha=True)
     elif request.mask is not None:
@@ -128,7 +128,7 @@ def _opened(
         if stdin is None:
             raise UsageError(f"the {what} is standard input, which cannot be read here; name a file")
         source, path = stdin, "standard input"
-    opened = open_picture(source, path, colour(request.background))
+    opened = open_picture(source, path, parse_colour(request.background))
     facts[what] = opened.sha256
     notes.extend(f"{path}: {note}" for note in opened.notes)
     return opened

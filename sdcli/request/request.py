@@ -1,371 +1,317 @@
-"""Request: everything that decides the pixels of one picture, as one frozen value, checked at birth.
+"""Request: what is asked for one picture. Everything that decides its pixels, as one frozen value, checked when made.
 
-Each field is declared once; its default, flags, help and range become the command line's option, the job file's
-key and the PNG's key from here. None means: the model's own default.
+Each field is declared once, in the group it belongs to; the command line's option, the key of job files and PNG
+metadata, and all checks come from there. None means: not asked for, the model's own default.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
+import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from sdcli import registry
 from sdcli.errors import UsageError
-from sdcli.request import aliases, sigmas
+from sdcli.request import aliases, fields, sigmas
+from sdcli.request.fields import option
+from sdcli.request.sigmas import MAX_STEPS
 
-LONGEST_PROMPT = 20_000  # characters; what fits a PNG's text chunk with room to spare
-
-
-def option(
-    default: Any,
-    *flags: str,
-    type: type,
-    help: str,
-    low: float | None = None,
-    high: float | None = None,
-    choices: tuple[str, ...] = (),
-    group: str = "",
-) -> Any:
-    """A field of the Request: its default, the flags it has on the command line, its type, help, and its range or the
-    words it knows. `group` names what it is about (a picture, a mask, …), where not every command has to do with that.
-    """
-    told = {
-        "flags": flags,
-        "type": type,
-        "help": help,
-        "low": low,
-        "high": high,
-        "choices": choices,
-        "group": group,
-    }
-    return field(default=default, metadata=told)
+MAX_SEED = 2**32 - 1
+Group = TypeVar("Group", bound="Loading | MaskEdge | Hires")
 
 
-@dataclass(frozen=True)
-class Request:
-    """What is asked: one picture. `but(seed=8)` is the same with a change."""
+@dataclass(frozen=True, kw_only=True)
+class Loading:
+    """Which model is loaded, and how. Two pictures with equal values share one loaded model."""
 
-    prompt: str = option("", type=str, help="What to draw; - reads it from standard input.")
-    negative: str = option("", "-n", "--negative", type=str, help="What to steer away from.")
     model: str = option(
-        "tiny",
-        "-m",
-        "--model",
-        type=str,
-        help="tiny (embedded), a safetensors file, a diffusers folder, or a hub repo.",
-    )
-    seed: int | None = option(
-        None, "--seed", type=int, low=0, high=2**32 - 1, help="Which noise to start from; drawn if not given."
-    )
-    rng: str = option(
-        "torch",
-        "--rng",
-        type=str,
-        choices=("torch", "philox", "comfyui"),
-        help="Whose noise: torch, philox (CUDA's, as in A1111) or comfyui.",
-    )
-    variation_seed: int | None = option(
-        None,
-        "--variation-seed",
-        type=int,
-        low=0,
-        high=2**32 - 1,
-        help="Another noise to go towards, by --variation-strength.",
-    )
-    variation_strength: float = option(
-        0.0,
-        "--variation-strength",
-        type=float,
-        low=0,
-        high=1,
-        help="How far towards the noise of --variation-seed, 0 to 1.",
-    )
-    seed_size: str | None = option(
-        None, "--seed-size", type=str, help="Keep the composition of the seed at another size, as 512x512."
-    )
-    steps: int | None = option(
-        None, "-s", "--steps", type=int, low=1, high=1000, help="Steps of the sampler."
-    )
-    cfg: float | None = option(
-        None,
-        "--cfg",
-        type=float,
-        low=-1000,
-        high=1000,
-        help="How strongly the prompt guides; 1 is not at all.",
-    )
-    sampler: str | None = option(None, "--sampler", type=str, help="How to walk: see `sd samplers`.")
-    schedule: str | None = option(
-        None, "--schedule", type=str, help="Which noise levels to visit: see `sd samplers`."
-    )
-    sigmas: str | None = option(
-        None,
-        "--sigmas",
-        type=str,
-        help="Noise levels of one's own, as 14.6,7,2.1,0; for --steps and --schedule.",
-    )
-    guidance: str | None = option(
-        None, "--guidance", type=str, help="How prompt and negative are weighed: see `sd samplers`."
-    )
-    like: str = option(
-        "sdcli",
-        "--like",
-        type=str,
-        choices=("sdcli", "a1111", "comfyui", "diffusers", "compvis"),
-        help="Whose conventions: sdcli, a1111, comfyui, diffusers or compvis.",
-    )
-    width: int | None = option(
-        None, "-W", "--width", type=int, low=64, high=8192, help="Width in pixels, a multiple of 8."
-    )
-    height: int | None = option(
-        None, "-H", "--height", type=int, low=64, high=8192, help="Height in pixels, a multiple of 8."
-    )
-    clip_skip: int | None = option(
-        None,
-        "--clip-skip",
-        type=int,
-        low=1,
-        high=12,
-        help="Which text layer from the end is read; 1 is the last.",
-    )
-    image: str | None = option(
-        None,
-        "-i",
-        "--image",
-        type=str,
-        group="picture",
-        help="The picture to start from; - is standard input.",
-    )
-    strength: float | None = option(
-        None,
-        "--strength",
-        type=float,
-        low=0,
-        high=1,
-        group="picture",
-        help="How much is redrawn: that part of the steps; 0 is the picture as the VAE sees it.",
-    )
-    fit: str = option(
-        "crop",
-        "--fit",
-        type=str,
-        choices=("crop", "pad", "stretch", "error"),
-        group="picture",
-        help="How a picture comes to another size: crop, pad, stretch, or not at all (error).",
-    )
-    background: str = option(
-        "white", "--background", type=str, group="picture", help="The colour behind a transparent picture."
-    )
-    mask: str | None = option(
-        None, "--mask", type=str, group="mask", help="Which part is repainted: the white of this picture."
-    )
-    alpha_mask: bool = option(
-        False, "--alpha-mask", type=bool, group="mask", help="Repaint what is transparent in the picture."
-    )
-    invert_mask: bool = option(
-        False, "--invert-mask", type=bool, group="mask", help="Repaint the black of the mask instead."
-    )
-    mask_blur: float = option(
-        4.0,
-        "--mask-blur",
-        type=float,
-        low=0,
-        high=256,
-        group="edge",
-        help="Pixels by which its edge is softened.",
-    )
-    mask_grow: int = option(
-        0,
-        "--mask-grow",
-        type=int,
-        low=-512,
-        high=512,
-        group="edge",
-        help="Pixels by which it grows; below 0 it shrinks.",
-    )
-    masked_content: str = option(
-        "original",
-        "--masked-content",
-        type=str,
-        choices=("original", "fill", "noise", "empty"),
-        group="edge",
-        help="What the white part starts from: original, fill (the colours round it), noise or empty.",
-    )
-    only_masked: bool = option(
-        False,
-        "--only-masked",
-        type=bool,
-        group="mask",
-        help="Draw the surroundings of the white part alone, at full size, and paste them back.",
-    )
-    padding: int = option(
-        32,
-        "--padding",
-        type=int,
-        low=0,
-        high=2048,
-        group="mask",
-        help="Pixels round the white part for --only-masked.",
-    )
-    margins: str | None = option(
-        None, type=str, help="Pixels to add at left, top, right and bottom, as 128,0,128,0."
-    )
-    depth: str | None = option(
-        None, "--depth", type=str, group="depth", help="A depth map, near is white; else it is estimated."
-    )
-    scale: float = option(
-        1.0, "--scale", type=float, low=1, high=16, group="scale", help="How many times larger, each way."
-    )
-    noise_level: int = option(
-        20,
-        "--noise-level",
-        type=int,
-        low=0,
-        high=350,
-        group="scale",
-        help="Noise that an x4 upscaler adds to the picture first: more invents more.",
-    )
-    window: int | None = option(
-        None,
-        "--window",
-        type=int,
-        low=64,
-        high=8192,
-        group="scale",
-        help="Draw in overlapping windows of this side in pixels, a multiple of 8.",
-    )
-    hires: float = option(
-        1.0,
-        "--hires",
-        type=float,
-        low=1,
-        high=8,
-        group="hires",
-        help="Draw, enlarge so many times, and draw again.",
-    )
-    hires_strength: float = option(
-        0.6,
-        "--hires-strength",
-        type=float,
-        low=0,
-        high=1,
-        group="hires",
-        help="How much is drawn again after --hires.",
-    )
-    hires_by: str = option(
-        "picture",
-        "--hires-by",
-        type=str,
-        choices=("picture", "latents"),
-        group="hires",
-        help="What --hires enlarges: the picture, or the latents.",
-    )
-    tile: str = option(
-        "none",
-        "--tile",
-        type=str,
-        choices=("none", "x", "y", "both"),
-        help="A texture without seams, if laid side by side: x, y or both.",
-    )
-    latents_in: str | None = option(
-        None, "--latents-in", type=str, help="Start from this safetensors file instead of seeded noise."
-    )
-    stop_after: int | None = option(
-        None,
-        "--stop-after",
-        type=int,
-        low=1,
-        high=1000,
-        help="End after this many steps, with the estimate so far; --latents-out then keeps the rest for later.",
-    )
+        "tiny", "-m", "--model", type=str,
+        help="Model: tiny (embedded), a safetensors file, a diffusers folder, or a hub repo.",
+    )  # fmt: skip
     vae: str | None = option(
-        None, "--vae", type=str, help="Another VAE: a safetensors file or a folder of one."
+        None, "--vae", type=str, help="Use another VAE: a safetensors file or a folder that holds one."
     )
     revision: str | None = option(
-        None, "--revision", type=str, help="Which revision of a hub repo; the newest if not given."
+        None, "--revision", type=str, help="Revision of a hub repo; the newest if not given."
     )
     prediction: str = option(
-        "auto",
-        "--prediction",
-        type=str,
-        choices=("auto", "epsilon", "v_prediction", "sample"),
-        help="What the network predicts: auto, epsilon, v_prediction or sample.",
-    )
-    device: str = option("auto", "--device", type=str, help="auto, cpu, cuda or cuda:N.")
+        "auto", "--prediction", type=str, choices=("auto", "epsilon", "v_prediction", "sample"),
+        help="What the U-Net predicts: auto, epsilon, v_prediction or sample.",
+    )  # fmt: skip
+    networks: str = option(
+        "sdcli", "--networks", type=str, choices=("sdcli", "diffusers"),
+        help="Network code: sdcli's own, or the classes of diffusers and transformers, for comparison.",
+    )  # fmt: skip
+    device: str = option("auto", "--device", type=str, help="Device: auto, cpu, cuda or cuda:N.")
     dtype: str = option(
-        "auto",
-        "--dtype",
-        type=str,
-        choices=("auto", "float32", "bfloat16", "float16"),
-        help="auto, float32, bfloat16 or float16.",
-    )
+        "auto", "--dtype", type=str, choices=("auto", "float32", "bfloat16", "float16"),
+        help="Number format of the networks: auto, float32, bfloat16 or float16.",
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
-        for each in dataclasses.fields(self):
-            object.__setattr__(self, each.name, _checked(each, getattr(self, each.name)))
-        if self.sampler is not None:
-            sampler, schedule = aliases.parse(self.sampler)
-            object.__setattr__(self, "sampler", sampler)
-            object.__setattr__(self, "schedule", self.schedule or schedule)
-            registry.check("samplers", sampler)
-        if self.schedule is not None:
-            object.__setattr__(self, "schedule", aliases.schedule(self.schedule))
-            registry.check("schedules", self.schedule)
-        if self.sigmas is not None:
-            levels = sigmas.parse(self.sigmas)
-            object.__setattr__(self, "sigmas", sigmas.plain(levels))
-            object.__setattr__(self, "steps", _same(self.steps, len(levels) - 1))
-        if (self.variation_seed is None) != (self.variation_strength == 0):
-            raise UsageError("--variation-seed and --variation-strength go together; give both or neither")
-        if self.seed_size is not None:
-            object.__setattr__(self, "seed_size", "{}x{}".format(*size(self.seed_size)))
-        if self.guidance is not None:
-            registry.check("guidance", self.guidance)
-        for side in ("width", "height", "window"):
-            _check_multiple_of_8(side, getattr(self, side))
-        _check_pictures(self)
+        fields.check_fields(self)
         if self.device not in ("auto", "cpu", "cuda") and not _is_cuda_index(self.device):
             raise UsageError(f"--device {self.device!r} is not a device; use auto, cpu, cuda or cuda:0")
 
+
+@dataclass(frozen=True, kw_only=True)
+class StartImage:
+    """The picture that a run starts from."""
+
+    image: str | None = option(
+        None, "-i", "--image", type=str, help="Picture to start from; - reads it from standard input."
+    )
+    strength: float | None = option(
+        None, "--strength", type=float, low=0, high=1, from_model=True,
+        help="How much is redrawn, as a share of the steps; 0 only encodes and decodes the picture.",
+    )  # fmt: skip
+    fit: str = option(
+        "crop", "--fit", type=str, choices=("crop", "pad", "stretch", "error"),
+        help="How a picture of another size is fitted: crop, pad, stretch, or refuse it (error).",
+    )  # fmt: skip
+    background: str = option(
+        "white", "--background", type=str, help="Colour behind the transparent parts of a picture."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskEdge:
+    """How the border between what is kept and what is repainted is treated."""
+
+    mask_blur: float = option(
+        4.0, "--mask-blur", type=float, low=0, high=256, help="Blur the edge of the mask by so many pixels."
+    )
+    mask_grow: int = option(
+        0, "--mask-grow", type=int, low=-512, high=512,
+        help="Grow the mask by so many pixels; negative values shrink it.",
+    )  # fmt: skip
+    masked_content: str = option(
+        "original", "--masked-content", type=str, choices=("original", "fill", "noise", "empty"),
+        help="What the masked part starts from: original, fill (surrounding colours), noise or empty.",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mask(MaskEdge):
+    """Which part of the picture is repainted."""
+
+    mask: str | None = option(None, "--mask", type=str, help="Mask: the white part of this picture is repainted.")
+    alpha_mask: bool = option(
+        False, "--alpha-mask", type=bool, help="Repaint the transparent part of the picture."
+    )
+    invert_mask: bool = option(False, "--invert-mask", type=bool, help="Repaint the black part of the mask instead.")
+    only_masked: bool = option(
+        False, "--only-masked", type=bool,
+        help="Draw only the masked part and its surroundings, at full size, and paste the result back.",
+    )  # fmt: skip
+    padding: int = option(
+        32, "--padding", type=int, low=0, high=2048,
+        help="Pixels of surroundings that --only-masked draws along.",
+    )  # fmt: skip
+    margins: str | None = option(
+        None, type=str, help="Pixels that outpainting adds at left, top, right and bottom, as 128,0,128,0."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Depth:
+    """The depth map of a depth-to-image model."""
+
+    depth: str | None = option(
+        None, "--depth", type=str, help="Depth map, white is near; estimated from the picture if not given."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upscale:
+    """How a picture is enlarged."""
+
+    scale: float = option(1.0, "--scale", type=float, low=1, high=16, help="Enlarge each side so many times.")
+    noise_level: int = option(
+        20, "--noise-level", type=int, low=0, high=350,
+        help="Noise that an x4 upscaler adds to the picture first; more noise lets it invent more.",
+    )  # fmt: skip
+    window: int | None = option(
+        None, "--window", type=int, low=64, high=8192,
+        help="Draw in overlapping windows of this side in pixels, a multiple of 8.",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hires:
+    """The second pass over an enlarged picture."""
+
+    hires: float = option(
+        1.0, "--hires", type=float, low=1, high=8, help="Draw, enlarge each side so many times, and draw again."
+    )
+    hires_strength: float = option(
+        0.6, "--hires-strength", type=float, low=0, high=1, help="Strength of the second pass of --hires."
+    )
+    hires_by: str = option(
+        "picture", "--hires-by", type=str, choices=("picture", "latents"),
+        help="What --hires enlarges: the decoded picture, or the latents.",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
+    """What is asked for one picture; `replace(seed=8)` is the same request with a change."""
+
+    prompt: str = option("", type=str, help="What to draw; - reads it from standard input.")
+    negative: str = option("", "-n", "--negative", type=str, help="What to steer away from.")
+    seed: int | None = option(
+        None, "--seed", type=int, low=0, high=MAX_SEED, help="Seed of the noise; drawn at random if not given."
+    )
+    rng: str = option(
+        "torch", "--rng", type=str, choices=("torch", "philox", "comfyui"),
+        help="Noise generator: torch, philox (CUDA's, the default of A1111) or comfyui.",
+    )  # fmt: skip
+    variation_seed: int | None = option(
+        None, "--variation-seed", type=int, low=0, high=MAX_SEED,
+        help="Seed of a second noise that --variation-strength mixes in.",
+    )  # fmt: skip
+    variation_strength: float = option(
+        0.0, "--variation-strength", type=float, low=0, high=1,
+        help="How much of the noise of --variation-seed is mixed in, 0 to 1.",
+    )  # fmt: skip
+    seed_size: str | None = option(
+        None, "--seed-size", type=str,
+        help="Draw the noise for this size, as 512x512, to keep a seed's composition at another size.",
+    )  # fmt: skip
+    steps: int | None = option(
+        None, "-s", "--steps", type=int, low=1, high=MAX_STEPS, from_model=True,
+        help="Steps of the sampler.",
+    )  # fmt: skip
+    cfg: float | None = option(
+        None, "--cfg", type=float, low=-1000, high=1000, from_model=True,
+        help="Guidance scale: how strongly the prompt steers; 1 turns guidance off.",
+    )  # fmt: skip
+    sampler: str | None = option(
+        None, "--sampler", type=str, plugin="samplers", from_model=True, help="Sampler; `sd samplers` lists them."
+    )
+    schedule: str | None = option(
+        None, "--schedule", type=str, plugin="schedules", from_model=True,
+        help="Noise schedule; `sd samplers` lists them.",
+    )  # fmt: skip
+    sigmas: str | None = option(
+        None, "--sigmas", type=str,
+        help="Noise levels of your own, as 14.6,7,2.1,0; they replace --steps and --schedule.",
+    )  # fmt: skip
+    guidance: str | None = option(
+        None, "--guidance", type=str, plugin="guidance", from_model=True,
+        help="How prompt and negative prompt are combined; `sd samplers` lists the ways.",
+    )  # fmt: skip
+    like: str = option(
+        "sdcli", "--like", type=str, choices=("sdcli", "a1111", "comfyui", "diffusers", "compvis"),
+        help="Follow the conventions of this tool: sdcli, a1111, comfyui, diffusers or compvis.",
+    )  # fmt: skip
+    width: int | None = option(
+        None, "-W", "--width", type=int, low=64, high=8192, from_model=True,
+        help="Width in pixels, a multiple of 8.",
+    )  # fmt: skip
+    height: int | None = option(
+        None, "-H", "--height", type=int, low=64, high=8192, from_model=True,
+        help="Height in pixels, a multiple of 8.",
+    )  # fmt: skip
+    clip_skip: int | None = option(
+        None, "--clip-skip", type=int, low=1, high=12, from_model=True,
+        help="Text encoder layer to use, counted from the end; 1 is the last.",
+    )  # fmt: skip
+    tile: str = option(
+        "none", "--tile", type=str, choices=("none", "x", "y", "both"),
+        help="Make a texture that repeats without seams: x (sideways), y (up and down) or both.",
+    )  # fmt: skip
+    latents_in: str | None = option(
+        None, "--latents-in", type=str, help="Start from the latents in this safetensors file, not from seeded noise."
+    )
+    stop_after: int | None = option(
+        None, "--stop-after", type=int, low=1, high=MAX_STEPS,
+        help="Stop after so many steps and decode the estimate; --latents-out then saves what is needed to go on.",
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._normalise_sampling()
+        if self.seed_size is not None:
+            self._set("seed_size", "{}x{}".format(*parse_size(self.seed_size)))
+        if (self.variation_seed is None) != (self.variation_strength == 0):
+            raise UsageError("--variation-seed and --variation-strength go together; give both or neither")
+        for side in ("width", "height", "window"):
+            _check_multiple_of_8(side, getattr(self, side))
+        _check_masks(self)
+        _check_hires(self)
+        if [self.image, self.mask, self.depth].count("-") > 1:
+            raise UsageError("only one of -i, --mask and --depth can be standard input; name a file for the others")
+
+    def _normalise_sampling(self) -> None:
+        """Give samplers, schedules and noise levels their one spelling, and check that they exist."""
+        if self.sampler is not None:
+            sampler, schedule = aliases.parse(self.sampler)
+            self._set("sampler", sampler)
+            self._set("schedule", self.schedule or schedule)
+        if self.schedule is not None:
+            self._set("schedule", aliases.schedule(self.schedule))
+        if self.sigmas is not None:
+            levels = sigmas.parse(self.sigmas)
+            self._set("sigmas", sigmas.plain(levels))
+            self._set("steps", _steps_of(self.steps, len(levels) - 1))
+        for declared in dataclasses.fields(self):
+            kind, value = fields.option_of(declared).plugin, getattr(self, declared.name)
+            if kind and value is not None:
+                registry.check(kind, value)
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+    @property
+    def loading(self) -> Loading:
+        """Which model is to be loaded, and how."""
+        return self.group(Loading)
+
+    def group(self, kind: type[Group]) -> Group:
+        """One group of the request's fields, such as `Loading`, `Mask` or `Hires`, as a value of its own."""
+        return kind(**{each.name: getattr(self, each.name) for each in dataclasses.fields(kind)})
+
     def replace(self, **changes: Any) -> Request:
-        """The same request with some fields changed."""
+        """The same request with some fields changed; raises UsageError as making one does."""
         return dataclasses.replace(self, **changes)
 
+    def with_seed(self) -> Request:
+        """The same request; where it has no seed, with one drawn at random."""
+        return self if self.seed is not None else self.replace(seed=secrets.randbelow(MAX_SEED + 1))
+
     def nth(self, i: int) -> Request:
-        """Picture i of a count: the seed and i, or if there is a variation seed, the same seed and that and i."""
+        """Picture i of a count: seed + i; with a variation seed, the same seed and variation seed + i."""
         if self.variation_seed is not None:
             return self.replace(variation_seed=self.variation_seed + i)
-        return self.replace(seed=(self.seed or 0) + i)
+        if self.seed is None:
+            raise UsageError("the pictures of a count are numbered by their seed; give --seed")
+        return self.replace(seed=self.seed + i)
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields that differ from their defaults, and the prompt: what makes the request again."""
-        pairs = ((each, getattr(self, each.name)) for each in dataclasses.fields(self))
-        return {each.name: v for each, v in pairs if each.name == "prompt" or v != each.default}
+        """The prompt and the fields that differ from their defaults, as JSON values: `from_dict` reads them."""
+        return {"prompt": self.prompt, **fields.as_dict(self)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Request:
         """The request that `as_dict` wrote; raises UsageError for an unknown key or a bad value."""
-        known = [each.name for each in dataclasses.fields(cls)]
-        for key in values:
-            if key not in known:
-                raise UsageError(f"no setting is called {key!r}; {registry.nearest(str(key), known)}")
+        fields.check_keys(values, [each.name for each in dataclasses.fields(cls)])
         return cls(**values)
 
 
-def size(text: str) -> tuple[int, int]:
+def parse_size(text: str) -> tuple[int, int]:
     """`512x768` -> (512, 768), width and height in pixels, multiples of 8; raises UsageError."""
     sides = re.fullmatch(r"(\d{1,4})\s*[xX×]\s*(\d{1,4})", text.strip(), re.ASCII)
-    found = tuple(map(int, sides.groups())) if sides else ()
-    if not found or any(side % 8 or not 64 <= side <= 8192 for side in found):
+    width, height = map(int, sides.groups()) if sides else (0, 0)
+    if any(side % 8 or not 64 <= side <= 8192 for side in (width, height)):
         raise UsageError(f"--seed-size {text!r} is not width x height in multiples of 8 from 64; try 512x512")
-    return found[0], found[1]
+    return width, height
 
 
-def colour(text: str) -> tuple[int, int, int]:
+def parse_colour(text: str) -> tuple[int, int, int]:
     """A colour's name or #rrggbb -> red, green, blue; raises UsageError."""
     from PIL import ImageColor
 
@@ -376,77 +322,39 @@ def colour(text: str) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def margins(text: str) -> tuple[int, int, int, int]:
-    """`128,0,128,0` -> pixels to add at left, top, right and bottom; raises UsageError."""
-    found = re.fullmatch(r"(\d{1,4}),(\d{1,4}),(\d{1,4}),(\d{1,4})", text, re.ASCII)
-    if not found or not any(int(each) for each in found.groups()):
+def parse_margins(text: str) -> tuple[int, int, int, int]:
+    """`128,0,128,0` -> pixels to add at left, top, right and bottom; raises UsageError if there are none."""
+    numbers = re.fullmatch(r"(\d{1,4}),(\d{1,4}),(\d{1,4}),(\d{1,4})", text, re.ASCII)
+    if not numbers or not any(int(each) for each in numbers.groups()):
         raise UsageError(f"margins {text!r} add nothing; give --left, --right, --top or --bottom pixels")
-    left, top, right, bottom = map(int, found.groups())
+    left, top, right, bottom = map(int, numbers.groups())
     return left, top, right, bottom
 
 
 def flag(name: str) -> str:
     """The field's name as it is typed: its long flag, or PROMPT for the prompt."""
-    about = {each.name: each.metadata for each in dataclasses.fields(Request)}[name]
-    return about["flags"][-1] if about["flags"] else name.upper()
+    declared = {each.name: each for each in dataclasses.fields(Request)}[name]
+    return fields.spelling(declared) if fields.option_of(declared).flags else name.upper()
 
 
-def _checked(each: dataclasses.Field[Any], value: Any) -> Any:
-    of, low, high = each.metadata["type"], each.metadata["low"], each.metadata["high"]
-    name = each.metadata["flags"][-1] if each.metadata["flags"] else each.name
-    if value is None and each.default is None:
-        return None
-    if of is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if not isinstance(value, of) or (isinstance(value, bool) and of is not bool):
-        raise UsageError(f"{name}: {value!r} is not {_a(of)}")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise UsageError(f"{name}: {value} is not a finite number")
-    if isinstance(value, str):
-        _check_text(name, value)
-    if low is not None and not low <= value <= high:
-        raise UsageError(f"{name}: {value} is outside {low}...{high}")
-    known = each.metadata["choices"]
-    if known and value not in known:
-        raise UsageError(f"{name}: {value!r} is unknown; {registry.nearest(value, known)}")
-    return value
-
-
-def _check_text(name: str, value: str) -> None:
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        raise UsageError(f"{name}: the text is not valid UTF-8; check the terminal's encoding") from None
-    if "\0" in value:
-        raise UsageError(f"{name}: the text holds a NUL character; take it out")
-    if len(value) > LONGEST_PROMPT:
-        raise UsageError(f"{name}: {len(value):,} characters are more than {LONGEST_PROMPT:,}; shorten it")
-
-
-def _check_pictures(asked: Request) -> None:
-    """What only makes sense together, as it is typed."""
-    masks = [asked.mask is not None, asked.alpha_mask, asked.margins is not None]
+def _check_masks(request: Request) -> None:
+    masks = [request.mask is not None, request.alpha_mask, request.margins is not None]
     if sum(masks) > 1:
-        raise UsageError(
-            "--mask, --alpha-mask and the margins of an outpainting exclude each other; give one"
-        )
-    if any(masks) and asked.image is None:
+        raise UsageError("--mask, --alpha-mask and the margins of an outpainting exclude each other; give one")
+    if any(masks) and request.image is None:
         raise UsageError("a mask says which part of a picture is repainted; give the picture with -i")
-    if asked.margins is not None:
-        margins(asked.margins)
-    if [asked.image, asked.mask, asked.depth].count("-") > 1:
-        raise UsageError(
-            "only one of -i, --mask and --depth can be standard input; name a file for the others"
-        )
-    if asked.hires > 1 and asked.stop_after is not None:
+    if request.margins is not None:
+        parse_margins(request.margins)
+
+
+def _check_hires(request: Request) -> None:
+    if request.hires > 1 and request.stop_after is not None:
         raise UsageError("--stop-after ends one run, --hires takes two; leave one of them out")
-    if asked.hires > 1 and asked.image is not None:
-        raise UsageError(
-            "--hires draws a picture from nothing first; to enlarge one there is, use sd upscale"
-        )
+    if request.hires > 1 and request.image is not None:
+        raise UsageError("--hires draws a picture from nothing first; to enlarge one there is, use sd upscale")
 
 
-def _same(steps: int | None, levels: int) -> int:
+def _steps_of(steps: int | None, levels: int) -> int:
     if steps not in (None, levels):
         raise UsageError(f"--steps {steps} is not the {levels} of --sigmas; leave one of them out")
     return levels
@@ -461,7 +369,3 @@ def _check_multiple_of_8(side: str, value: int | None) -> None:
 def _is_cuda_index(device: str) -> bool:
     kind, _, index = device.partition(":")
     return kind == "cuda" and index.isascii() and index.isdigit()
-
-
-def _a(type: type) -> str:
-    return {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}[type]

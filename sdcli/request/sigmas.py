@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from sdcli.errors import UsageError
 
-MOST = 1000  # steps
+MAX_STEPS = 1000
 
 
 def parse(text: str) -> tuple[float, ...]:
@@ -25,8 +25,8 @@ def parse(text: str) -> tuple[float, ...]:
     for before, level in pairwise(levels):
         if level >= before:
             raise UsageError(f"--sigmas: {level:g} after {before:g}: the levels must fall; {like}")
-    if not 2 <= len(levels) <= MOST + 1:
-        raise UsageError(f"--sigmas: {len(levels) - 1} steps are outside 1...{MOST}; {like}")
+    if not 2 <= len(levels) <= MAX_STEPS + 1:
+        raise UsageError(f"--sigmas: {len(levels) - 1} steps are outside 1...{MAX_STEPS}; {like}")
     return tuple(levels)
 
 

@@ -17,9 +17,9 @@ from sdcli.checkpoints.family import Family, TextEncoderUse
 from sdcli.checkpoints.tokenizer import framed, ids
 from sdcli.models import classes
 from sdcli.models.load import load
-from sdcli.models.model import Cond, Model
+from sdcli.models.model import Model
 from sdcli.pipeline import vae
-from sdcli.pipeline.text import encode
+from sdcli.pipeline.text import encode_chunks
 from sdcli.pipeline.unet import call_unet
 
 FAMILIES = [name for name in registry.names("families") if name != "tiny"]
@@ -55,7 +55,7 @@ def by_us(model: Model) -> dict[str, torch.Tensor]:
         answers["decoder"] = model.vae.decode(noise(5, 1, 4, 8, 8)).sample
     answers["encoder"] = vae.encode(model, noise(6, 1, 3, 64, 64).clamp(-1, 1))
     for part in model.text_encoders:
-        context, pooled = encode(model, part, [ids("a red apple")])
+        context, pooled = encode_chunks(model, part, [ids("a red apple")])
         answers[part] = context if pooled is None else torch.cat([context.flatten(), pooled.flatten()])
     return answers
 

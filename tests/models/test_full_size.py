@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 
 from sdcli import registry
 from sdcli.models.load import load, unload
-from sdcli.models.model import Cond
-from sdcli.pipeline.text import encode
+from sdcli.diffusion.conditioning import Cond
+from sdcli.pipeline.text import encode_chunks
 from sdcli.pipeline.unet import call_unet, predictor
 from sdcli.pipeline.vae import encode as encoded
 from tests.checkpoints.test_checkpoint import published
@@ -42,7 +42,7 @@ def apart(ours: torch.Tensor, theirs: torch.Tensor) -> float:
 
 def test_the_unet_is_the_references(loaded):
     family, model, answers = loaded
-    width = model.unet.config.cross_attention_dim
+    width = model.configs["unet"]["cross_attention_dim"]
     for i, t in enumerate(answers["unet.t"].tolist()):
         cond = Cond(tensor(2000 + i, 1, 77, width))
         if family == "sdxl-base":
@@ -54,7 +54,7 @@ def test_the_unet_is_the_references(loaded):
 @torch.inference_mode()
 def test_the_vae_decodes_as_the_references(loaded):
     _, model, answers = loaded
-    z = tensor(4000, 1, 4, 32, 32) / model.vae.config.scaling_factor
+    z = tensor(4000, 1, 4, 32, 32) / model.configs["vae"]["scaling_factor"]
     assert apart(model.vae.decode(z).sample[:, :, ::8, ::8], answers["vae.decode.out"]) < 5e-5
 
 
@@ -62,7 +62,7 @@ def test_the_vae_decodes_as_the_references(loaded):
 def test_the_vae_encodes_as_the_references(loaded):
     _, model, answers = loaded
     image = torch.from_numpy(picture())
-    latents = encoded(model, image) / model.vae.config.scaling_factor
+    latents = encoded(model, image) / model.configs["vae"]["scaling_factor"]
     assert apart(latents, answers["vae.encode.mean"]) < 5e-5
     spread = model.vae.encode(image).latent_dist.logvar
     assert apart(spread, answers["vae.encode.logvar"]) < 5e-5
@@ -72,14 +72,14 @@ def test_the_text_encoders_are_the_references(loaded):
     family, model, answers = loaded
     chunks = [row[1 : row.index(49407)] for row in answers["text.tokens"].tolist()]
     if family == "sdxl-base":
-        low, _ = encode(model, "text_encoder", chunks)
-        high, pooled = encode(model, "text_encoder_2", chunks)
+        low, _ = encode_chunks(model, "text_encoder", chunks)
+        high, pooled = encode_chunks(model, "text_encoder_2", chunks)
         assert apart(low[:, :, ::16], answers["text.l"]) < 5e-5
         assert apart(high[:, :, ::16], answers["text.g"]) < 5e-5
         assert apart(pooled, answers["text.pooled"]) < 5e-5
         return
     for chunk, answer in zip(chunks, answers["text.out"], strict=True):
-        assert apart(encode(model, "text_encoder", [chunk])[0][0, :, ::16], answer) < 5e-5
+        assert apart(encode_chunks(model, "text_encoder", [chunk])[0][0, :, ::16], answer) < 5e-5
 
 
 def test_a_short_run_is_the_references(loaded):
@@ -87,14 +87,14 @@ def test_a_short_run_is_the_references(loaded):
     chunks = [row[1 : row.index(49407)] for row in answers["text.tokens"].tolist()]
     if family == "sdxl-base":
         low, (high, pooled) = (
-            encode(model, "text_encoder", chunks)[0],
-            encode(model, "text_encoder_2", chunks),
+            encode_chunks(model, "text_encoder", chunks)[0],
+            encode_chunks(model, "text_encoder_2", chunks),
         )
         prompt = Cond(torch.cat([low, high], -1), pooled, tuple(map(float, answers["cond"].tolist())))
         negative = Cond(prompt.context * 0, pooled * 0, prompt.time_ids)
         sigmas = answers["run.sigmas"].tolist()
     else:
-        prompt, negative = (Cond(encode(model, "text_encoder", [chunk])[0]) for chunk in chunks)
+        prompt, negative = (Cond(encode_chunks(model, "text_encoder", [chunk])[0]) for chunk in chunks)
         sigmas = [model.levels.sigma(t) for t in answers["run.timesteps"].tolist()] + [model.levels.sigma_min]
     denoise = registry.find("guidance", "cfg")(predictor(model), prompt, negative, 7.5)
     x = tensor(5000, 1, 4, 32, 32) * math.sqrt(1 + sigmas[0] ** 2)

@@ -11,43 +11,36 @@ import torch
 from sdcli.engine import generate
 from sdcli.errors import ModelError, OutOfMemory
 from sdcli.models import memory
-from sdcli.models.load import load, unload
+from sdcli.models.cache import ModelCache
+from sdcli.models.load import load
 from sdcli.request.request import Request
-
-
-@pytest.fixture(autouse=True)
-def nothing_loaded():
-    unload()
-    yield
-    unload()
 
 
 def sizes(name: str) -> dict[str, int]:
     """Bytes of each network in float32."""
-    model = load(name, "cpu", "float32")
-    unload()
-    return {part: sum(4 * p.numel() for p in net.parameters()) for part, net in model.nets.nets.items()}
+    modules = load(name, "cpu", "float32").networks.modules
+    return {part: sum(4 * p.numel() for p in module.parameters()) for part, module in modules.items()}
 
 
-def short(monkeypatch, name: str) -> None:
+def limit_memory(monkeypatch, name: str) -> None:
     """Let there be memory for the largest network of this model and no more."""
     free = max(sizes(name).values())
     monkeypatch.setattr(memory, "free", lambda device: free)
 
 
-def filled(model) -> set[str]:
-    return {part for part, net in model.nets.nets.items() if not any(p.is_meta for p in net.parameters())}
+def loaded_parts(model) -> set[str]:
+    modules = model.networks.modules.items()
+    return {part for part, module in modules if not any(p.is_meta for p in module.parameters())}
 
 
 MODELS = ["test:sd1", "test:inpaint", "test:sdxl"]
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_one_at_a_time_draws_the_same_picture(sd, monkeypatch, name):
+def test_networks_loaded_one_at_a_time_draw_the_same_picture(sd, monkeypatch, name):
     command = ("txt2img", "a cat", "-n", "a dog", "-m", name, "--seed", 1, "-s", 2, "--count", 2, "--json")
     ample = [json.loads(line) for line in sd(*command).lines]
-    short(monkeypatch, name)
-    unload()
+    limit_memory(monkeypatch, name)
     scarce = [json.loads(line) for line in sd(*command).lines]
     assert [told["networks"] for told in ample + scarce] == ["all at once"] * 2 + ["one at a time"] * 2
     for one, other in zip(ample, scarce, strict=True):
@@ -56,21 +49,22 @@ def test_one_at_a_time_draws_the_same_picture(sd, monkeypatch, name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_while_memory_is_short_only_one_network_is_in_it(monkeypatch, name):
-    short(monkeypatch, name)
-    model = load(name)
-    seen = [filled(model)]
+    limit_memory(monkeypatch, name)
+    models, request = ModelCache(), Request("a cat", model=name, seed=1, steps=2)
+    with models.use(request.loading) as model:
+        seen = [loaded_parts(model)]
 
     def watch(steps):
         for step in steps:
-            seen.append(filled(model))
+            seen.append(loaded_parts(model))
             yield step
 
-    generate(Request("a cat", model=name, seed=1, steps=2), watch)
-    assert [*seen, filled(model)] == [set(), {"unet"}, {"unet"}, {"vae"}]
+    generate(request, models, watch)
+    assert [*seen, loaded_parts(model)] == [set(), {"unet"}, {"unet"}, {"vae"}]
 
 
-def test_steps_are_decoded_on_the_way_even_so(sd, monkeypatch):
-    short(monkeypatch, "test:sd1")
+def test_steps_can_be_decoded_while_memory_is_short(sd, monkeypatch):
+    limit_memory(monkeypatch, "test:sd1")
     ran = sd("txt2img", "a cat", "-m", "test:sd1", "-s", 2, "--steps-dir", "steps", "--decode-steps")
     assert (ran.code, ran.err) == (0, "")
 
@@ -78,16 +72,15 @@ def test_steps_are_decoded_on_the_way_even_so(sd, monkeypatch):
 def test_while_memory_is_ample_nothing_is_loaded_twice(monkeypatch):
     from sdcli.models import load as module
 
-    parts = []
-    real = module.load_weights
+    parts, real, models = [], module.load_weights, ModelCache()
     monkeypatch.setattr(module, "load_weights", lambda part, *rest: parts.append(part) or real(part, *rest))
     for seed in range(3):
-        generate(Request("a cat", model="test:sdxl", seed=seed, steps=1))
+        generate(Request("a cat", model="test:sdxl", seed=seed, steps=1), models)
     assert sorted(parts) == ["text_encoder", "text_encoder_2", "unet", "vae"]
 
 
 def test_a_faulty_file_is_refused_at_once_however_short_memory_is(monkeypatch, tmp_path, toy):
-    short(monkeypatch, str(toy))
+    limit_memory(monkeypatch, str(toy))
     copy = shutil.copytree(toy, tmp_path / "copy")
     config = copy / "vae" / "config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "block_out_channels": [8, 4, 8, 8]}))

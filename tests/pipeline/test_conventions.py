@@ -42,7 +42,7 @@ def theirs(case) -> tuple[torch.Tensor, Image.Image]:
     model = load("test:sd1", "cpu", "float32")
     betas = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
     pipe = diffusers.StableDiffusionPipeline(
-        vae=model.vae, text_encoder=model.text_encoders["text_encoder"], unet=model.unet, tokenizer=None,
+        vae=model.vae, text_encoder=model.text_encoder("text_encoder"), unet=model.unet, tokenizer=None,
         scheduler=getattr(diffusers, name)(**betas, **options),
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
@@ -108,7 +108,7 @@ def test_a_run_that_ends_above_zero_leaves_latents_as_the_network_sees_them(toy)
     request = Request(
         "a cat", model=str(toy), seed=1, steps=3, sampler="ddim", schedule="leading", like="compvis"
     )
-    result = generate(request, keep)
+    result = generate(request, watch=keep)
     last = seen[-1]
     assert last.sigma == pytest.approx(0.029167, abs=1e-6)
     assert torch.equal(result.latents, last.x / math.sqrt(1 + last.sigma**2))

@@ -8,9 +8,9 @@ from PIL import Image
 
 from sdcli.engine import generate
 from sdcli.models.load import load, unload
-from sdcli.pipeline.start import canvas
+from sdcli.pipeline.start import start_of
 from sdcli.pipeline.text import encode_prompts
-from sdcli.pipeline.vae import of_grey
+from sdcli.pipeline.vae import grey_to_tensor
 from sdcli.request.inputs import open_inputs
 from sdcli.request.request import Request
 from tests.pictures import half_mask, photo
@@ -60,7 +60,7 @@ def compare(tmp_path, monkeypatch):
         )  # fmt: skip
         parts = {
             "vae": model.vae, "unet": model.unet,
-            "text_encoder": model.text_encoders["text_encoder"], "tokenizer": None,
+            "text_encoder": model.text_encoder("text_encoder"), "tokenizer": None,
             "scheduler": scheduler, "safety_checker": None, "feature_extractor": None, "depth_estimator": None,
             "low_res_scheduler": diffusers.DDPMScheduler(
                 beta_start=0.0001, beta_end=0.02, beta_schedule="scaled_linear"
@@ -112,7 +112,7 @@ def test_inpainting_on_a_model_of_its_own(compare, strength):
 
 
 def test_depth_to_image(compare):
-    depth = of_grey(photo(mode="L"))[0]
+    depth = grey_to_tensor(photo(mode="L"))[0]
     theirs = {"image": photo(), "depth_map": depth, "strength": 0.8}
     assert compare("Depth2Img", "test:depth", theirs, image="in.png", depth="depth.png", strength=0.8) < 1e-4
 
@@ -142,10 +142,10 @@ def test_the_x4_upscaler(compare, monkeypatch, file):
     given = open_inputs(request)
     request = model.with_defaults(given.fill_in_size(request))
     assert (request.width, request.height) == (64, 64)
-    stream = canvas(model, request, given.at_size(request))
+    stream = start_of(model, request, given.at_size(request))
     random = torch.Generator().manual_seed(SEED)
     first, second = (torch.randn(1, 4, 16, 16, generator=random) for _ in range(2))
-    assert stream.beside.label == 20
+    assert stream.inputs.class_label == 20
     monkeypatch.setattr(upscale, "randn_tensor", lambda *_, **__: second[:, :3])
     theirs = {"image": photo(16, 16), "noise_level": 20, "latents": first}
     assert compare("Upscale", name, theirs, **asked) < 1e-4
@@ -190,7 +190,7 @@ def test_full_size_checkpoints_do_as_their_pipelines(compare, file, pipeline):
         theirs |= {"mask_image": half_mask(), "height": 64, "width": 64}
         asked |= {"mask": "mask.png", "mask_blur": 0}
     if pipeline == "Depth2Img":
-        theirs |= {"depth_map": of_grey(photo(mode="L"))[0]}
+        theirs |= {"depth_map": grey_to_tensor(photo(mode="L"))[0]}
         asked |= {"depth": "depth.png"}
     try:
         assert compare(pipeline, name, theirs, **asked, **LIKE) < 1e-3
@@ -206,12 +206,12 @@ def test_a_run_at_full_strength_begins_with_the_noise_of_words_alone(compare):
         request = Request("a cat", model="test:sd1", seed=SEED, steps=5, **asked)
         given = open_inputs(request)
         request = model.with_defaults(given.fill_in_size(request))
-        return canvas(model, request, given.at_size(request))
+        return start_of(model, request, given.at_size(request))
 
     words, both = begun(), begun(image="in.png", strength=1.0)
     assert both.sigmas == words.sigmas
     unit = words.x / (1 + words.sigmas[0] ** 2) ** 0.5
     from sdcli.pipeline import vae
 
-    z = vae.encode(model, vae.of(Image.open("in.png")))
+    z = vae.encode(model, vae.to_tensor(Image.open("in.png")))
     assert torch.allclose(both.x, z + unit * words.sigmas[0], atol=1e-4)

@@ -5,7 +5,7 @@ import torch
 
 from sdcli import registry
 from sdcli.engine import generate
-from sdcli.pipeline import latents
+from sdcli.pipeline import latents_file
 from sdcli.request.request import Request
 
 
@@ -41,7 +41,7 @@ def test_every_schedule_draws(toy, schedule):
 def split(path, request: Request, step: int) -> torch.Tensor:
     """The end of a run that was stopped after a step, written, and gone on with."""
     half = generate(request.replace(stop_after=step))
-    path.write_bytes(latents.to_file(half.latents, half.sigma, half.recording))
+    path.write_bytes(latents_file.to_bytes(half.latents, half.sigma, half.recording))
     return generate(request.replace(latents_in=str(path))).latents
 
 

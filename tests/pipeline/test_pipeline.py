@@ -15,7 +15,7 @@ from sdcli.engine import generate
 from sdcli.errors import ModelError
 from sdcli.models import classes
 from sdcli.models.load import load
-from sdcli.pipeline.text import encode
+from sdcli.pipeline.text import encode_chunks
 from sdcli.request.request import Request
 from tests.conftest import make_toy
 
@@ -301,7 +301,7 @@ def test_clip_skip_counts_layers_as_a1111_does(toy):
         }
     model = load(str(toy))
     for skip, hidden in expected.items():
-        assert torch.allclose(encode(model, "text_encoder", cut, skip)[0], hidden, atol=1e-6)
+        assert torch.allclose(encode_chunks(model, "text_encoder", cut, skip)[0], hidden, atol=1e-6)
 
 
 def test_a_long_prompt_is_read_to_its_last_word(toy):
@@ -346,7 +346,7 @@ ONE_STEP += ["euler_cfg_pp", "euler_a_cfg_pp"]
 
 @pytest.mark.parametrize("sampler", ONE_STEP)  # the others remember earlier steps, or walk one Brownian path
 def test_split_and_resume_at_a_step_is_the_straight_run_bit_for_bit(toy, tmp_path, sampler):
-    from sdcli.pipeline import latents
+    from sdcli.pipeline import latents_file
 
     request = Request("a cat", model=str(toy), seed=1, steps=6, sampler=sampler)
     saved = []
@@ -356,10 +356,10 @@ def test_split_and_resume_at_a_step_is_the_straight_run_bit_for_bit(toy, tmp_pat
             saved.append((step.x, step.sigma))
             yield step
 
-    straight = generate(request, keep)
+    straight = generate(request, watch=keep)
     for i, (x, sigma) in enumerate(saved):
         file = tmp_path / f"{i}.safetensors"
-        file.write_bytes(latents.to_file(x, sigma))
+        file.write_bytes(latents_file.to_bytes(x, sigma))
         assert torch.equal(generate(request.replace(latents_in=str(file))).latents, straight.latents)
 
 
@@ -391,7 +391,7 @@ def test_latents_that_do_not_fit_are_an_image_error(toy, tmp_path, bad):
 def test_the_embedded_model_reads_a_word_of_no_caption_as_the_nearest_that_has_one():
     model = load("tiny")
     kittens, cats, dogs = (
-        encode(model, "text_encoder", chunks(f"two {nouns} next to a tree"))[0]
+        encode_chunks(model, "text_encoder", chunks(f"two {nouns} next to a tree"))[0]
         for nouns in ("kittens", "cats", "dogs")
     )
     assert torch.equal(kittens, cats)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from sdcli.engine import generate
 from sdcli.errors import ImageError, UsageError
-from sdcli.pipeline import latents
+from sdcli.pipeline import latents_file
 from sdcli.request.request import Request
 from tests.pictures import half_mask, photo
 
@@ -28,7 +28,7 @@ def half(tmp_path, request_) -> Path:
 
 def stopped(path: Path, request: Request, step: int) -> Path:
     result = generate(request.replace(stop_after=step))
-    path.write_bytes(latents.to_file(result.latents, result.sigma, result.recording))
+    path.write_bytes(latents_file.to_bytes(result.latents, result.sigma, result.recording))
     return path
 
 
@@ -40,7 +40,7 @@ def test_a_stopped_run_shows_the_estimate_and_keeps_x(request_):
             seen.append(step)
             yield step
 
-    result = generate(request_.replace(stop_after=2), keep)
+    result = generate(request_.replace(stop_after=2), watch=keep)
     assert [step.total for step in seen] == [2, 2]
     assert torch.equal(result.latents, seen[-1].x)
     assert result.sigma == seen[-1].sigma > 0

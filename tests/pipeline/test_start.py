@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sdcli.models.load import load
-from sdcli.pipeline.start import canvas
+from sdcli.pipeline.start import start_of
 from sdcli.request.inputs import SizedImages
 from sdcli.request.request import Request
 
@@ -17,7 +17,7 @@ def drawn(toy):
     model = load(str(toy), "cpu", "float32")
 
     def call(**asked):
-        return canvas(
+        return start_of(
             model,
             model.with_defaults(Request(**{"seed": 5, "steps": 3, "model": str(toy), **asked})),
             SizedImages(),

@@ -26,7 +26,7 @@ def likeness(one, other) -> float:
 
 def test_a_picture_decoded_in_windows_is_that_of_the_whole_without_a_seam(crowded):
     model = load("tiny", "cpu", "float32")
-    x = vae.encode(model, vae.of(photo(768, 640)))
+    x = vae.encode(model, vae.to_tensor(photo(768, 640)))
     whole, nothing = vae.decode(model, x)
     crowded()
     parts, told = vae.decode(model, x)
@@ -38,7 +38,7 @@ def test_a_picture_decoded_in_windows_is_that_of_the_whole_without_a_seam(crowde
 
 def test_a_picture_is_encoded_in_windows_alike(crowded):
     model = load("tiny", "cpu", "float32")
-    picture = vae.of(photo(768, 640))
+    picture = vae.to_tensor(photo(768, 640))
     whole = vae.encode(model, picture)
     crowded()
     parts = vae.encode(model, picture)

@@ -1,0 +1,105 @@
+"""Job: what will be done for one picture. A Request with nothing left open and every value parsed."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from sdcli import registry
+from sdcli.errors import UsageError
+from sdcli.request import sigmas
+from sdcli.request.request import Hires, Mask, Request, parse_size
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A plugin that was asked for, and the options typed behind its name: `euler_a:eta=0.5`."""
+
+    name: str
+    options: tuple[tuple[str, Any], ...] = ()
+
+    @classmethod
+    def parse(cls, kind: str, text: str) -> Spec:
+        """Read `name:option=value,…` for a plugin of this kind; raises UsageError as `registry.check` does."""
+        plugin, options = registry.check(kind, text)
+        return cls(plugin.name, tuple(options.items()))
+
+    def __str__(self) -> str:
+        typed = ",".join(f"{name}={value}" for name, value in self.options)
+        return f"{self.name}:{typed}" if typed else self.name
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that is done for one picture. `request` is the record: it gives the same job again.
+
+    Sizes are in pixels. `model.with_defaults(request)` makes a job; nothing below the engine sees a Request.
+    """
+
+    request: Request
+    prompt: str
+    negative: str
+    clip_skip: int  # text encoder layer, counted from the end; 1 is the last that the family uses
+    seed: int
+    rng: str
+    variation_seed: int
+    variation_strength: float  # 0: no variation
+    noise_size: tuple[int, ...]  # (width, height) that the noise is drawn for; empty: the picture's own
+    steps: int
+    cfg: float
+    sampler: Spec
+    schedule: Spec
+    guidance: Spec
+    sigmas: tuple[float, ...]  # noise levels that the user typed; empty: those of the schedule
+    like: str
+    width: int
+    height: int
+    strength: float  # share of the steps that is taken over a picture; 1 where there is none
+    fit: str
+    noise_level: int
+    window: int  # side of the windows that the U-Net sees; 0: the whole picture at once
+    tile: str
+    latents_in: str  # path of a latents file; empty: seeded noise
+    stop_after: int  # steps; 0: all of them
+    mask: Mask
+    hires: Hires
+
+    def enlarged(self, width: int, height: int) -> Job:
+        """The second pass of `--hires`: the same job at a larger size, over what the first pass left."""
+        return dataclasses.replace(
+            self, width=width, height=height, strength=self.hires.hires_strength, latents_in=""
+        )
+
+
+def job_of(request: Request) -> Job:
+    """The job of a request that has a seed and whose fields with a default from the model are filled in.
+
+    Raises UsageError for a field that is still open.
+    """
+    for name in ("seed", "clip_skip", "steps", "cfg", "sampler", "schedule", "guidance", "width", "height"):
+        if getattr(request, name) is None:
+            raise UsageError(f"{name} is not decided; make the job with model.with_defaults")
+    values: dict[str, Any] = {
+        each.name: getattr(request, each.name)
+        for each in dataclasses.fields(Job)
+        if each.name in {field.name for field in dataclasses.fields(Request)}
+    }
+    return Job(
+        **values
+        | {
+            "request": request,
+            "variation_seed": request.variation_seed or 0,
+            "noise_size": parse_size(request.seed_size) if request.seed_size else (),
+            "sampler": Spec.parse("samplers", str(request.sampler)),
+            "schedule": Spec.parse("schedules", str(request.schedule)),
+            "guidance": Spec.parse("guidance", str(request.guidance)),
+            "sigmas": sigmas.parse(request.sigmas) if request.sigmas else (),
+            "strength": 1.0 if request.strength is None else request.strength,
+            "window": request.window or 0,
+            "latents_in": request.latents_in or "",
+            "stop_after": request.stop_after or 0,
+            "mask": request.group(Mask),
+            "hires": request.group(Hires),
+        }
+    )
