@@ -19,7 +19,7 @@ from sdcli.checkpoints.hashes import digest
 from sdcli.checkpoints.keys.ldm import OPTIONAL
 from sdcli.diffusion.levels import Levels
 from sdcli.errors import ModelError
-from sdcli.models import build
+from sdcli.models import build, config, library
 from sdcli.models.cache import read_checkpoint
 from sdcli.models.device import Placement, choose_device
 from sdcli.models.memory import keep_memory, memory_errors
@@ -42,11 +42,11 @@ def load(model: str = "tiny", device: str = "auto", dtype: str = "auto", **more:
 
 def load_model(found: Checkpoint, loading: Loading) -> Model:
     """The model of a checkpoint whose headers are read; raises ModelError and OutOfMemory as `load` does."""
-    library = loading.networks == "diffusers"
+    by_library = loading.networks == "diffusers"
     with memory_errors("loading the model"), ThreadPoolExecutor(1) as pool:
         hashing = pool.submit(digest, found.paths)  # in a thread, beside the imports
         modules = {
-            part: _empty_network(found, part, library) for part in found.networks if part not in OPTIONAL
+            part: _empty_network(found, part, by_library) for part in found.networks if part not in OPTIONAL
         }
         placement = choose_device(loading.device, loading.dtype, _parameters(modules))
         networks = offloaded(
@@ -62,12 +62,12 @@ def load_model(found: Checkpoint, loading: Loading) -> Model:
         name=found.name,
         family=found.family,
         networks=networks,
-        configs={part: build.settings(part, found.networks[part].config) for part in modules},
+        configs={part: config.settings(part, found.networks[part].config) for part in modules},
         levels=_trained_levels(found),
         prediction=found.prediction,
         size=found.size,
         placement=placement,
-        facts=facts | (build.library_versions() if library else {}),
+        facts=facts | (library.versions() if by_library else {}),
         load_depth_network=(
             _load_later(found, "depth_estimator", placement) if "depth_estimator" in found.networks else None
         ),
@@ -79,11 +79,11 @@ def load_network(found: Checkpoint, part: str, device: str = "auto") -> nn.Modul
     return _load_later(found, part, choose_device(device, "float32", 0))()
 
 
-def _empty_network(found: Checkpoint, part: str, library: bool = False) -> nn.Module:
+def _empty_network(found: Checkpoint, part: str, by_library: bool = False) -> nn.Module:
     """A network of the checkpoint on the meta device, with its tensors checked against the headers."""
     component = found.networks[part]
     folder = found.path if component.header is None else component.header.path.parent
-    module = build.build_on_meta(part, component.config, str(folder), library)
+    module = build.build_on_meta(part, component.config, str(folder), by_library)
     check_tensors(component, module)
     return module
 
@@ -109,7 +109,7 @@ def load_weights(part: str, module: nn.Module, component: Component, placement: 
     else:
         weights = _stored_weights(module, component, placement)
     module.load_state_dict(weights, assign=True)
-    build.restore_buffers(module)
+    library.restore_buffers(module)
     return module.eval().requires_grad_(False).to(placement.device)
 
 
@@ -187,16 +187,16 @@ def _same_shape(stored: list[int], needed: list[int]) -> bool:
 
 def _trained_levels(found: Checkpoint) -> Levels:
     """The noise levels that the scheduler's config describes; raises ModelError if they are not known here."""
-    config = found.schedule
-    kind = config.get("beta_schedule", "scaled_linear")
+    schedule = found.schedule
+    kind = schedule.get("beta_schedule", "scaled_linear")
     kinds: dict[Any, Any] = {"scaled_linear": Levels.scaled_linear, "linear": Levels.linear}
     try:
-        start, end = float(config.get("beta_start", 0.00085)), float(config.get("beta_end", 0.012))
-        count = int(config.get("num_train_timesteps", 1000))
+        start, end = float(schedule.get("beta_start", 0.00085)), float(schedule.get("beta_end", 0.012))
+        count = int(schedule.get("num_train_timesteps", 1000))
         if not 0 < count <= MAX_LEVELS:
             raise ValueError
         levels: Levels = kinds[kind](start, end, count)
-        levels = levels.rescaled() if config.get("rescale_betas_zero_snr") else levels
+        levels = levels.rescaled() if schedule.get("rescale_betas_zero_snr") else levels
         if not all(0 < lower < upper < math.inf for lower, upper in pairwise(levels.table)):
             raise ValueError
         return levels

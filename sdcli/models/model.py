@@ -11,7 +11,9 @@ from torch import nn
 from sdcli.checkpoints.family import Family
 from sdcli.diffusion.levels import Levels
 from sdcli.models.architectures.clip import CLIPTextModel
+from sdcli.models.architectures.taesd import AutoencoderTiny
 from sdcli.models.architectures.unet import UNet
+from sdcli.models.architectures.vae import AutoencoderKL
 from sdcli.models.device import Placement
 from sdcli.models.offload import Networks
 from sdcli.request.job import Job, job_of
@@ -51,7 +53,7 @@ class Model:
         return self.networks["unet"]  # type: ignore[return-value]
 
     @property
-    def vae(self) -> VAE:
+    def vae(self) -> AutoencoderKL | AutoencoderTiny:
         """The autoencoder: AutoencoderKL or a tiny one."""
         return self.networks["vae"]  # type: ignore[return-value]
 

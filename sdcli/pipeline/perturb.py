@@ -33,4 +33,5 @@ def perturbed(unet: UNet, enabled: bool = True) -> Iterator[None]:
 
 def _attend_to_itself(attention: Attention, x: Tensor, context: Tensor | None) -> Tensor:
     """Attention whose matrix is the identity: only the value and output projections are left."""
-    return attention.to_out[1](attention.to_out[0](attention.to_v(x)))
+    out: Tensor = attention.to_out[0](attention.to_v(x))
+    return out

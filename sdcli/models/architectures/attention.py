@@ -1,0 +1,133 @@
+"""Attention, and the transformer blocks in which image tokens attend to each other and to the text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Processor = Callable[["Attention", Tensor, Tensor | None], Tensor]
+"""(attention, x (n, tokens, width), context (n, text tokens, text width) or None) -> (n, tokens, width)."""
+
+
+class Attention(nn.Module):
+    """Multi-head attention. `processor` computes it: the one place where adapters change what an attention does."""
+
+    def __init__(self, width: int, heads: int, context_width: int | None = None, bias: bool = False) -> None:
+        super().__init__()
+        self.heads = heads
+        self.to_q = nn.Linear(width, width, bias=bias)
+        self.to_k = nn.Linear(context_width or width, width, bias=bias)
+        self.to_v = nn.Linear(context_width or width, width, bias=bias)
+        self.to_out = nn.ModuleList([nn.Linear(width, width)])
+        self.processor: Processor = attend
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """x attends to the context, or to itself if there is none."""
+        return self.processor(self, x, context)
+
+
+def attend(attention: Attention, x: Tensor, context: Tensor | None = None) -> Tensor:
+    """Scaled dot-product attention (Vaswani et al. 2017, equation 1), the default processor."""
+    source = x if context is None else context
+    q = split_heads(attention.to_q(x), attention.heads)
+    k = split_heads(attention.to_k(source), attention.heads)
+    v = split_heads(attention.to_v(source), attention.heads)
+    out = F.scaled_dot_product_attention(q, k, v)
+    projected: Tensor = attention.to_out[0](join_heads(out))
+    return projected
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """(n, tokens, heads * width) -> (n, heads, tokens, width)."""
+    return x.view(x.shape[0], -1, heads, x.shape[-1] // heads).transpose(1, 2)
+
+
+def join_heads(x: Tensor) -> Tensor:
+    """(n, heads, tokens, width) -> (n, tokens, heads * width)."""
+    return x.transpose(1, 2).reshape(x.shape[0], -1, x.shape[1] * x.shape[3])
+
+
+class GEGLU(nn.Module):
+    """A linear layer gated by another one (Shazeer 2020, "GLU Variants Improve Transformer")."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(inputs, 2 * outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, inputs) -> (…, outputs)."""
+        x, gate = self.proj(x).chunk(2, dim=-1)
+        return x * F.gelu(gate)
+
+
+class FeedForward(nn.Module):
+    """Two linear layers of four times the width, the first one gated."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.net = nn.ModuleList([GEGLU(width, 4 * width), nn.Identity(), nn.Linear(4 * width, width)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, tokens, width) -> the same shape."""
+        out: Tensor = self.net[2](self.net[0](x))
+        return out
+
+
+class TransformerBlock(nn.Module):
+    """Self-attention (attn1), cross-attention to the text (attn2) and a feed-forward layer, each with a layer norm.
+
+    `only_cross` makes attn1 attend to the text too, as in the x4 upscaler.
+    """
+
+    def __init__(self, width: int, heads: int, context_width: int, only_cross: bool) -> None:
+        super().__init__()
+        self.only_cross = only_cross
+        self.norm1 = nn.LayerNorm(width)
+        self.attn1 = Attention(width, heads, context_width if only_cross else None)
+        self.norm2 = nn.LayerNorm(width)
+        self.attn2 = Attention(width, heads, context_width)
+        self.norm3 = nn.LayerNorm(width)
+        self.ff = FeedForward(width)
+
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        """x (n, tokens, width), context (n, text tokens, context_width) -> the shape of x."""
+        x = self.attn1(self.norm1(x), context if self.only_cross else None) + x
+        x = self.attn2(self.norm2(x), context) + x
+        out: Tensor = self.ff(self.norm3(x)) + x
+        return out
+
+
+class Transformer(nn.Module):
+    """Transformer blocks over the pixels of a feature map, between two projections, with a shortcut around them."""
+
+    def __init__(
+        self, width: int, heads: int, context_width: int, depth: int, groups: int, linear: bool, only_cross: bool
+    ) -> None:
+        super().__init__()
+        self.linear = linear  # projections as linear layers, not as 1x1 convolutions
+        self.norm = nn.GroupNorm(groups, width, eps=1e-6)
+        self.proj_in: nn.Module = nn.Linear(width, width) if linear else nn.Conv2d(width, width, 1)
+        self.transformer_blocks = nn.ModuleList(
+            TransformerBlock(width, heads, context_width, only_cross) for _ in range(depth)
+        )
+        self.proj_out: nn.Module = nn.Linear(width, width) if linear else nn.Conv2d(width, width, 1)
+
+    def forward(self, x: Tensor, contexts: Iterator[Tensor]) -> Tensor:
+        """x (n, width, h, w) -> the same shape; each block takes the next context."""
+        n, width, height, columns = x.shape
+        h = self.norm(x)
+        if not self.linear:
+            h = self.proj_in(h)
+        h = h.permute(0, 2, 3, 1).reshape(n, height * columns, width)
+        if self.linear:
+            h = self.proj_in(h)
+        for block in self.transformer_blocks:
+            h = block(h, next(contexts))
+        if self.linear:
+            h = self.proj_out(h)
+        h = h.reshape(n, height, columns, width).permute(0, 3, 1, 2).contiguous()
+        if not self.linear:
+            h = self.proj_out(h)
+        return h + x

@@ -1,0 +1,52 @@
+"""Build: networks from their configs, without weights or with random ones."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from sdcli.checkpoints.family import Config
+from sdcli.errors import ModelError
+from sdcli.models import config as configs
+from sdcli.models import library
+from sdcli.models.architectures.clip import CLIPTextModel
+from sdcli.models.architectures.taesd import AutoencoderTiny
+from sdcli.models.architectures.unet import UNet
+from sdcli.models.architectures.vae import AutoencoderKL
+
+_NONSENSE = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError, AssertionError)
+"""What torch raises for settings that make no sense, such as widths that do not divide."""
+
+
+def build_on_meta(part: str, config: Config, path: str, by_library: bool = False) -> nn.Module:
+    """The network `part` (unet, vae, text_encoder, …) of this config on the meta device: it has shapes, but no memory.
+
+    Raises ModelError, which names `path`, if the config describes no network that can be built.
+    """
+    try:
+        with torch.device("meta"):
+            return _build(part, config, by_library)
+    except _NONSENSE as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{path}: config.json describes no network that can be built ({reason})") from None
+
+
+def build_random(part: str, config: Config) -> nn.Module:
+    """The network `part` of this config with the random weights of seed 0; torch's own seed is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return _build(part, config)
+
+
+def _build(part: str, config: Config, by_library: bool = False) -> nn.Module:
+    if part == "depth_estimator":
+        return library.depth_estimator(config)
+    settings = configs.settings(part, config)
+    if by_library:
+        return library.build(part, settings)
+    if part == "unet":
+        return UNet(settings)
+    if part == "vae":
+        tiny = "encoder_block_out_channels" in settings
+        return AutoencoderTiny(settings) if tiny else AutoencoderKL(settings)
+    return CLIPTextModel(settings)
