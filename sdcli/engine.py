@@ -14,6 +14,7 @@ from torch import Tensor
 import sdcli
 from sdcli import registry
 from sdcli.adapters.seamless import seamless
+from sdcli.diffusion.conditioning import composed
 from sdcli.diffusion.conventions import CONVENTIONS
 from sdcli.diffusion.finite import check_finite
 from sdcli.diffusion.replay import Call, Recording, replay
@@ -55,7 +56,7 @@ def generate(request: Request, watch: Watcher = iter, given: InputImages | None 
         if request.hires > 1:
             larger, over, start = enlarged(model, request, end.x)
             end = _run(model, larger, watch, clock, over, start)
-        image, fallback = vae.decode(model, end.shown, CONVENTIONS[request.like].truncates)
+        image, fallback = vae.decode(model, end.shown, CONVENTIONS[request.like].truncates_pixels)
     image, told = layout.finish(image)
     clock("decode")
     facts = {**model.facts, "sdcli": sdcli.__version__, **told}
@@ -79,7 +80,9 @@ def _run(
     start = canvas(model, request, layout, begun)
     predict, calls = _predict(model, request, start)
     guidance = registry.find("guidance", str(request.guidance))
-    denoise = start.keep_unmasked(check_finite(guidance(predict, positive, negative, request.cfg)))
+    base = negative.parts[0].cond
+    guided = guidance(composed(predict, base), positive, negative, request.cfg or 0.0)
+    denoise = start.keep_unmasked(check_finite(guided))
     last = None
     for step in watch(_steps(model, request, denoise, start)):
         last = step
@@ -113,7 +116,7 @@ def _steps(model: Model, request: Request, denoise: Denoise, start: Start) -> It
     for i, x in enumerate(islice(sampler(remembered, start.x, start.sigmas, start.noise), total), 1):
         if start.recording is not None and i == start.recording.step:
             start.recording.check(x)
-        decoded = partial(_decoded, model, seen[0], CONVENTIONS[request.like].truncates)
+        decoded = partial(_decoded, model, seen[0], CONVENTIONS[request.like].truncates_pixels)
         yield Step(i, total, start.sigmas[i], x, seen[0], decoded, partial(preview, model))
 
 

@@ -19,7 +19,7 @@ from sdcli.checkpoints.checkpoint import Checkpoint
 from sdcli.checkpoints.component import Component, listing
 from sdcli.checkpoints.hashes import digest
 from sdcli.checkpoints.keys.ldm import OPTIONAL
-from sdcli.diffusion.levels import Levels
+from sdcli.diffusion.levels import SD_BETAS, TIMESTEPS, Levels
 from sdcli.errors import ModelError
 from sdcli.models import classes, device
 from sdcli.models.device import choose_device, keep_memory, return_memory
@@ -258,8 +258,9 @@ def _levels(found: Checkpoint) -> Levels:
     config = found.schedule
     kind = config.get("beta_schedule", "scaled_linear")
     try:
-        start, end = float(config.get("beta_start", 0.00085)), float(config.get("beta_end", 0.012))
-        count = int(config.get("num_train_timesteps", 1000))
+        start, end = config.get("beta_start", SD_BETAS[0]), config.get("beta_end", SD_BETAS[1])
+        start, end = float(start), float(end)
+        count = int(config.get("num_train_timesteps", TIMESTEPS))
         levels: Levels = kinds[kind](start, end, min(count, MOST))
         levels = levels.rescaled() if config.get("rescale_betas_zero_snr") else levels
         if not 0 < count <= MOST or not all(0 < a < b < math.inf for a, b in pairwise(levels.table)):

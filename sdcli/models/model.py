@@ -1,46 +1,16 @@
-"""Model: a loaded checkpoint; Cond: what the U-Net is told."""
+"""Model: a loaded checkpoint."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 from typing import Any
-
-from torch import Tensor
 
 from sdcli.checkpoints.family import Family
 from sdcli.diffusion.levels import Levels
 from sdcli.models.device import Placement
 from sdcli.models.offload import Networks
 from sdcli.request.request import Request
-
-
-@dataclass(frozen=True)
-class Cond:
-    """One side of the guidance, as the U-Net takes it."""
-
-    context: Tensor  # (1, 77 * chunks, text width)
-    pooled: Tensor | None = None  # (1, width), for families that add it to the time embedding
-    time_ids: tuple[float, ...] = ()  # what such a family is told of the picture's size
-    perturb_attention: bool = False  # whether the U-Net's middle self-attention is cut
-    zero_concat: bool = False  # whether the channels beside x are hidden from it
-    make_empty: Callable[[], Cond] | None = None  # makes `empty`
-
-    @property
-    def perturbed(self) -> Cond:
-        """The same, for a U-Net whose middle self-attention is cut."""
-        return replace(self, perturb_attention=True)
-
-    @property
-    def unseen(self) -> Cond:
-        """The same, for a U-Net that is shown nothing beside x."""
-        return replace(self, zero_concat=True)
-
-    @cached_property
-    def empty(self) -> Cond:
-        """What the U-Net is told if nothing is said, for guidances that compare with that."""
-        return self if self.make_empty is None else self.make_empty()
 
 
 @dataclass(frozen=True, eq=False)

@@ -123,10 +123,12 @@ def _sigmas(model: Model, request: Request, strength: float | None) -> tuple[lis
     """All the levels, and the number of the one to begin with if that part of the steps is to be taken."""
     if request.sigmas is not None:
         levels = list(own_sigmas.parse(request.sigmas))
-        return levels, 0 if strength is None else CONVENTIONS["sdcli"].start(len(levels) - 1, strength)[1]
+        return levels, 0 if strength is None else CONVENTIONS["sdcli"].img2img_start(
+            len(levels) - 1, strength
+        )[1]
     like, schedule = CONVENTIONS[request.like], registry.find("schedules", str(request.schedule))
     steps = request.steps or 0
-    total, first = (steps, 0) if strength is None else like.start(steps, strength)
+    total, first = (steps, 0) if strength is None else like.img2img_start(steps, strength)
     return like.sigmas(schedule, total, model.levels, _names(request)[0]), first
 
 

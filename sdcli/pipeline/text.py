@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from sdcli.checkpoints import tokenizer
+from sdcli.diffusion.conditioning import Composed, Cond
 from sdcli.errors import UsageError
 from sdcli.models.classes import prefix
-from sdcli.models.model import Cond, Model
+from sdcli.models.model import Model
 from sdcli.request.request import Request
 
 
-def encode_prompts(model: Model, request: Request) -> tuple[Cond, Cond]:
+def encode_prompts(model: Model, request: Request) -> tuple[Composed, Composed]:
     """(prompt, negative), both with as many chunks as the longer one, so that the U-Net can take them together."""
     texts = [tokenizer.chunks(request.prompt), tokenizer.chunks(request.negative)]
     most = max(map(len, texts))
@@ -37,7 +38,7 @@ def encode_prompts(model: Model, request: Request) -> tuple[Cond, Cond]:
             negative,
             make_empty=lambda: replace(encode_prompt(model, [[]] * most, skip, size), time_ids=sizes),
         )
-    return prompt, negative
+    return Composed.plain(prompt), Composed.plain(negative)
 
 
 def encode_prompt(model: Model, chunks: list[list[int]], clip_skip: int, size: tuple[float, float]) -> Cond:

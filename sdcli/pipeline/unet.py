@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sdcli.diffusion.conditioning import Cond
 from sdcli.diffusion.types import Predict
 from sdcli.diffusion.windows import blend, windows
-from sdcli.models.model import Cond, Model
+from sdcli.models.model import Model
 from sdcli.pipeline.perturb import perturbed
 from sdcli.pipeline.unet_inputs import UNetInputs
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sdcli.diffusion.levels import Levels
+from sdcli.diffusion.levels import DDPM_BETAS, Levels
 from sdcli.diffusion.types import Noise
 from sdcli.errors import ModelError
 from sdcli.models.model import Model
@@ -69,7 +69,7 @@ def _small(
     if layout.given.picture is None:
         raise _missing(model, "a picture to enlarge; give it to sd upscale")
     small = fit(layout.given.picture.image, shape[3], shape[2], request.fit)
-    sigma = Levels.scaled_linear(0.0001, 0.02).table[request.noise_level]
+    sigma = Levels.scaled_linear(*DDPM_BETAS).table[request.noise_level]
     noisy = vae.of(small).to(model.placement.device) + noise(0.0, 0.0)[:, :3] * sigma
     return UNetInputs(noisy / math.sqrt(1 + sigma**2), request.noise_level, redraws=False)
 

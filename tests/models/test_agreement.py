@@ -15,9 +15,10 @@ from sdcli import registry
 from sdcli.checkpoints import toy
 from sdcli.checkpoints.family import Family, TextEncoderUse
 from sdcli.checkpoints.tokenizer import framed, ids
+from sdcli.diffusion.conditioning import Cond
 from sdcli.models import classes
 from sdcli.models.load import load
-from sdcli.models.model import Cond, Model
+from sdcli.models.model import Model
 from sdcli.pipeline import vae
 from sdcli.pipeline.text import encode
 from sdcli.pipeline.unet import call_unet
