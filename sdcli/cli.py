@@ -26,7 +26,7 @@ class Commands(click.Group):
         return registry.find("commands", name) if name in registry.names("commands") else None
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        registry.check("commands", args[0].partition(":")[0])
+        registry.check_name("commands", args[0].partition(":")[0])
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

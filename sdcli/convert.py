@@ -22,6 +22,7 @@ from sdcli.checkpoints.checkpoint import Checkpoint
 from sdcli.checkpoints.component import Component
 from sdcli.checkpoints.family import Config
 from sdcli.checkpoints.keys import to_ldm
+from sdcli.diffusion.levels import SD_BETAS, TIMESTEPS
 from sdcli.errors import ModelError, UsageError
 from sdcli.models import classes
 from sdcli.models.load import DTYPES, check_tensors, finite, tensor
@@ -37,10 +38,10 @@ CLASSES = {
     "scheduler": ("diffusers", "DDIMScheduler"),
 }
 SCHEDULE = {
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
+    "beta_start": SD_BETAS[0],
+    "beta_end": SD_BETAS[1],
     "beta_schedule": "scaled_linear",
-    "num_train_timesteps": 1000,
+    "num_train_timesteps": TIMESTEPS,
 }
 """The noise levels of a model that says nothing of them."""
 

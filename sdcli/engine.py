@@ -60,7 +60,7 @@ def generate(
             if job.hires.hires > 1:
                 larger, enlarged, latents = second_pass(model, job, end.x)
                 end = _run(model, larger, enlarged, watch, clock, latents)
-            image, fallback = vae.decode(model, end.shown, CONVENTIONS[job.like].truncates)
+            image, fallback = vae.decode(model, end.shown, CONVENTIONS[job.like].truncates_pixels)
         image, kept = images.finish(image)
         clock("decode")
         facts = {**model.facts, "sdcli": sdcli.__version__, **kept}
@@ -82,8 +82,8 @@ def _run(
     clock("text")
     start = start_of(model, job, images, latents)
     predict, calls = _predict(model, job, start)
-    guidance = registry.find("guidance", str(job.guidance))
-    guided = guidance(composed(predict, negative), positive, negative, job.cfg)
+    guidance = registry.find("guidance", job.guidance)
+    guided = guidance(composed(predict, negative.parts[0].cond), positive, negative, job.cfg)
     denoise = start.keep_unmasked(check_finite(guided))
     last = None
     for step in watch(_steps(model, job, denoise, start)):
@@ -115,11 +115,11 @@ def _steps(model: Model, job: Job, denoise: Denoise, start: Start) -> Iterator[S
     if job.stop_after > total:
         raise UsageError(f"--stop-after {job.stop_after} is more than the {total} steps of this run")
     total = job.stop_after or total
-    sampler = registry.find("samplers", str(job.sampler))
+    sampler = registry.find("samplers", job.sampler)
     for number, x in enumerate(islice(sampler(remember, start.x, start.sigmas, start.noise), total), 1):
         if start.recording is not None and number == start.recording.step:
             start.recording.check(x)
-        decode = partial(_decoded, model, estimate, CONVENTIONS[job.like].truncates)
+        decode = partial(_decoded, model, estimate, CONVENTIONS[job.like].truncates_pixels)
         yield Step(number, total, start.sigmas[number], x, estimate, decode, partial(preview, model))
 
 

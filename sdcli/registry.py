@@ -1,9 +1,11 @@
-"""The plugins: which samplers, families, annotators, commands and other such there are, and one of them by name.
+"""The registry of plugins: samplers, schedules, guidance, model families, annotators and commands, by name.
 
 The one rule: the file `x.py` in a plugin folder holds one object called `x`; a package joins with an entry point
 `x` in the group `sdcli.<folder>`. Names, one-line summaries, facts and options are read from the source text, so
-listing and checking import nothing.
+listing and checking import no plugin.
 """
+
+from __future__ import annotations
 
 import ast
 import difflib
@@ -12,14 +14,20 @@ import importlib
 import importlib.util
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Literal, overload
 
 from sdcli.errors import UsageError
 
-_HERE = os.path.dirname(os.path.abspath(__file__))
+if TYPE_CHECKING:  # types only: the registry itself imports no plugin and no torch
+    import click
+    from PIL.Image import Image
+
+    from sdcli.checkpoints.family import Family
+    from sdcli.diffusion.types import Guidance, Sampler, Schedule
+
 FOLDERS = {
     "samplers": "diffusion/samplers",
     "schedules": "diffusion/schedules",
@@ -28,121 +36,167 @@ FOLDERS = {
     "annotators": "pipeline/annotators",
     "commands": "commands",
 }
+"""Plugin kind -> its folder inside the package. A new kind needs an overload of `find` as well."""
 
 FACTS = ("order", "evaluations", "paper")
+"""The words of docstring lines such as `order: 2`, which are facts of the plugin and no part of its description."""
+
+Option = bool | int | float | str
+"""The value of a plugin's option."""
+
+_PACKAGE = os.path.dirname(os.path.abspath(__file__))
 _FACT = re.compile(rf"^({'|'.join(FACTS)}): (.+)\n?", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """One plugin as its source tells it: first line of the docstring, the rest of it, option -> default, and facts.
-
-    The facts are the docstring's lines of the form `order: 2`; FACTS are their words.
-    """
+    """One plugin as its source text describes it."""
 
     kind: str
     name: str
     module: str
-    summary: str = ""
-    details: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict)
-    facts: Mapping[str, str] = field(default_factory=dict)
+    summary: str = ""  # the first line of the docstring
+    details: str = ""  # the rest of it, without the facts
+    options: Mapping[str, Option] = field(default_factory=dict)  # name -> default
+    facts: Mapping[str, str] = field(default_factory=dict)  # see FACTS
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A plugin that is asked for, with the options typed behind its name: `euler_a:eta=0.5`. `parse` makes it."""
+
+    name: str
+    options: tuple[tuple[str, Option], ...] = ()
+
+    def __str__(self) -> str:
+        typed = ",".join(f"{name}={value}" for name, value in self.options)
+        return f"{self.name}:{typed}" if typed else self.name
 
 
 def names(kind: str) -> tuple[str, ...]:
-    """All names in a plugin folder and in the installed packages that join it, sorted; imports none of them."""
-    return tuple(sorted({*_own(kind), *_joined(kind)}))
+    """All names of a plugin kind, from its folder and from installed packages, sorted; imports no plugin."""
+    return tuple(sorted({*_built_in(kind), *_installed(kind)}))
 
 
-def find(kind: str, spec: str) -> Any:
-    """The object that `name` or `name:option=value,option=value` stands for, its options bound.
+@overload
+def find(kind: Literal["samplers"], spec: str | Spec) -> Sampler: ...
+@overload
+def find(kind: Literal["schedules"], spec: str | Spec) -> Schedule: ...
+@overload
+def find(kind: Literal["guidance"], spec: str | Spec) -> Guidance: ...
+@overload
+def find(kind: Literal["families"], spec: str | Spec) -> Family: ...
+@overload
+def find(kind: Literal["annotators"], spec: str | Spec) -> Callable[[Image, str, str], Image]: ...
+@overload
+def find(kind: Literal["commands"], spec: str | Spec) -> click.Command: ...
+def find(kind: str, spec: str | Spec) -> object:
+    """Import the plugin that is asked for, as `name:option=value,…` or parsed, with its options bound.
+
+    Raises UsageError as `parse` does.
+    """
+    spec = parse(kind, spec) if isinstance(spec, str) else spec
+    plugin = describe(kind, spec.name)
+    if plugin.name in _built_in(kind):
+        found = getattr(importlib.import_module(plugin.module), plugin.name)
+    else:
+        found = _installed(kind)[plugin.name].load()
+    return functools.partial(found, **dict(spec.options)) if spec.options else found
+
+
+def parse(kind: str, text: str) -> Spec:
+    """`name` or `name:option=value,option=value` as a Spec, without importing the plugin.
 
     Raises UsageError for an unknown name, an unknown option or a value of the wrong type.
     """
-    plugin, values = check(kind, spec)
-    joined = {} if plugin.name in _own(kind) else _joined(kind)
-    thing = (
-        joined[plugin.name].load() if joined else getattr(importlib.import_module(plugin.module), plugin.name)
-    )
-    return functools.partial(thing, **values) if values else thing
-
-
-def check(kind: str, spec: str) -> tuple[Plugin, dict[str, Any]]:
-    """What `spec` names and its options' values, without importing it; raises like `find`."""
-    name, _, options = spec.partition(":")
-    if name not in _own(kind) and name not in _joined(kind):
-        raise UsageError(f"no {_noun(kind)} is called {name!r}; {nearest(name, names(kind))}")
+    name, _, options = text.partition(":")
+    check_name(kind, name)
     plugin = describe(kind, name)
-    return plugin, dict(_option(plugin, item) for item in options.split(",") if item)
+    given = dict(_parse_option(plugin, item) for item in options.split(",") if item)
+    return Spec(name, tuple(given.items()))
 
 
-def nearest(word: str, known: tuple[str, ...] | list[str]) -> str:
-    """The next step for a near miss: `did you mean x?`, or the whole list when nothing is near."""
-    close = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.55)
-    return f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(known)}"
+def check_name(kind: str, name: str) -> None:
+    """Raise UsageError, with the nearest name, if no plugin of this kind is called so."""
+    if name not in _built_in(kind) and name not in _installed(kind):
+        raise UsageError(f"no {_singular(kind)} is called {name!r}; {nearest(name, names(kind))}")
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """The next step for an unknown word: `did you mean x?`, or all known words if none is similar."""
+    similar = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.55)
+    return f"did you mean {similar[0]!r}?" if similar else f"there are: {', '.join(known)}"
 
 
 @functools.cache
 def describe(kind: str, name: str) -> Plugin:
-    """The plugin `name`, read from its source text."""
-    own = name in _own(kind)
-    module = f"sdcli.{FOLDERS[kind].replace('/', '.')}.{name}" if own else _joined(kind)[name].module
-    attribute = name if own else _joined(kind)[name].attr
-    plugin = Plugin(kind, name, module)
-    if own:
-        path: str | None = os.path.join(_HERE, FOLDERS[kind], f"{name}.py")
-    else:
-        spec = importlib.util.find_spec(module)
-        path = spec.origin if spec else None
+    """The plugin `name`, read from its source text; one without source text has a name only."""
+    module, attribute, path = _locate(kind, name)
     if not path or not path.endswith(".py"):
-        return plugin
+        return Plugin(kind, name, module)
     with open(path, encoding="utf-8") as f:
         tree = ast.parse(f.read())
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and node.name == attribute:
-            doc = ast.get_docstring(node) or ast.get_docstring(tree) or ""
-            return Plugin(kind, name, module, *_told(doc), _defaults(node), dict(_FACT.findall(doc)))
-    return Plugin(kind, name, module, *_told(ast.get_docstring(tree) or ""))
+            docstring = ast.get_docstring(node) or ast.get_docstring(tree) or ""
+            facts = dict(_FACT.findall(docstring))
+            return Plugin(kind, name, module, *_split_docstring(docstring), _option_defaults(node), facts)
+    return Plugin(kind, name, module, *_split_docstring(ast.get_docstring(tree) or ""))
 
 
-def _told(doc: str) -> tuple[str, str]:
-    summary, _, details = _FACT.sub("", doc).partition("\n")
+def _locate(kind: str, name: str) -> tuple[str, str, str | None]:
+    """(module, name of the object in it, path of its source) of a plugin, without importing it."""
+    if name in _built_in(kind):
+        module = f"sdcli.{FOLDERS[kind].replace('/', '.')}.{name}"
+        return module, name, os.path.join(_PACKAGE, FOLDERS[kind], f"{name}.py")
+    entry_point = _installed(kind)[name]
+    spec = importlib.util.find_spec(entry_point.module)
+    return entry_point.module, entry_point.attr, spec.origin if spec else None
+
+
+def _split_docstring(docstring: str) -> tuple[str, str]:
+    """(summary, details) of a docstring, without the facts."""
+    summary, _, details = _FACT.sub("", docstring).partition("\n")
     return summary, details.strip()
 
 
-def _defaults(node: ast.FunctionDef) -> dict[str, Any]:
-    pairs = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+def _option_defaults(function: ast.FunctionDef) -> dict[str, Option]:
+    """The keyword-only parameters of a function that have a default."""
+    pairs = zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True)
     return {arg.arg: ast.literal_eval(default) for arg, default in pairs if default is not None}
 
 
-def _option(plugin: Plugin, item: str) -> tuple[str, Any]:
-    key, _, text = item.partition("=")
-    key = key.strip()
-    if key not in plugin.options:
-        has = nearest(key, list(plugin.options)) if plugin.options else "it has no options"
-        raise UsageError(f"{plugin.name} has no option {key!r}; {has}")
-    default = plugin.options[key]
+def _parse_option(plugin: Plugin, item: str) -> tuple[str, Option]:
+    """(name, value) of `name=value`; the value takes the type of the option's default."""
+    name, _, text = item.partition("=")
+    name = name.strip()
+    if name not in plugin.options:
+        hint = nearest(name, list(plugin.options)) if plugin.options else "it has no options"
+        raise UsageError(f"{plugin.name} has no option {name!r}; {hint}")
+    default = plugin.options[name]
     try:
         if isinstance(default, bool):
-            return key, {"true": True, "1": True, "false": False, "0": False}[text.strip().lower()]
-        return key, type(default)(text.strip())
+            return name, {"true": True, "1": True, "false": False, "0": False}[text.strip().lower()]
+        return name, type(default)(text.strip())
     except (KeyError, ValueError):
-        like = f"{plugin.name}:{key}={default}"
+        example = f"{plugin.name}:{name}={default}"
         raise UsageError(
-            f"{plugin.name}: {key}={text!r} is not a {type(default).__name__}; try {like}"
+            f"{plugin.name}: {name}={text!r} is not a {type(default).__name__}; try {example}"
         ) from None
 
 
 @functools.cache
-def _own(kind: str) -> frozenset[str]:
-    files = os.listdir(os.path.join(_HERE, FOLDERS[kind]))
-    return frozenset(f[:-3] for f in files if f.endswith(".py") and not f.startswith("_"))
+def _built_in(kind: str) -> frozenset[str]:
+    """The names of the plugins in the kind's folder."""
+    files = os.listdir(os.path.join(_PACKAGE, FOLDERS[kind]))
+    return frozenset(f.removesuffix(".py") for f in files if f.endswith(".py") and not f.startswith("_"))
 
 
 @functools.cache
-def _joined(kind: str) -> dict[str, EntryPoint]:
+def _installed(kind: str) -> dict[str, EntryPoint]:
+    """The plugins that installed packages add, by name."""
     return {point.name: point for point in entry_points(group=f"sdcli.{kind}")}
 
 
-def _noun(kind: str) -> str:
+def _singular(kind: str) -> str:
     return {"families": "family", "guidance": "guidance"}.get(kind, kind.removesuffix("s"))

@@ -23,7 +23,8 @@ def test_every_plug_can_be_found_and_says_in_one_line_what_it_is(kind, name):
 
 
 def test_knobs_are_read_from_the_source_and_bound():
-    plugin, values = registry.check("samplers", "euler_a:eta=0.5, s_noise=2")
+    plugin = registry.describe("samplers", "euler_a")
+    values = dict(registry.parse("samplers", "euler_a:eta=0.5, s_noise=2").options)
     assert dict(plugin.options) == {"eta": 1.0, "s_noise": 1.0}
     assert values == {"eta": 0.5, "s_noise": 2.0}
     assert registry.find("samplers", "euler_a:eta=0.5").keywords == {"eta": 0.5}
@@ -34,10 +35,10 @@ def test_knobs_are_read_from_the_source_and_bound():
 )
 def test_a_bad_name_or_knob_is_a_usage_error_with_a_next_step(spec):
     if spec == "euler:":
-        assert registry.check("samplers", spec)[1] == {}
+        assert registry.parse("samplers", spec).options == ()
         return
     with pytest.raises(UsageError, match=r"did you mean|there are|try|no options"):
-        registry.check("samplers", spec)
+        registry.parse("samplers", spec)
 
 
 def test_a_new_file_in_the_folder_is_a_new_sampler(monkeypatch, tmp_path):
@@ -51,7 +52,7 @@ def test_a_new_file_in_the_folder_is_a_new_sampler(monkeypatch, tmp_path):
     try:
         assert registry.names("samplers") == ("half",)
         assert registry.describe("samplers", "half").summary == "Halves x."
-        assert registry.check("samplers", "half:part=0.25")[1] == {"part": 0.25}
+        assert dict(registry.parse("samplers", "half:part=0.25").options) == {"part": 0.25}
     finally:
         registry._own.cache_clear()
         registry.describe.cache_clear()

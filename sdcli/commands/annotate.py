@@ -36,7 +36,7 @@ def annotate(
 
     PICTURE - reads it from standard input. Prints the path of what it wrote; nothing is ever overwritten.
     """
-    registry.check("annotators", kind)
+    registry.parse("annotators", kind)
     path = _path(out, picture, kind)
     if out == "-" and as_json:
         raise UsageError("-o - writes a PNG to standard output; it does not go with --json")

@@ -1,1 +1,1 @@
-"""The mathematics; knows no Request and no network."""
+"""The mathematics of diffusion sampling; knows no Request and no network."""

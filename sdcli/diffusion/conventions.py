@@ -1,4 +1,4 @@
-"""Likes: what each tool does where the formulas leave a choice; `--like` picks one of these values."""
+"""Conventions: what each tool does where the formulas leave a choice; `--like` picks one of them."""
 
 from __future__ import annotations
 
@@ -12,127 +12,138 @@ from sdcli.diffusion.levels import Levels
 from sdcli.diffusion.types import Schedule
 from sdcli.errors import UsageError
 
-MOST = 1000  # steps of a schedule
-NONE: frozenset[str] = frozenset()
-KARRAS = frozenset({"euler", "euler_a", "heun", "dpm2", "dpm2_a", "dpmpp_sde", "lms"})
-TIMESTEPS = frozenset({"ddim", "euler_cfg_pp", "plms", "unipc"})
+MAX_STEPS = 1000
+"""The most steps that every schedule can make."""
+DIFFUSERS_SIGMA_SAMPLERS = frozenset({"euler", "euler_a", "heun", "dpm2", "dpm2_a", "dpmpp_sde", "lms"})
+"""Samplers whose diffusers scheduler works on x = data + sigma * noise, with fractional timesteps; others work on x of
+unit variance, with whole timesteps."""
+A1111_TIMESTEP_SAMPLERS = frozenset({"ddim", "euler_cfg_pp", "plms", "unipc"})
+"""Samplers that A1111 runs on whole timesteps and x of unit variance; it runs the others through k-diffusion."""
 
 
 @dataclass(frozen=True)
 class Conventions:
-    """The conventions of one tool. Samplers and schedules are told by their names, without options.
-
-    `unit` answers, for (sampler, schedule, whether the first level is the model's highest), whether noise alone
-    begins at the unit variance that the network was trained on, or else at sigma. `whole` tells for which samplers
-    the network hears whole timesteps. `lowest` names the samplers that end at the lowest trained level in place of 0,
-    `discards` those that leave out the level before the last. `start` is where a run over a picture begins:
-    (steps, strength) -> (steps of the schedule to be made, index of the sigma to start from).
-    """
+    """The conventions of one tool. Names of samplers and schedules come without options; a schedule is "" if the levels
+    are the user's own."""
 
     unit_variance_start: Callable[[str, str, bool], bool]
+    """(sampler, schedule, whether the first level is the model's highest) -> True if a run from noise alone starts at
+    sqrt(1 + sigma^2) times unit noise, so that the network sees unit variance; False if at sigma times."""
     rounds_timesteps: Callable[[str], bool]
-    start: Callable[[int, float], tuple[int, int]]
-    lowest: frozenset[str] = NONE
-    discards: frozenset[str] = NONE
-    full: bool = (
-        False  # a picture, too, lies under the noise of an empty start if that begins at the highest level
-    )
-    above: bool = False  # a picture is given the noise of one level more than the run begins at
-    truncates: bool = False  # pixels are cut to whole bytes, not rounded (half to even)
+    """sampler -> True if the network is given the nearest whole timestep of a level."""
+    img2img_start: Callable[[int, float], tuple[int, int]]
+    """(steps, strength) -> (steps of the schedule to make, index of the sigma at which a run over a picture starts)."""
+    end_at_sigma_min: frozenset[str] = frozenset()
+    """Samplers that end at the lowest trained level in place of 0."""
+    drop_second_to_last: frozenset[str] = frozenset()
+    """Samplers whose schedule is made one step longer, without its second to last level."""
+    unit_variance_img2img: bool = False
+    """True if a picture, too, gets sqrt(1 + sigma^2) times unit noise where a run starts at the highest level."""
+    noised_one_level_higher: bool = False
+    """True if a picture is given the noise of one level more than the run starts at."""
+    truncates_pixels: bool = False
+    """True if pixel values are cut to whole bytes, not rounded (half to even)."""
 
     def sigmas(self, schedule: Schedule, steps: int, levels: Levels, sampler: str) -> list[float]:
-        """The levels of a schedule as this tool's sampler walks them."""
-        if sampler in self.discards and steps < MOST:
-            made = list(schedule(steps + 1, levels))
-            del made[-2]
+        """The levels that this tool's sampler visits on a schedule: steps + 1, falling."""
+        if sampler in self.drop_second_to_last and steps < MAX_STEPS:
+            sigmas = list(schedule(steps + 1, levels))
+            del sigmas[-2]
         else:
-            made = list(schedule(steps, levels))
-        if sampler in self.lowest and made[-2] > levels.sigma_min:
-            made[-1] = levels.sigma_min
-        return made
+            sigmas = list(schedule(steps, levels))
+        if sampler in self.end_at_sigma_min and sigmas[-2] > levels.sigma_min:
+            sigmas[-1] = levels.sigma_min
+        return sigmas
 
     def initial_scale(self, sigma: float, levels: Levels, sampler: str, schedule: str) -> float:
-        """How much unit noise a run without a picture begins with."""
-        unit = self.unit_variance_start(sampler, schedule, _highest(sigma, levels))
-        return math.sqrt(1 + sigma**2) if unit else sigma
+        """What unit noise is multiplied by at the start of a run without a picture."""
+        unit_variance = self.unit_variance_start(sampler, schedule, _is_highest(sigma, levels))
+        return math.sqrt(1 + sigma**2) if unit_variance else sigma
 
     def noised(
-        self, picture: Tensor, noise: Tensor, sigmas: Sequence[float], start: int, levels: Levels
+        self, latents: Tensor, noise: Tensor, sigmas: Sequence[float], start: int, levels: Levels
     ) -> Tensor:
-        """What a run over a picture's latents begins with at the level sigmas[start], from unit noise."""
+        """The first x of a run over a picture: its latents with unit noise added, at the level sigmas[start]."""
         sigma = sigmas[start]
-        if self.above:
+        if self.noised_one_level_higher:
+            # CompVis keeps x at unit variance, so the level that the run starts at only rescales what is there
             above = sigmas[max(start - 1, 0)]
-            return (picture + noise * above) * math.sqrt((1 + sigma**2) / (1 + above**2))
-        full = self.full and _highest(sigma, levels)
-        return picture + noise * (math.sqrt(1 + sigma**2) if full else sigma)
+            return (latents + noise * above) * math.sqrt((1 + sigma**2) / (1 + above**2))
+        unit_variance = self.unit_variance_img2img and _is_highest(sigma, levels)
+        return latents + noise * (math.sqrt(1 + sigma**2) if unit_variance else sigma)
 
 
-def _highest(sigma: float, levels: Levels) -> bool:
+def _is_highest(sigma: float, levels: Levels) -> bool:
     return sigma > levels.sigma_max or math.isclose(sigma, levels.sigma_max, rel_tol=1e-5)
 
 
-def _ours(steps: int, strength: float) -> tuple[int, int]:
-    """The last part of the steps, to the nearest, but at least one of them if anything is to change."""
+def _sdcli_start(steps: int, strength: float) -> tuple[int, int]:
+    """The last strength * steps of the steps, rounded to the nearest, but at least one if strength is above 0."""
     return steps, steps - max(round(steps * strength), strength > 0)
 
 
-def _a1111(steps: int, strength: float) -> tuple[int, int]:
-    """The part of the steps, rounded down, and one more."""
+def _a1111_start(steps: int, strength: float) -> tuple[int, int]:
+    """The last int(strength * steps) + 1 of the steps; strength counts as 0.999 at most."""
     return steps, steps - int(min(strength, 0.999) * steps) - 1
 
 
-def _comfyui(steps: int, strength: float) -> tuple[int, int]:
-    """All the steps, as the end of a schedule of more of them."""
+def _comfyui_start(steps: int, strength: float) -> tuple[int, int]:
+    """All the steps, as the last ones of a schedule of int(steps / strength)."""
     total = steps if strength > 0.9999 or strength <= 0 else int(steps / strength)
-    if total > MOST:
+    if total > MAX_STEPS:
         raise UsageError(
-            f"{steps} steps at strength {strength:g} are the end of {total}, more than {MOST}; take fewer steps"
+            f"{steps} steps at strength {strength:g} are the end of {total}, more than {MAX_STEPS}; take fewer steps"
         )
     return total, total - steps if strength > 0 else steps
 
 
-def _diffusers(steps: int, strength: float) -> tuple[int, int]:
-    """The last part of the steps, rounded down."""
+def _diffusers_start(steps: int, strength: float) -> tuple[int, int]:
+    """The last int(strength * steps) of the steps."""
     return steps, steps - min(int(steps * strength), steps)
 
 
-def _compvis(steps: int, strength: float) -> tuple[int, int]:
-    """The last part of the steps, rounded down; all of them is one too many, as the level above would be none."""
+def _compvis_start(steps: int, strength: float) -> tuple[int, int]:
+    """The last int(strength * steps) of the steps, but never the first: there is no higher level to noise to."""
     return steps, steps - min(int(strength * steps), steps - 1)
 
 
 CONVENTIONS = {
-    "sdcli": Conventions(unit_variance_start=lambda *_: True, rounds_timesteps=lambda _: False, start=_ours),
+    "sdcli": Conventions(
+        unit_variance_start=lambda *_: True,
+        rounds_timesteps=lambda _: False,
+        img2img_start=_sdcli_start,
+    ),
     "a1111": Conventions(
-        unit_variance_start=lambda sampler, *_: sampler in TIMESTEPS,
-        rounds_timesteps=lambda sampler: sampler in TIMESTEPS,
-        start=_a1111,
-        lowest=frozenset({"ddim", "euler_cfg_pp", "plms"}),
-        discards=frozenset({"dpm2", "dpm2_a"}),
-        truncates=True,
+        unit_variance_start=lambda sampler, *_: sampler in A1111_TIMESTEP_SAMPLERS,
+        rounds_timesteps=lambda sampler: sampler in A1111_TIMESTEP_SAMPLERS,
+        img2img_start=_a1111_start,
+        end_at_sigma_min=frozenset({"ddim", "euler_cfg_pp", "plms"}),
+        drop_second_to_last=frozenset({"dpm2", "dpm2_a"}),
+        truncates_pixels=True,
     ),
     "comfyui": Conventions(
         unit_variance_start=lambda sampler, schedule, highest: highest,
         rounds_timesteps=lambda _: True,
-        start=_comfyui,
-        discards=frozenset({"dpm2", "dpm2_a", "unipc"}),
-        full=True,
-        truncates=True,
+        img2img_start=_comfyui_start,
+        drop_second_to_last=frozenset({"dpm2", "dpm2_a", "unipc"}),
+        unit_variance_img2img=True,
+        truncates_pixels=True,
     ),
     "diffusers": Conventions(
-        unit_variance_start=lambda sampler, schedule, _: sampler not in KARRAS or schedule == "leading",
-        rounds_timesteps=lambda sampler: sampler not in KARRAS,
-        start=_diffusers,
-        lowest=frozenset({"ddim", "deis", "plms", "sa_solver", "tcd"}),
+        unit_variance_start=lambda sampler, schedule, _: (
+            sampler not in DIFFUSERS_SIGMA_SAMPLERS or schedule == "leading"
+        ),
+        rounds_timesteps=lambda sampler: sampler not in DIFFUSERS_SIGMA_SAMPLERS,
+        img2img_start=_diffusers_start,
+        end_at_sigma_min=frozenset({"ddim", "deis", "plms", "sa_solver", "tcd"}),
     ),
     "compvis": Conventions(
         unit_variance_start=lambda *_: True,
         rounds_timesteps=lambda _: True,
-        start=_compvis,
-        lowest=frozenset({"ddim", "plms"}),
-        above=True,
-        truncates=True,
+        img2img_start=_compvis_start,
+        end_at_sigma_min=frozenset({"ddim", "plms"}),
+        noised_one_level_higher=True,
+        truncates_pixels=True,
     ),
 }
-"""The word of --like -> its conventions: Stable Diffusion 1's config with diffusers, the default options of A1111."""
+"""The word of --like -> its conventions; for diffusers with Stable Diffusion 1's config, for A1111 with its defaults."""

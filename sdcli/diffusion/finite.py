@@ -1,4 +1,4 @@
-"""Sentry: stop a run at the first step whose estimate is not finite, and name it."""
+"""Check that the network's estimates are finite: stops a run at the first one that is not."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from sdcli.errors import NotFinite
 
 
 def check_finite(denoise: Denoise) -> Denoise:
-    """The same denoise, but a non-finite estimate raises NotFinite with its noise level."""
+    """The same denoise, which raises NotFinite with the noise level if an estimate is not finite."""
 
-    def watched(x: Tensor, sigma: float) -> Tensor:
+    def checked(x: Tensor, sigma: float) -> Tensor:
         denoised = denoise(x, sigma)
         if not torch.isfinite(denoised).all():
             raise NotFinite(
@@ -20,4 +20,4 @@ def check_finite(denoise: Denoise) -> Denoise:
             )
         return denoised
 
-    return watched
+    return checked

@@ -1,6 +1,6 @@
-"""Scorers: what an estimate may be judged by, for classifier guidance: (1, 4, h/8, w/8) -> one number, more is better.
+"""Losses of a denoised estimate for classifier guidance: (1, 4, h/8, w/8) -> one number, less is better.
 
-Each is so scaled that one whole step along its gradient goes to where it asks for nothing more.
+Each is scaled so that one whole step against its gradient reaches its minimum.
 """
 
 from __future__ import annotations
@@ -10,31 +10,32 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-Scorer = Callable[[Tensor], Tensor]
+Loss = Callable[[Tensor], Tensor]
 
 
 def mirror(denoised: Tensor) -> Tensor:
-    """How alike left and right are."""
-    return -(denoised - denoised.flip(-1)).square().sum() / 8
+    """How much the left half differs from the mirrored right half."""
+    return (denoised - denoised.flip(-1)).square().sum() / 8
 
 
 def smooth(denoised: Tensor) -> Tensor:
-    """How alike neighbours are, above and below, left and right."""
-    beside, below = denoised.diff(dim=-1).square().sum(), denoised.diff(dim=-2).square().sum()
-    return -(beside + below) / 16
+    """How much neighbouring latents differ, horizontally and vertically."""
+    horizontal, vertical = denoised.diff(dim=-1).square().sum(), denoised.diff(dim=-2).square().sum()
+    return (horizontal + vertical) / 16
 
 
 def plain(denoised: Tensor) -> Tensor:
-    """How near every place is to the mean of its channel: how little contrast there is."""
-    return -(denoised - denoised.mean((-2, -1), keepdim=True)).square().sum() / 2
+    """How much the latents differ from the mean of their channel: the contrast."""
+    return (denoised - denoised.mean((-2, -1), keepdim=True)).square().sum() / 2
 
 
-SCORERS: dict[str, Scorer] = {"mirror": mirror, "smooth": smooth, "plain": plain}
+LOSSES: dict[str, Loss] = {"mirror": mirror, "smooth": smooth, "plain": plain}
+"""The word of `--guidance classifier:scorer=` -> its loss."""
 
 
-def gradient(scorer: Scorer, denoised: Tensor) -> Tensor:
-    """Where the score rises fastest, of the shape of the estimate; any differentiable scorer will do."""
+def gradient(loss: Loss, denoised: Tensor) -> Tensor:
+    """The gradient of a loss at an estimate, of its shape; works inside inference mode too."""
     with torch.inference_mode(False), torch.enable_grad():
         leaf = denoised.detach().clone().requires_grad_()
-        (rise,) = torch.autograd.grad(scorer(leaf), leaf)
-    return rise
+        (slope,) = torch.autograd.grad(loss(leaf), leaf)
+    return slope

@@ -1,25 +1,25 @@
-"""Recording: what the network answered in a run that was stopped, so that another goes on as if it had not been.
+"""Replay: a stopped run goes on by repeating the network's recorded answers up to the step where it stopped.
 
-A sampler may remember earlier steps, follow a path of noise or choose its own steps, and a guidance may remember, too.
-None of them can be asked for its memory, but all of them come to it again from the same answers of the network.
+A sampler may remember earlier steps, follow a noise path or choose its own steps, and a guidance may remember too. None
+of them can save that state, but each reaches it again when the network gives the same answers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from sdcli.diffusion.conditioning import Cond
 from sdcli.diffusion.types import Predict
 from sdcli.errors import ImageError
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call of the network: at which noise level, and its answers, one a cond, (1, 4, h/8, w/8)."""
+    """One call of the network: its noise level and its answers, one per cond, each (1, 4, h/8, w/8)."""
 
     sigma: float
     answers: Sequence[Tensor]
@@ -27,17 +27,17 @@ class Call:
 
 @dataclass(frozen=True)
 class Recording:
-    """A run up to a step: the x and the level it began with, the x it stood at then, and the calls between."""
+    """The first `step` steps of a run: where it began, where it stopped, and the calls of the network between."""
 
-    first: Tensor
-    start: float
-    x: Tensor
+    first: Tensor  # x at the start of the run
+    start: float  # the noise level of `first`
+    x: Tensor  # x after `step` steps
     step: int
     calls: Sequence[Call]
-    name: str = ""  # the file's, for messages
+    name: str = ""  # of the file it was read from, for messages
 
     def check(self, x: Tensor) -> None:
-        """Raises ImageError if x, at the replay step, is not what it was."""
+        """Raise ImageError if x after `step` steps of the new run differs from the recorded x."""
         if not torch.allclose(x.cpu(), self.x, rtol=1e-3, atol=1e-3):
             raise ImageError(
                 f"{self.name}: is of another run: step {self.step} comes out otherwise here; "
@@ -45,21 +45,25 @@ class Recording:
             )
 
 
-def replay(predict: Predict, before: Recording | None, calls: list[Call]) -> Predict:
-    """The same network, which repeats what was replay before it is really asked; each call is added to `calls`."""
+def replay(predict: Predict, recording: Recording | None, calls: list[Call]) -> Predict:
+    """The same network, which answers from the recording first and is asked itself once that is used up.
 
-    def predicted(x: Tensor, sigma: float, conds: Sequence[Any]) -> list[Tensor]:
-        if before is None or len(calls) >= len(before.calls):
+    Each call, repeated or new, is appended to `calls`. Raises ImageError if a call differs in noise level or number of
+    conds from the recorded one.
+    """
+
+    def replayed(x: Tensor, sigma: float, conds: Sequence[Cond]) -> list[Tensor]:
+        if recording is None or len(calls) >= len(recording.calls):
             call = Call(sigma, predict(x, sigma, conds))
         else:
-            call = before.calls[len(calls)]
+            call = recording.calls[len(calls)]
             if abs(call.sigma - sigma) > 1e-6 * sigma or len(call.answers) != len(conds):
                 raise ImageError(
-                    f"{before.name}: is of another run: it asked the network for {len(call.answers)} estimates at "
+                    f"{recording.name}: is of another run: it asked the network for {len(call.answers)} estimates at "
                     f"noise level {call.sigma:g}, this one asks for {len(conds)} at {sigma:g}; "
                     "give the sampler, steps and other options it was made with"
                 )
         calls.append(call)
         return [answer.to(x.device) for answer in call.answers]
 
-    return predicted
+    return replayed

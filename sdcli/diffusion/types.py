@@ -1,26 +1,30 @@
-"""The six signatures everything here is made of. Sigma is the noise level of x = data + sigma * unit noise."""
+"""The signatures of the sampling code. Sigma is the noise level of x = data + sigma * unit noise."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from sdcli.diffusion.conditioning import Composed, Cond
     from sdcli.diffusion.levels import Levels
 
 Sigmas = Sequence[float]
 """Falling noise levels that end in 0: one more than there are steps."""
 
-Predict = Callable[["Tensor", float, Sequence[Any]], list["Tensor"]]
-"""The network: (x, sigma, conds) -> one denoised estimate a cond, each of the shape of x (1, 4, h/8, w/8)."""
+Predict = Callable[["Tensor", float, Sequence["Cond"]], list["Tensor"]]
+"""The network: (x, sigma, conds) -> one denoised estimate per cond, each of the shape of x, (1, 4, h/8, w/8)."""
+
+PredictComposed = Callable[["Tensor", float, Sequence["Composed"]], list["Tensor"]]
+"""The network for composed prompts: (x, sigma, composed prompts) -> one denoised estimate per prompt."""
 
 Denoise = Callable[["Tensor", float], "Tensor"]
-"""The guided network: (x, sigma) -> denoised. What it returns may also answer `unguided.unguided(denoised)`."""
+"""The guided network: (x, sigma) -> denoised. The result may carry its unguided estimate; see `uncond.uncond_of`."""
 
 Noise = Callable[[float, float], "Tensor"]
-"""Unit noise of the shape of x for the step (sigma, lower); one seeded stream a picture. Brownian is one, too."""
+"""(sigma, lower) -> unit noise of the shape of x for that step; one seeded stream per picture."""
 
 
 class Schedule(Protocol):
@@ -32,7 +36,9 @@ class Schedule(Protocol):
 class Guidance(Protocol):
     """(predict, positive, negative, scale, *, options) -> Denoise."""
 
-    def __call__(self, predict: Predict, positive: Any, negative: Any, scale: float, /) -> Denoise: ...
+    def __call__(
+        self, predict: PredictComposed, positive: Composed, negative: Composed, scale: float, /
+    ) -> Denoise: ...
 
 
 class Sampler(Protocol):

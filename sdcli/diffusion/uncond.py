@@ -1,7 +1,7 @@
-"""Unguided: a guided estimate carries the one without the prompt, for the samplers that need both (CFG++).
+"""The unguided estimate that a guided one carries along, for the samplers that need both (CFG++).
 
-The tensor itself carries it, so whatever wraps a Denoise and returns its estimate passes it on unknowingly. It is
-carried as a function, so that a guidance that has not computed it pays only when somebody asks.
+It rides on the tensor itself, so a wrapper of a Denoise that returns the same tensor passes it on without knowing of
+it. It is a function, so a guidance that has not computed it calls the network only if a sampler asks.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from collections.abc import Callable
 from torch import Tensor
 
 
-def with_uncond(denoised: Tensor, estimate: Callable[[], Tensor]) -> Tensor:
-    """The same tensor, which can now answer `unguided`."""
-    denoised._uncond = estimate  # type: ignore[attr-defined]
+def with_uncond(denoised: Tensor, uncond: Callable[[], Tensor]) -> Tensor:
+    """The same tensor, for which `uncond_of` now returns uncond()."""
+    denoised._uncond = uncond  # type: ignore[attr-defined]
     return denoised
 
 
 def uncond_of(denoised: Tensor) -> Tensor:
-    """The estimate of the negative prompt alone at the same x; of a plain denoiser, its one estimate."""
-    estimate = getattr(denoised, "_uncond", None)
-    return denoised if estimate is None else estimate()
+    """The estimate without the prompt at the same x; `denoised` itself if it carries none."""
+    uncond: Callable[[], Tensor] | None = getattr(denoised, "_uncond", None)
+    return denoised if uncond is None else uncond()

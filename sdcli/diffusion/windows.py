@@ -1,9 +1,9 @@
-"""Windows: a large plane as overlapping windows of one size, and what was made of each joined without a seam."""
+"""Windows: a large plane is worked on in overlapping windows of one size, and the results are blended."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ Window = tuple[slice, slice]
 
 
 def windows(height: int, width: int, side: int, overlap: int) -> list[Window]:
-    """Windows of at most side x side that cover height x width, neighbours sharing at least `overlap`."""
+    """Windows of at most side x side that cover height x width; neighbours share at least `overlap`."""
     return [
         (slice(top, top + min(side, height)), slice(left, left + min(side, width)))
         for top in _starts(height, side, overlap)
@@ -22,34 +22,40 @@ def windows(height: int, width: int, side: int, overlap: int) -> list[Window]:
 
 
 def blend(
-    size: tuple[int, int], of: list[Window], made: Callable[[Window], Tensor], factor: int = 1
+    size: tuple[int, int],
+    cover: Sequence[Window],
+    compute: Callable[[Window], Tensor],
+    factor: int = 1,
 ) -> Tensor:
-    """What `made` makes of each window, (…, rows * factor, columns * factor), as one of size * factor.
+    """The results of `compute` for each window of `cover`, as one plane (…, size[0] * factor, size[1] * factor).
 
-    Each counts most in its middle and falls off linearly towards its edges.
+    compute(window) returns (…, rows * factor, columns * factor). Where windows overlap, their results are averaged with
+    weights that fall off linearly from the middle of a window to its edges. A single window is returned as it is.
     """
-    if len(of) == 1:
-        return made(of[0])
-    total = weights = torch.zeros(())
-    for i, window in enumerate(of):
+    if len(cover) == 1:
+        return compute(cover[0])
+    total = total_weight = torch.zeros(())
+    for i, window in enumerate(cover):
         rows, columns = (slice(side.start * factor, side.stop * factor) for side in window)
-        part = made(window)
-        weight = _hill(part.shape[-2], part)[:, None] * _hill(part.shape[-1], part)
+        result = compute(window)
+        weight = _ramp(result.shape[-2], result)[:, None] * _ramp(result.shape[-1], result)
         if i == 0:
-            shape = (*part.shape[:-2], size[0] * factor, size[1] * factor)
-            total, weights = part.new_zeros(shape), part.new_zeros(shape[-2:])
-        total[..., rows, columns] += part * weight
-        weights[rows, columns] += weight
-    return total / weights
+            shape = (*result.shape[:-2], size[0] * factor, size[1] * factor)
+            total, total_weight = result.new_zeros(shape), result.new_zeros(shape[-2:])
+        total[..., rows, columns] += result * weight
+        total_weight[rows, columns] += weight
+    return total / total_weight
 
 
 def _starts(length: int, side: int, overlap: int) -> list[int]:
+    """Where the windows start along one axis: the fewest, spread evenly."""
     if length <= side:
         return [0]
     count = 1 + math.ceil((length - side) / (side - overlap))
     return [round(i * (length - side) / (count - 1)) for i in range(count)]
 
 
-def _hill(length: int, like: Tensor) -> Tensor:
+def _ramp(length: int, like: Tensor) -> Tensor:
+    """1, 2, … up to the middle and back down to 1; dtype and device of `like`."""
     up = torch.arange(1, length + 1, dtype=like.dtype, device=like.device)
     return torch.minimum(up, up.flip(0))

@@ -17,7 +17,7 @@ from sdcli.checkpoints.checkpoint import Checkpoint
 from sdcli.checkpoints.component import Component, listing
 from sdcli.checkpoints.hashes import digest
 from sdcli.checkpoints.keys.ldm import OPTIONAL
-from sdcli.diffusion.levels import Levels
+from sdcli.diffusion.levels import SD_BETAS, TIMESTEPS, Levels
 from sdcli.errors import ModelError
 from sdcli.models import build, config, library
 from sdcli.models.cache import read_checkpoint
@@ -191,8 +191,9 @@ def _trained_levels(found: Checkpoint) -> Levels:
     kind = schedule.get("beta_schedule", "scaled_linear")
     kinds: dict[Any, Any] = {"scaled_linear": Levels.scaled_linear, "linear": Levels.linear}
     try:
-        start, end = float(schedule.get("beta_start", 0.00085)), float(schedule.get("beta_end", 0.012))
-        count = int(schedule.get("num_train_timesteps", 1000))
+        start = float(schedule.get("beta_start", SD_BETAS[0]))
+        end = float(schedule.get("beta_end", SD_BETAS[1]))
+        count = int(schedule.get("num_train_timesteps", TIMESTEPS))
         if not 0 < count <= MAX_LEVELS:
             raise ValueError
         levels: Levels = kinds[kind](start, end, count)

@@ -139,8 +139,8 @@ def _sigmas(model: Model, job: Job, over_picture: bool) -> tuple[list[float], in
     """All noise levels, and the index of the one to start at: `strength` of the steps are taken over a picture."""
     if job.sigmas:
         steps = len(job.sigmas) - 1
-        return list(job.sigmas), CONVENTIONS["sdcli"].start(steps, job.strength)[1] if over_picture else 0
+        return list(job.sigmas), CONVENTIONS["sdcli"].img2img_start(steps, job.strength)[1] if over_picture else 0
     conventions = CONVENTIONS[job.like]
-    schedule = registry.find("schedules", str(job.schedule))
-    steps, first = conventions.start(job.steps, job.strength) if over_picture else (job.steps, 0)
+    schedule = registry.find("schedules", job.schedule)
+    steps, first = conventions.img2img_start(job.steps, job.strength) if over_picture else (job.steps, 0)
     return conventions.sigmas(schedule, steps, model.levels, job.sampler.name), first

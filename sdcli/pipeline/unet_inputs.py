@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sdcli.diffusion.conditioning import Cond
-from sdcli.diffusion.levels import Levels
+from sdcli.diffusion.levels import DDPM_BETAS, Levels
 from sdcli.diffusion.types import Noise
 from sdcli.diffusion.windows import Window
 from sdcli.errors import ModelError
@@ -101,7 +101,7 @@ def _small_picture(sources: _Sources) -> UNetInputs:
         raise _missing(model, "a picture to enlarge; give it to sd upscale")
     height, width = sources.shape[2:]
     small = fit(images.inputs.picture.image, width, height, job.fit)
-    sigma = Levels.scaled_linear(0.0001, 0.02).table[job.noise_level]
+    sigma = Levels.scaled_linear(*DDPM_BETAS).table[job.noise_level]
     noisy = vae.to_tensor(small).to(model.placement.device) + sources.noise(0.0, 0.0)[:, :3] * sigma
     return UNetInputs(noisy / math.sqrt(1 + sigma**2), class_label=job.noise_level, redraws=False)
 

@@ -8,26 +8,9 @@ from typing import Any
 
 from sdcli import registry
 from sdcli.errors import UsageError
+from sdcli.registry import Spec
 from sdcli.request import sigmas
 from sdcli.request.request import Hires, Mask, Request, parse_size
-
-
-@dataclass(frozen=True)
-class Spec:
-    """A plugin that was asked for, and the options typed behind its name: `euler_a:eta=0.5`."""
-
-    name: str
-    options: tuple[tuple[str, Any], ...] = ()
-
-    @classmethod
-    def parse(cls, kind: str, text: str) -> Spec:
-        """Read `name:option=value,…` for a plugin of this kind; raises UsageError as `registry.check` does."""
-        plugin, options = registry.check(kind, text)
-        return cls(plugin.name, tuple(options.items()))
-
-    def __str__(self) -> str:
-        typed = ",".join(f"{name}={value}" for name, value in self.options)
-        return f"{self.name}:{typed}" if typed else self.name
 
 
 @dataclass(frozen=True)
@@ -91,9 +74,9 @@ def job_of(request: Request) -> Job:
             "request": request,
             "variation_seed": request.variation_seed or 0,
             "noise_size": parse_size(request.seed_size) if request.seed_size else (),
-            "sampler": Spec.parse("samplers", str(request.sampler)),
-            "schedule": Spec.parse("schedules", str(request.schedule)),
-            "guidance": Spec.parse("guidance", str(request.guidance)),
+            "sampler": registry.parse("samplers", str(request.sampler)),
+            "schedule": registry.parse("schedules", str(request.schedule)),
+            "guidance": registry.parse("guidance", str(request.guidance)),
             "sigmas": sigmas.parse(request.sigmas) if request.sigmas else (),
             "strength": 1.0 if request.strength is None else request.strength,
             "window": request.window or 0,

@@ -261,7 +261,7 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
         for declared in dataclasses.fields(self):
             kind, value = fields.option_of(declared).plugin, getattr(self, declared.name)
             if kind and value is not None:
-                registry.check(kind, value)
+                registry.parse(kind, value)
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)

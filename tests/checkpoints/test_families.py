@@ -286,7 +286,7 @@ def test_a_whole_run_of_sdxl_is_that_of_diffusers_pipeline():
         "a red apple", model="test:sdxl", seed=5, steps=6, cfg=4.0, sampler="euler", schedule="leading"
     )
     request = model.with_defaults(request)
-    prompt, negative = encode_prompts(model, request)
+    prompt, negative = (prompt.parts[0].cond for prompt in encode_prompts(model, request))
     assert not negative.context.any()
     assert prompt.time_ids == (64, 64, 0, 0, 64, 64)
     pipe = StableDiffusionXLPipeline(
@@ -311,7 +311,8 @@ def test_the_two_text_encoders_of_sdxl_are_read_as_transformers_reads_them():
     from sdcli.checkpoints.tokenizer import chunks, framed
 
     model = load("test:sdxl", "cpu", "float32")
-    prompt, _ = encode_prompts(model, model.with_defaults(Request("a red apple", model="test:sdxl", seed=1)))
+    prompts = encode_prompts(model, model.with_defaults(Request("a red apple", model="test:sdxl", seed=1)))
+    prompt = prompts[0].parts[0].cond
     cut = chunks("a red apple")[0]
     with torch.no_grad():
         low = model.text_encoders["text_encoder"](torch.tensor([framed(cut)]), output_hidden_states=True)

@@ -15,6 +15,7 @@ from sdcli import registry
 from sdcli.checkpoints import toy
 from sdcli.checkpoints.family import Family, TextEncoderUse
 from sdcli.checkpoints.tokenizer import framed, ids
+from sdcli.diffusion.conditioning import Cond
 from sdcli.models import classes
 from sdcli.models.load import load
 from sdcli.models.model import Model

@@ -47,7 +47,8 @@ def theirs(case) -> tuple[torch.Tensor, Image.Image]:
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
     pipe.set_progress_bar_config(disable=True)
-    positive, negative = encode_prompts(model, model.with_defaults(asked(case)))
+    prompts = encode_prompts(model, model.with_defaults(asked(case)))
+    positive, negative = (prompt.parts[0].cond for prompt in prompts)
     run = {
         "prompt_embeds": positive.context,
         "negative_prompt_embeds": negative.context,

@@ -49,9 +49,8 @@ def compare(tmp_path, monkeypatch):
         }
         request = Request("a cat", model=name, seed=SEED, **asked)
         ours = generate(request).latents
-        prompt, negative = encode_prompts(
-            model, model.with_defaults(open_inputs(request).fill_in_size(request))
-        )
+        prompts = encode_prompts(model, model.with_defaults(open_inputs(request).fill_in_size(request)))
+        prompt, negative = (prompt.parts[0].cond for prompt in prompts)
         betas = (0.0001, 0.02) if pipeline == "Upscale" else (0.00085, 0.012)
         scheduler = diffusers.DDIMScheduler(
             beta_start=betas[0], beta_end=betas[1], beta_schedule="scaled_linear", steps_offset=1, clip_sample=False,

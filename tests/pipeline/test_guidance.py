@@ -15,10 +15,15 @@ def request_(toy):
     return Request("a cat", negative="a dog", model=str(toy), steps=2, seed=1, cfg=5.0, sampler="euler")
 
 
+def conds(model, request):
+    """(prompt, negative) of a request without composed prompts."""
+    return [prompt.parts[0].cond for prompt in encode_prompts(model, model.with_defaults(request))]
+
+
 def test_the_empty_side_of_a_negative_prompt_is_that_of_no_words(toy, request_):
     model = load(str(toy), "cpu", "float32")
-    _, negative = encode_prompts(model, model.with_defaults(request_))
-    _, nothing = encode_prompts(model, model.with_defaults(request_.replace(negative="")))
+    _, negative = conds(model, request_)
+    _, nothing = conds(model, request_.replace(negative=""))
     assert torch.equal(negative.empty.context, nothing.context)
     assert nothing.empty is nothing
     assert not torch.equal(negative.context, nothing.context)
@@ -30,7 +35,7 @@ def test_a_long_negative_prompt_has_an_empty_side_as_long(toy, request_):
 
 def test_the_perturbed_network_answers_otherwise_and_is_whole_again_afterwards(toy, request_):
     model = load(str(toy), "cpu", "float32")
-    positive, _ = encode_prompts(model, model.with_defaults(request_))
+    positive, _ = conds(model, request_)
     predict, x = predictor(model), torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     before = predict(x, 1.0, [positive])[0]
     shapeless = predict(x, 1.0, [positive.perturbed])[0]
@@ -42,7 +47,7 @@ def test_cut_attention_is_that_of_diffusers(toy, request_):
     from diffusers.models.attention_processor import PAGIdentitySelfAttnProcessor2_0
 
     model = load(str(toy), "cpu", "float32")
-    positive, _ = encode_prompts(model, model.with_defaults(request_))
+    positive, _ = conds(model, request_)
     x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     ours = predictor(model)(x, 1.0, [positive.perturbed])[0]
     seats = [each.attn1 for each in model.unet.mid_block.modules() if hasattr(each, "attn1")]

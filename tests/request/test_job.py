@@ -6,10 +6,11 @@ import json
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from sdcli import registry
 from sdcli.engine import generate
 from sdcli.errors import UsageError
 from sdcli.models.load import load
-from sdcli.request.job import Job, Spec, job_of
+from sdcli.request.job import Job, job_of
 from sdcli.request.request import Request
 from tests.request.strategies import requests
 
@@ -55,9 +56,9 @@ def test_a_request_that_is_not_closed_is_no_job():
 
 
 def test_a_plugin_is_parsed_once_with_its_options():
-    spec = Spec.parse("samplers", "euler_a:eta=0.5, s_noise=2")
+    spec = registry.parse("samplers", "euler_a:eta=0.5, s_noise=2")
     assert (spec.name, dict(spec.options)) == ("euler_a", {"eta": 0.5, "s_noise": 2.0})
-    assert Spec.parse("samplers", str(spec)) == spec
+    assert registry.parse("samplers", str(spec)) == spec
 
 
 def test_the_pictures_of_a_count_need_a_seed_to_be_numbered_by():

@@ -1,1 +1,1 @@
-"""Guidance: how predictions for the prompt and against the negative become one; one file each."""
+"""Guidance: how the estimates of prompt and negative prompt become one; one file each."""

@@ -1,41 +1,41 @@
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
-from sdcli.diffusion.types import Denoise, Predict
+from sdcli.diffusion.conditioning import Composed
+from sdcli.diffusion.types import Denoise, PredictComposed
 from sdcli.diffusion.uncond import with_uncond
 
 
 def apg(
-    predict: Predict,
-    positive: Any,
-    negative: Any,
+    predict: PredictComposed,
+    positive: Composed,
+    negative: Composed,
     scale: float,
     *,
     eta: float = 0.0,
     norm: float = 7.5,
     momentum: float = -0.75,
 ) -> Denoise:
-    """Adaptive projected guidance: only what turns the estimate, not what saturates it; for high scales.
+    """Adaptive projected guidance: leaves out the part of the guidance that only saturates; for high scales.
 
-    Sadat et al. 2024, "Eliminating Oversaturation and Artifacts of High Guidance Scales", algorithm 1, with their
-    options for Stable Diffusion: eta, the share that is kept of the part along the estimate; norm, the longest
-    difference, 0 for any; momentum, that of the differences of the steps before. 1, 0, 0 are plain guidance.
+    Sadat et al. 2024, "Eliminating Oversaturation and Artifacts of High Guidance Scales", algorithm 1, with the
+    authors' values for Stable Diffusion. Options: eta, the share kept of the part that is parallel to the estimate;
+    norm, the largest norm of the guidance difference, 0 for no limit; momentum, the weight of the previous steps'
+    differences. eta 1, norm 0 and momentum 0 are plain classifier-free guidance.
 
     paper: https://arxiv.org/abs/2410.02416
     """
-    running: Tensor | float = 0.0
+    average: Tensor | float = 0.0
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
-        nonlocal running
-        against, towards = predict(x, sigma, [negative, positive])
-        running = (towards - against) + running * momentum
-        turn = running
+        nonlocal average
+        uncond, cond = predict(x, sigma, [negative, positive])
+        average = (cond - uncond) + average * momentum
+        difference = average
         if norm > 0:
-            turn = turn * min(1.0, norm / max(float(turn.norm()), 1e-12))
-        along = towards * float((turn * towards).sum() / towards.square().sum().clamp(min=1e-12))
-        return with_uncond(towards + (turn - along * (1 - eta)) * (scale - 1), lambda: against)
+            difference = difference * min(1.0, norm / max(float(difference.norm()), 1e-12))
+        parallel = cond * float((difference * cond).sum() / cond.square().sum().clamp(min=1e-12))
+        return with_uncond(cond + (difference - parallel * (1 - eta)) * (scale - 1), lambda: uncond)
 
     return denoise

@@ -1,20 +1,25 @@
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
+from sdcli.diffusion.conditioning import Composed
 from sdcli.diffusion.guidance.cfg import cfg
-from sdcli.diffusion.types import Denoise, Predict
+from sdcli.diffusion.types import Denoise, PredictComposed
 
 
 def cfg_interval(
-    predict: Predict, positive: Any, negative: Any, scale: float, *, high: float = 5.42, low: float = 0.28
+    predict: PredictComposed,
+    positive: Composed,
+    negative: Composed,
+    scale: float,
+    *,
+    high: float = 5.42,
+    low: float = 0.28,
 ) -> Denoise:
-    """Classifier-free guidance between two noise levels only, the prompt alone outside; more variety, less glare.
+    """Classifier-free guidance between two noise levels, the prompt alone outside them; more variety, less glare.
 
-    Kynkäänniemi et al. 2024, "Applying Guidance in a Limited Interval", with their levels for SDXL. One call of the
-    network outside. Options: the levels high and low.
+    Kynkäänniemi et al. 2024, "Applying Guidance in a Limited Interval", with their levels for SDXL. Outside the
+    interval the network is asked for the prompt only. Options: the levels high and low; low itself is outside.
 
     paper: https://arxiv.org/abs/2404.07724
     """

@@ -1,41 +1,40 @@
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
+from sdcli.diffusion.conditioning import Composed
 from sdcli.diffusion.guidance.cfg import cfg
-from sdcli.diffusion.losses import SCORERS, gradient
-from sdcli.diffusion.types import Denoise, Predict
+from sdcli.diffusion.losses import LOSSES, gradient
+from sdcli.diffusion.types import Denoise, PredictComposed
 from sdcli.diffusion.uncond import uncond_of, with_uncond
 from sdcli.errors import UsageError
 
 
 def classifier(
-    predict: Predict,
-    positive: Any,
-    negative: Any,
+    predict: PredictComposed,
+    positive: Composed,
+    negative: Composed,
     scale: float,
     *,
     scorer: str = "mirror",
     strength: float = 0.5,
 ) -> Denoise:
-    """Classifier guidance on top of the classifier-free one: up the gradient of a score of the estimate.
+    """Classifier guidance on top of classifier-free guidance: down the gradient of a loss of the estimate.
 
     Dhariwal & Nichol 2021, "Diffusion Models Beat GANs", algorithm 2, with the gradient taken at the estimate as in
-    Bansal et al. 2023, "Universal Guidance". Options: scorer, which is mirror (left like right), smooth (neighbours
-    alike) or plain (little contrast); strength, how far to where it is content, below 0 away from there.
+    Bansal et al. 2023, "Universal Guidance". Options: scorer, the loss: mirror (left and right alike), smooth
+    (neighbours alike) or plain (little contrast); strength, 1 for a step to the loss' minimum, below 0 away from it.
 
     paper: https://arxiv.org/abs/2105.05233
     """
-    if scorer not in SCORERS:
-        raise UsageError(f"no scorer is called {scorer!r}; there are: {', '.join(SCORERS)}")
+    if scorer not in LOSSES:
+        raise UsageError(f"no scorer is called {scorer!r}; there are: {', '.join(LOSSES)}")
     guided = cfg(predict, positive, negative, scale)
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
         denoised = guided(x, sigma)
         return with_uncond(
-            denoised + gradient(SCORERS[scorer], denoised) * strength, lambda: uncond_of(denoised)
+            denoised - gradient(LOSSES[scorer], denoised) * strength, lambda: uncond_of(denoised)
         )
 
     return denoise

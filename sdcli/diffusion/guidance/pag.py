@@ -1,31 +1,31 @@
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
-from sdcli.diffusion.types import Denoise, Predict
+from sdcli.diffusion.conditioning import Composed
+from sdcli.diffusion.types import Denoise, PredictComposed
 from sdcli.diffusion.uncond import with_uncond
 
 
-def pag(predict: Predict, positive: Any, negative: Any, scale: float, *, strength: float = 3.0) -> Denoise:
-    """Perturbed-attention guidance beside the classifier-free one: away from a picture without structure.
+def pag(
+    predict: PredictComposed, positive: Composed, negative: Composed, scale: float, *, strength: float = 3.0
+) -> Denoise:
+    """Perturbed-attention guidance on top of classifier-free guidance: away from an estimate without structure.
 
-    Ahn et al. 2024, "Self-Rectifying Diffusion Sampling with Perturbed-Attention Guidance", equation 16. The network is
-    asked once more a step, with its middle self-attention cut. Option: strength; at --cfg 1 it guides alone.
+    Ahn et al. 2024, "Self-Rectifying Diffusion Sampling with Perturbed-Attention Guidance", equation 16. Each step asks
+    the network once more, with its middle self-attention replaced by the identity. Option: strength; at --cfg 1 it
+    guides alone.
 
     paper: https://arxiv.org/abs/2403.17377
     """
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
-        (shapeless,) = predict(x, sigma, [positive.perturbed])
+        (perturbed,) = predict(x, sigma, [positive.perturbed])
         if scale == 1:
-            (towards,) = predict(x, sigma, [positive])
-            return with_uncond(
-                towards + (towards - shapeless) * strength, lambda: predict(x, sigma, [negative])[0]
-            )
-        against, towards = predict(x, sigma, [negative, positive])
-        guided = against + (towards - against) * scale + (towards - shapeless) * strength
-        return with_uncond(guided, lambda: against)
+            (cond,) = predict(x, sigma, [positive])
+            return with_uncond(cond + (cond - perturbed) * strength, lambda: predict(x, sigma, [negative])[0])
+        uncond, cond = predict(x, sigma, [negative, positive])
+        guided = uncond + (cond - uncond) * scale + (cond - perturbed) * strength
+        return with_uncond(guided, lambda: uncond)
 
     return denoise

@@ -1,1 +1,1 @@
-"""Samplers: generators that walk x down the noise levels; one file each."""
+"""Samplers: generators that take x down the noise levels, one step a level; one file each."""

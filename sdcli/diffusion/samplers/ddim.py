@@ -11,8 +11,8 @@ from sdcli.diffusion.types import Denoise, Noise, Sigmas
 def ddim(denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise, *, eta: float = 0.0) -> Iterator[Tensor]:
     """DDIM: one evaluation a step; eta 0 is deterministic, eta 1 is DDPM's posterior.
 
-    Song et al. 2020, equation 12. Written in sigma = sqrt((1 - a) / a) it is Euler's step with eta's share of the
-    noise drawn anew, and so it is here.
+    Song et al. 2020, equation 12. In sigma = sqrt((1 - a) / a) it is an Euler step in which eta sets the share of the
+    noise that is replaced by fresh noise, so the code is that of euler_a. Option: eta.
 
     order: 1
     evaluations: steps

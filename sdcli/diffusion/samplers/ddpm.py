@@ -11,10 +11,10 @@ from sdcli.diffusion.types import Denoise, Noise, Sigmas
 def ddpm(
     denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise, *, s_noise: float = 1.0
 ) -> Iterator[Tensor]:
-    """DDPM, the posterior of the forward process with its smaller variance: one evaluation a step, for many steps.
+    """DDPM: the posterior of the forward process with its smaller variance; one evaluation a step, needs many steps.
 
-    Ho et al. 2020, equations 6 and 7. In sigma it is Euler's ancestral step with eta 1. Option: s_noise, the strength
-    of the noise.
+    Ho et al. 2020, equations 6 and 7. In sigma it is Euler's ancestral step with eta 1. Option: s_noise, a factor on
+    the noise.
 
     order: 1
     evaluations: steps

@@ -12,7 +12,7 @@ from sdcli.diffusion.types import Denoise, Noise, Sigmas
 def dpm2(denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise) -> Iterator[Tensor]:
     """DPM-Solver-2: second order, two evaluations a step but one in the last (2 x steps - 1 in all).
 
-    Karras et al. 2022, algorithm 2, with the middle in log(sigma) as in Lu et al. 2022, "DPM-Solver": k-diffusion's
+    Karras et al. 2022, algorithm 2, with the midpoint in log(sigma) as in Lu et al. 2022, "DPM-Solver": k-diffusion's
     `sample_dpm_2`.
 
     order: 2
@@ -25,6 +25,6 @@ def dpm2(denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise) -> Iterator[
             x = denoised
         else:
             middle = math.sqrt(sigma * lower)
-            halfway = denoised + (x - denoised) * (middle / sigma)
-            x = x + (halfway - denoise(halfway, middle)) * ((lower - sigma) / middle)
+            x_middle = denoised + (x - denoised) * (middle / sigma)
+            x = x + (x_middle - denoise(x_middle, middle)) * ((lower - sigma) / middle)
         yield x

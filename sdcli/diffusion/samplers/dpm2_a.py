@@ -15,8 +15,8 @@ def dpm2_a(
 ) -> Iterator[Tensor]:
     """DPM-Solver-2 with fresh noise at each step (ancestral): two evaluations a step but one in the last.
 
-    k-diffusion's `sample_dpm_2_ancestral`; second order at eta 0. Options: eta, how much of each step's noise is drawn
-    anew; s_noise, its strength.
+    k-diffusion's `sample_dpm_2_ancestral`; second order at eta 0. Options: eta, the share of fresh noise; s_noise, a
+    factor on it.
 
     order: 2
     evaluations: 2 * steps - 1
@@ -29,8 +29,8 @@ def dpm2_a(
             x = denoised
         else:
             middle = math.sqrt(sigma * down)
-            halfway = denoised + (x - denoised) * (middle / sigma)
-            x = x + (halfway - denoise(halfway, middle)) * ((down - sigma) / middle)
+            x_middle = denoised + (x - denoised) * (middle / sigma)
+            x = x + (x_middle - denoise(x_middle, middle)) * ((down - sigma) / middle)
         if up > 0:
             x = x + noise(sigma, lower) * (up * s_noise)
         yield x

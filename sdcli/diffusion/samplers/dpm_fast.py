@@ -9,11 +9,12 @@ from sdcli.diffusion.types import Denoise, Noise, Sigmas
 
 
 def dpm_fast(denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise) -> Iterator[Tensor]:
-    """DPM-Solver fast: third order where levels are even in log(sigma); one evaluation a step, three forming one.
+    """DPM-Solver fast: third order on levels even in log(sigma); one evaluation a step, three steps form one solve.
 
-    Lu et al. 2022, "DPM-Solver", algorithm 2, on the schedule's own levels (k-diffusion spaces them itself, evenly in
-    log(sigma): use --schedule exponential for that). Three steps are one of third order; one or two that are left
-    over, or two times two, are of second, and the last returns the denoised estimate.
+    Lu et al. 2022, "DPM-Solver", algorithm 2, on the schedule's own levels (k-diffusion ignores the schedule and spaces
+    the levels evenly in log(sigma): use --schedule exponential for that). Three steps form one solve of third order;
+    the one, two or four that are left over form solves of first or second order. The step to 0 returns the denoised
+    estimate.
 
     order: 3
     evaluations: steps
@@ -24,26 +25,26 @@ def dpm_fast(denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise) -> Itera
     while first < steps:
         left = steps - first
         width = min(left, 2) if left in (1, 2, 4) else 3
-        for state in _once(denoise, x, sigmas[first : first + width + 1]):
-            yield state
-        x = state
+        for inner in _solve(denoise, x, sigmas[first : first + width + 1]):
+            yield inner
+        x = inner
         first += width
     if sigmas[-1] == 0:
         yield denoise(x, sigmas[-2])
 
 
-def _once(denoise: Denoise, x: Tensor, levels: Sigmas) -> Iterator[Tensor]:
-    """x at each level below the first, the last of them of the order that there are of them."""
+def _solve(denoise: Denoise, x: Tensor, levels: Sigmas) -> Iterator[Tensor]:
+    """Yields x at each level below the first; the last one is of order len(levels) - 1, which is 1 to 3."""
     sigma = levels[0]
-    state, first, change = x, x, x * 0  # change: that of the slope since the first, per unit of log(sigma)
+    inner, first_slope, change = x, x, x * 0  # change: of the slope since the first, per unit of log(sigma)
     for k, lower in enumerate(levels[1:]):
-        slope = (state - denoise(state, levels[k])) / levels[k]
+        slope = (inner - denoise(inner, levels[k])) / levels[k]
         if k == 0:
-            first = slope
+            first_slope = slope
         else:
-            change = (slope - first) / math.log(sigma / levels[k])
+            change = (slope - first_slope) / math.log(sigma / levels[k])
         h = math.log(sigma / lower)
-        reach = sigma - lower
-        second = h * reach / 2 if len(levels) == 3 else reach - h * lower
-        state = x - first * reach - change * second
-        yield state
+        width = sigma - lower
+        change_weight = h * width / 2 if len(levels) == 3 else width - h * lower
+        inner = x - first_slope * width - change * change_weight
+        yield inner

@@ -19,16 +19,16 @@ def dpmpp_2m_cfg_pp(denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise) -
     evaluations: steps
     paper: https://arxiv.org/abs/2406.08070
     """
-    before, h_before = None, 0.0
+    previous, previous_h = None, 0.0
     for sigma, lower in pairwise(sigmas):
         denoised = denoise(x, sigma)
         if lower == 0:
             x = denoised
         else:
-            plain = uncond_of(denoised)
+            uncond = uncond_of(denoised)
             h = math.log(sigma / lower)
-            x = denoised + (x - plain) * (lower / sigma)
-            if before is not None:
-                x = x + (plain - before) * ((1 - lower / sigma) * h / (2 * h_before))
-            before, h_before = plain, h
+            x = denoised + (x - uncond) * (lower / sigma)
+            if previous is not None:
+                x = x + (uncond - previous) * ((1 - lower / sigma) * h / (2 * previous_h))
+            previous, previous_h = uncond, h
         yield x

@@ -15,8 +15,8 @@ def dpmpp_2s_a(
 ) -> Iterator[Tensor]:
     """DPM-Solver++(2S) with fresh noise at each step (ancestral): two evaluations a step but one in the last.
 
-    Lu et al. 2022, "DPM-Solver++", algorithm 1 with r = 1/2; second order at eta 0. Options: eta, how much of each
-    step's noise is drawn anew; s_noise, its strength.
+    Lu et al. 2022, "DPM-Solver++", algorithm 1 with r = 1/2; second order at eta 0. Options: eta, the share of fresh
+    noise; s_noise, a factor on it.
 
     order: 2
     evaluations: 2 * steps - 1

@@ -16,38 +16,38 @@ def dpmpp_3m_sde(
 ) -> Iterator[Tensor]:
     """DPM-Solver++(3M) for the diffusion SDE, along one Brownian path: one evaluation a step; for many steps.
 
-    k-diffusion's `sample_dpmpp_3m_sde`, and at eta 0 diffusers' DPM-Solver++ of order 3. All of them weigh the second
-    difference half as much as the expansion asks for; so does this one, to draw what they draw. Its order at eta 0 is
-    therefore 2. Options: eta, how much noise is drawn anew; s_noise, its strength.
+    k-diffusion's `sample_dpmpp_3m_sde`, and at eta 0 diffusers' DPM-Solver++ of order 3. Both weigh the second
+    difference half as much as the Taylor expansion requires; so does this one, to make the same pictures. Its order at
+    eta 0 is therefore 2. Options: eta, the share of fresh noise; s_noise, a factor on it.
 
     order: 2
     evaluations: steps
     paper: https://arxiv.org/abs/2211.01095
     """
     check_range("eta", eta, 0, 10)
-    path = Brownian(noise, sigmas[0])
-    past: list[tuple[float, Tensor]] = []  # (width of the step, slope over it), the latest first
-    before = x
+    brownian = Brownian(noise, sigmas[0])
+    past: list[tuple[float, Tensor]] = []  # (width of the step, slope of the estimate over it), latest first
+    previous = x
     for i, (sigma, lower) in enumerate(pairwise(sigmas)):
         denoised = denoise(x, sigma)
         if i > 0:
             width = math.log(sigmas[i - 1] / sigma)
-            past = [(width, (denoised - before) / width), *past[:1]]
+            past = [(width, (denoised - previous) / width), *past[:1]]
         if lower == 0:
             x = denoised
         else:
             h = math.log(sigma / lower)
-            fall = (1 + eta) * h
-            second = h * (1 + math.expm1(-fall) / fall)
-            third = h * (second / fall - h / 2)
-            x = denoised + (x - denoised) * math.exp(-fall)
+            decay = (1 + eta) * h  # x keeps exp(-decay) of its distance to the estimate
+            first_weight = h * (1 + math.expm1(-decay) / decay)
+            second_weight = h * (first_weight / decay - h / 2)
+            x = denoised + (x - denoised) * math.exp(-decay)
             if len(past) == 1:
-                x = x + past[0][1] * second
+                x = x + past[0][1] * first_weight
             elif past:
-                (near, slope), (far, farther) = past
-                bend = (slope - farther) / (near + far)
-                x = x + (slope + bend * near) * second - bend * third
+                (width, slope), (older_width, older_slope) = past
+                curvature = (slope - older_slope) / (width + older_width)
+                x = x + (slope + curvature * width) * first_weight - curvature * second_weight
             if eta > 0:
-                x = x + path(sigma, lower) * (lower * math.sqrt(-math.expm1(-2 * eta * h)) * s_noise)
-        before = denoised
+                x = x + brownian(sigma, lower) * (lower * math.sqrt(-math.expm1(-2 * eta * h)) * s_noise)
+        previous = denoised
         yield x

@@ -16,14 +16,14 @@ def dpmpp_sde(
 ) -> Iterator[Tensor]:
     """DPM-Solver++ for the diffusion SDE, along one Brownian path: two evaluations a step but one in the last.
 
-    k-diffusion's `sample_dpmpp_sde` with r = 1/2; second order at eta 0. Options: eta, how much of each step's noise is
-    drawn anew; s_noise, its strength.
+    k-diffusion's `sample_dpmpp_sde` with r = 1/2; second order at eta 0. Options: eta, the share of fresh noise;
+    s_noise, a factor on it.
 
     order: 2
     evaluations: 2 * steps - 1
     paper: https://arxiv.org/abs/2211.01095
     """
-    path = Brownian(noise, sigmas[0])
+    brownian = Brownian(noise, sigmas[0])
     for sigma, lower in pairwise(sigmas):
         denoised = denoise(x, sigma)
         if lower == 0:
@@ -31,12 +31,12 @@ def dpmpp_sde(
         else:
             middle = math.sqrt(sigma * lower)
             down, up = ancestral_step(sigma, middle, eta)
-            halfway = denoised + (x - denoised) * (down / sigma)
+            x_middle = denoised + (x - denoised) * (down / sigma)
             if up > 0:
-                halfway = halfway + path(sigma, middle) * (up * s_noise)
-            denoised = denoise(halfway, middle)
+                x_middle = x_middle + brownian(sigma, middle) * (up * s_noise)
+            denoised = denoise(x_middle, middle)
             down, up = ancestral_step(sigma, lower, eta)
             x = denoised + (x - denoised) * (down / sigma)
             if up > 0:
-                x = x + path(sigma, lower) * (up * s_noise)
+                x = x + brownian(sigma, lower) * (up * s_noise)
         yield x

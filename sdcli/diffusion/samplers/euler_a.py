@@ -12,10 +12,9 @@ from sdcli.diffusion.types import Denoise, Noise, Sigmas
 def euler_a(
     denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise, *, eta: float = 1.0, s_noise: float = 1.0
 ) -> Iterator[Tensor]:
-    """Euler with fresh noise at each step (ancestral): one evaluation a step, varied, never settles.
+    """Euler with fresh noise at each step (ancestral): one evaluation a step; more steps keep changing the picture.
 
-    k-diffusion's `sample_euler_ancestral`. Options: eta, how much of each step's noise is drawn anew; s_noise, its
-    strength.
+    k-diffusion's `sample_euler_ancestral`. Options: eta, the share of fresh noise; s_noise, a factor on it.
 
     order: 1
     evaluations: steps

@@ -15,8 +15,8 @@ def euler_a_cfg_pp(
 ) -> Iterator[Tensor]:
     """Euler ancestral with CFG++: guided estimate, unguided noise; one evaluation a step, for --cfg 0 to 2.
 
-    Chung et al. 2024, "CFG++: Manifold-constrained Classifier Free Guidance", in sigma. Options: eta, how much of each
-    step's noise is drawn anew; s_noise, its strength.
+    Chung et al. 2024, "CFG++: Manifold-constrained Classifier Free Guidance", in sigma. Options: eta, the share of
+    fresh noise; s_noise, a factor on it.
 
     order: 1
     evaluations: steps

@@ -23,7 +23,7 @@ def heun(denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise) -> Iterator[
         if lower == 0:
             x = denoised
         else:
-            ahead = x + slope * (lower - sigma)
-            slope_ahead = (ahead - denoise(ahead, lower)) / lower
-            x = x + (slope + slope_ahead) * ((lower - sigma) / 2)
+            predicted = x + slope * (lower - sigma)
+            slope_at_lower = (predicted - denoise(predicted, lower)) / lower
+            x = x + (slope + slope_at_lower) * ((lower - sigma) / 2)
         yield x

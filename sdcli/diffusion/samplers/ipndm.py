@@ -11,17 +11,17 @@ from sdcli.diffusion.types import Denoise, Noise, Sigmas
 
 
 def ipndm(denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise, *, order: int = 4) -> Iterator[Tensor]:
-    """Improved pseudo numerical method (iPNDM): one evaluation a step, remembering up to four; second order.
+    """Improved pseudo numerical method (iPNDM): one evaluation a step, from up to four slopes; second order.
 
-    Liu et al. 2022, "Pseudo Numerical Methods", without the costly start, as in Zhang & Chen 2022, "DEIS". Option:
-    order, how many slopes are used.
+    Liu et al. 2022, "Pseudo Numerical Methods", without the costly first steps, as in Zhang & Chen 2022, "DEIS".
+    Option: order, how many slopes are used.
 
     order: 2
     evaluations: steps
     paper: https://arxiv.org/abs/2202.09778
     """
     check_range("order", order, 1, 4)
-    slopes: list[Tensor] = []
+    slopes: list[Tensor] = []  # latest first
     for sigma, lower in pairwise(sigmas):
         slopes = [(x - denoise(x, sigma)) / sigma, *slopes][:order]
         x = x + adams(slopes) * (lower - sigma)

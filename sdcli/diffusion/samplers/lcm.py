@@ -9,7 +9,7 @@ from sdcli.diffusion.types import Denoise, Noise, Sigmas
 
 
 def lcm(denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise) -> Iterator[Tensor]:
-    """Latent consistency sampling: jump to the estimate, add noise, again; 1 to 8 steps, for LCM models only.
+    """Latent consistency sampling: take the estimate, add noise, repeat; 1 to 8 steps, for LCM models only.
 
     Luo et al. 2023, "Latent Consistency Models", algorithm 3. One evaluation a step.
 

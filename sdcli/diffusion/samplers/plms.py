@@ -12,19 +12,19 @@ from sdcli.diffusion.types import Denoise, Noise, Sigmas
 def plms(denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise) -> Iterator[Tensor]:
     """Pseudo linear multistep (PNDM, CompVis' PLMS): one evaluation a step but two in the first; second order.
 
-    Liu et al. 2022, "Pseudo Numerical Methods for Diffusion Models on Manifolds", section 3.3. A single step, and a
-    first step to 0, is the denoised estimate.
+    Liu et al. 2022, "Pseudo Numerical Methods for Diffusion Models on Manifolds", section 3.3. The first step is one of
+    Heun's method, but if it goes to 0 it returns the denoised estimate.
 
     order: 2
     evaluations: steps + (steps > 1)
     paper: https://arxiv.org/abs/2202.09778
     """
-    slopes: list[Tensor] = []
+    slopes: list[Tensor] = []  # latest first
     for sigma, lower in pairwise(sigmas):
         slopes = [(x - denoise(x, sigma)) / sigma, *slopes][:4]
         if len(slopes) == 1 and lower > 0:
-            ahead = x + slopes[0] * (lower - sigma)
-            slope = (slopes[0] + (ahead - denoise(ahead, lower)) / lower) / 2
+            predicted = x + slopes[0] * (lower - sigma)
+            slope = (slopes[0] + (predicted - denoise(predicted, lower)) / lower) / 2
         else:
             slope = adams(slopes)
         x = x + slope * (lower - sigma)

@@ -22,11 +22,11 @@ def restart(
     high: float = 2.0,
     s_noise: float = 1.0,
 ) -> Iterator[Tensor]:
-    """Heun's method that once it is near the end goes back up with fresh noise and walks the stretch again.
+    """Restart: Heun's method that near the end goes back up once by adding noise, and repeats the steps down.
 
-    Xu et al. 2023, "Restart Sampling for Improving Generative Processes", algorithm 1; at least two evaluations a
-    step but one in the last, and two more for each step walked again. Options: times it goes back; low and high, from
-    which noise level to which (the schedule's nearest); s_noise, the strength of the noise.
+    Xu et al. 2023, "Restart Sampling for Improving Generative Processes", algorithm 1. Two evaluations a step but one
+    in the last, and two more for each repeated step. Options: times, how often it goes back; low and high, the noise
+    levels between which it repeats (the schedule's nearest); s_noise, a factor on the noise.
 
     order: 2
     evaluations: >= 2 * steps - 1
@@ -35,12 +35,12 @@ def restart(
     check_range("times", times, 0, 100)
     bottom = min(range(len(sigmas) - 1), key=lambda i: abs(sigmas[i] - low))
     top = min(range(len(sigmas) - 1), key=lambda i: abs(sigmas[i] - high))
-    again = sigmas[top : bottom + 1]
+    repeated = sigmas[top : bottom + 1]
     for i, step in enumerate(pairwise(sigmas), 1):
         (x,) = heun(denoise, x, step, noise)
         if i == bottom and top < bottom:
             for _ in range(times):
-                up = math.sqrt(again[0] ** 2 - again[-1] ** 2)
-                x = x + noise(again[-1], again[0]) * (up * s_noise)
-                *_, x = heun(denoise, x, again, noise)
+                up = math.sqrt(repeated[0] ** 2 - repeated[-1] ** 2)
+                x = x + noise(repeated[-1], repeated[0]) * (up * s_noise)
+                *_, x = heun(denoise, x, repeated, noise)
         yield x

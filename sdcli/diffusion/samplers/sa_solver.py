@@ -7,7 +7,7 @@ from itertools import pairwise
 from torch import Tensor
 
 from sdcli.diffusion.brownian import Brownian
-from sdcli.diffusion.quadrature import decay, weights
+from sdcli.diffusion.quadrature import decay, quadrature_weights
 from sdcli.diffusion.ranges import check_range
 from sdcli.diffusion.types import Denoise, Noise, Sigmas
 
@@ -24,10 +24,11 @@ def sa_solver(
     high: float = 5.2,
     low: float = 0.57,
 ) -> Iterator[Tensor]:
-    """SA-Solver, a stochastic Adams predictor and corrector along one Brownian path; one evaluation a step.
+    """SA-Solver: a stochastic Adams predictor and corrector along one Brownian path; one evaluation a step.
 
-    Xue et al. 2023, "SA-Solver", algorithm 1, in data prediction. Second order at eta 0. Options: predictor order;
-    order of the corrector, 0 for none; eta, how much noise is drawn anew (their tau) between the levels high and low.
+    Xue et al. 2023, "SA-Solver", algorithm 1, in data prediction. Second order at eta 0. Options: order of the
+    predictor; corrector, its order, 0 for none; eta, the share of fresh noise (the paper's tau) between the noise
+    levels high and low.
 
     order: 2
     evaluations: steps
@@ -36,37 +37,38 @@ def sa_solver(
     check_range("order", order, 1, 10)
     check_range("corrector", corrector, 0, 10)
     check_range("eta", eta, 0, 10)
-    path = Brownian(noise, sigmas[0])
-    past: list[tuple[float, Tensor]] = []  # (log of the level, estimate), the latest first
-    start, fresh, rate = x, x * 0, 1.0
+    brownian = Brownian(noise, sigmas[0])
+    past: list[tuple[float, Tensor]] = []  # (-log(sigma), estimate there), latest first
+    start, added_noise, rate = x, x * 0, 1.0  # of the last step: the corrected x it began with
     for i, (sigma, lower) in enumerate(pairwise(sigmas)):
-        here = (-math.log(sigma), denoise(x, sigma))
+        latest = (-math.log(sigma), denoise(x, sigma))
         if past and corrector:
-            x = _advance(start, [here, *past][:corrector], past[0][0], here[0], rate) + fresh
+            x = _advance(start, [latest, *past][:corrector], past[0][0], latest[0], rate) + added_noise
         start = x
-        past = [here, *past][: max(order, corrector - 1)]
+        past = [latest, *past][: max(order, corrector - 1)]
         if lower == 0:
-            x = here[1]
+            x = latest[1]
         else:
             tau = eta if low <= sigma <= high else 0.0
             rate = 1 + tau**2
-            left = len(sigmas) - 1 - i if sigmas[-1] == 0 else order
+            steps_left = len(sigmas) - 1 - i if sigmas[-1] == 0 else order
             up = lower * math.sqrt(-math.expm1(-2 * tau**2 * math.log(sigma / lower)))
-            fresh = path(sigma, lower) * up if up > 0 else x * 0
-            x = _advance(start, past[: min(order, left)], here[0], -math.log(lower), rate) + fresh
+            added_noise = brownian(sigma, lower) * up if up > 0 else x * 0
+            nodes = past[: min(order, steps_left)]
+            x = _advance(start, nodes, latest[0], -math.log(lower), rate) + added_noise
         yield x
 
 
-def _advance(x: Tensor, past: list[tuple[float, Tensor]], begin: float, end: float, rate: float) -> Tensor:
-    """x carried from level to level, the estimate a polynomial through those given."""
-    nodes = [log for log, _ in past]
-    shares = weights(nodes, begin, end, decay(end, rate))
-    if len(nodes) == 2:  # the authors' own form of second order, for few steps
-        span = rate * (end - begin) ** 2 / 2
-        one = span / (begin - nodes[1]) if begin == nodes[0] else span / (end - begin)
-        fall = -math.expm1(-rate * (end - begin))
-        shares = [fall + one, -one] if begin == nodes[0] else [one, fall - one]
+def _advance(x: Tensor, nodes: list[tuple[float, Tensor]], begin: float, end: float, rate: float) -> Tensor:
+    """x taken from -log(sigma) = begin to end; the estimate is the polynomial through the nodes."""
+    at = [log for log, _ in nodes]
+    weights = quadrature_weights(at, begin, end, decay(end, rate))
+    if len(at) == 2:  # the authors' second-order form, which is better in few steps
+        slope_weight = rate * (end - begin) ** 2 / 2
+        other = slope_weight / (begin - at[1]) if begin == at[0] else slope_weight / (end - begin)
+        total = -math.expm1(-rate * (end - begin))
+        weights = [total + other, -other] if begin == at[0] else [other, total - other]
     x = x * math.exp(-rate * (end - begin))
-    for share, (_, estimate) in zip(shares, past, strict=True):
-        x = x + estimate * share
+    for weight, (_, estimate) in zip(weights, nodes, strict=True):
+        x = x + estimate * weight
     return x

@@ -12,10 +12,10 @@ from sdcli.diffusion.types import Denoise, Noise, Sigmas
 
 
 def tcd(denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise, *, gamma: float = 0.3) -> Iterator[Tensor]:
-    """Trajectory consistency sampling: fall below the next level, climb back with noise; few steps, TCD models.
+    """Trajectory consistency sampling: step below the next level, then add noise up to it; few steps, TCD models.
 
     Zheng et al. 2024, "Trajectory Consistency Distillation", algorithm 4. One evaluation a step. Option: gamma, how far
-    below: the share of the next timestep (on Stable Diffusion's table of levels) that noise takes back; 0 is none.
+    below: it steps to 1 - gamma times the next timestep (on Stable Diffusion's table of levels); 0 adds no noise.
 
     order: 1
     evaluations: steps

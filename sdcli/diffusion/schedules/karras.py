@@ -5,7 +5,7 @@ from sdcli.diffusion.ranges import check_range
 def karras(steps: int, levels: Levels, *, rho: float = 7.0) -> tuple[float, ...]:
     """Even in sigma^(1/rho): many small steps at low noise; a good choice for few steps.
 
-    Karras et al. 2022, "Elucidating the Design Space", equation 5, between the ends of the trained levels.
+    Karras et al. 2022, "Elucidating the Design Space", equation 5, between the ends of the trained levels. Option: rho.
 
     paper: https://arxiv.org/abs/2206.00364
     """

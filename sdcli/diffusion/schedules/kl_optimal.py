@@ -4,7 +4,7 @@ from sdcli.diffusion.levels import Levels
 
 
 def kl_optimal(steps: int, levels: Levels) -> tuple[float, ...]:
-    """Even in arctan(sigma): what is best for Gaussian data; few steps at high noise.
+    """Even in arctan(sigma), which is optimal for Gaussian data; few steps at high noise.
 
     Sabour et al. 2024, "Align Your Steps", equation 8, between the ends of the trained levels.
 

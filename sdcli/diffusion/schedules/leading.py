@@ -3,10 +3,10 @@ from sdcli.diffusion.ranges import check_range
 
 
 def leading(steps: int, levels: Levels, *, offset: int = 1) -> tuple[float, ...]:
-    """Whole timesteps, multiples of 1000 // steps plus an offset: diffusers' DDIM, CompVis' own.
+    """Whole timesteps, multiples of 1000 // steps plus an offset: the spacing of diffusers' DDIM and of CompVis.
 
-    It begins below the highest level (at t = 951 for 20 steps). One step starts at the highest level, and the
-    offset gives way where it would leave the table (501 steps and more than 999 in all).
+    It starts below the highest level (at t = 951 for 20 steps); one step starts at the highest level. Option: offset,
+    which is made smaller where the first timestep would be above the highest (1000 steps).
     """
     check_range("offset", offset, 0, levels.last)
     if steps == 1:

@@ -7,7 +7,7 @@ from sdcli.diffusion.ranges import check_range
 def polyexponential(steps: int, levels: Levels, *, rho: float = 1.0) -> tuple[float, ...]:
     """A power of even steps in log(sigma): rho above 1 puts more of them at low noise, below 1 at high.
 
-    k-diffusion's `get_sigmas_polyexponential`, between the ends of the trained levels.
+    k-diffusion's `get_sigmas_polyexponential`, between the ends of the trained levels. Option: rho.
     """
     check_range("rho", rho, 0.01, 5)
     width = math.log(levels.sigma_max / levels.sigma_min)

@@ -2,7 +2,7 @@ from sdcli.diffusion.levels import Levels
 
 
 def simple(steps: int, levels: Levels) -> tuple[float, ...]:
-    """Whole timesteps listing down from the highest in strides of 1000 / steps, rounded down.
+    """Whole timesteps down from the highest in strides of 1000 / steps, rounded down.
 
     ComfyUI's and A1111's "simple"; `trailing` rounds to the nearest.
     """

@@ -2,7 +2,7 @@ from sdcli.diffusion.levels import Levels
 
 
 def trailing(steps: int, levels: Levels) -> tuple[float, ...]:
-    """Whole timesteps listing down from the highest in strides of 1000 / steps; right for very few steps.
+    """Whole timesteps down from the highest in strides of 1000 / steps; right for very few steps.
 
     Lin et al. 2023, "Common Diffusion Noise Schedules and Sample Steps are Flawed", table 2.
 

@@ -1,0 +1,135 @@
+"""Conditioning: what the U-Net is told of a prompt, and prompts composed of weighted, timed and placed parts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sdcli.diffusion.types import Predict, PredictComposed
+
+
+@dataclass(frozen=True, eq=False)
+class Cond:
+    """One encoded prompt, as the U-Net takes it: one row of a U-Net call. Conds are compared by identity."""
+
+    context: Tensor  # (1, 77 * chunks, text width), for the cross-attention
+    pooled: Tensor | None = None  # (1, width), for families that add it to the time embedding
+    time_ids: tuple[float, ...] = ()  # sizes in pixels, or a score, that such a family is told as well
+    perturb_attention: bool = False  # the U-Net's middle self-attention is replaced by the identity
+    zero_concat: bool = False  # the channels concatenated to x are zeros
+    make_empty: Callable[[], Cond] | None = None  # makes `empty`; None if this cond is the empty prompt
+
+    @cached_property
+    def perturbed(self) -> Cond:
+        """The same prompt, for a U-Net whose middle self-attention is the identity."""
+        return replace(self, perturb_attention=True)
+
+    @cached_property
+    def without_concat(self) -> Cond:
+        """The same prompt, for a U-Net that gets zeros in place of the channels concatenated to x."""
+        return replace(self, zero_concat=True)
+
+    @cached_property
+    def empty(self) -> Cond:
+        """The empty prompt, for guidance that compares with it."""
+        return self if self.make_empty is None else self.make_empty()
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One piece of a composed prompt: a cond with its weight, its noise levels and its place in the picture.
+
+    It counts at the noise levels end < sigma <= start. The comparison is exact, so a part that ends at the level where
+    another starts hands over to it: at that level only the other counts. `area`, (1, 1, h/8, w/8) in 0 … 1 on the
+    device of x, says how much the part counts at each latent; None is 1 everywhere.
+    """
+
+    cond: Cond
+    weight: float = 1.0
+    start: float = math.inf
+    end: float = 0.0
+    area: Tensor | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """True if the part alone, while it is active, is just its cond: weight 1, everywhere."""
+        return self.weight == 1 and self.area is None
+
+
+@dataclass(frozen=True, eq=False)
+class Composed:
+    """A composed prompt: its parts, added up by `composed`. A plain prompt is one whole part."""
+
+    parts: tuple[Part, ...]
+
+    @classmethod
+    def plain(cls, cond: Cond) -> Composed:
+        """A prompt of one part: all noise levels, weight 1, everywhere."""
+        return cls((Part(cond),))
+
+    def active(self, sigma: float) -> tuple[Part, ...]:
+        """The parts that count at this noise level."""
+        return tuple(part for part in self.parts if part.end < sigma <= part.start)
+
+    @cached_property
+    def perturbed(self) -> Composed:
+        """The same prompt, each part's cond `perturbed`."""
+        return self._map(lambda cond: cond.perturbed)
+
+    @cached_property
+    def without_concat(self) -> Composed:
+        """The same prompt, each part's cond `without_concat`."""
+        return self._map(lambda cond: cond.without_concat)
+
+    @cached_property
+    def empty(self) -> Composed:
+        """The same parts, each with the empty prompt."""
+        return self._map(lambda cond: cond.empty)
+
+    def _map(self, change: Callable[[Cond], Cond]) -> Composed:
+        return Composed(tuple(replace(part, cond=change(part.cond)) for part in self.parts))
+
+
+def composed(predict: Predict, base: Cond) -> PredictComposed:
+    """The network for composed prompts: base + sum of weight * area * (cond - base) over the active parts.
+
+    The conjunction of Liu et al. 2022, "Compositional Visual Generation with Composable Diffusion Models", written in
+    denoised estimates, with `base` as the unconditional prompt. A prompt with a single active part that is whole is
+    that part's estimate itself: one row of the network and no arithmetic. A prompt without an active part is the
+    base's estimate. Each distinct Cond is one row of the call, however many prompts and parts ask for it.
+    """
+
+    def predict_composed(x: Tensor, sigma: float, prompts: Sequence[Composed]) -> list[Tensor]:
+        active = [prompt.active(sigma) for prompt in prompts]
+        rows = list(dict.fromkeys(cond for parts in active for cond in _rows(parts, base)))
+        estimates = dict(zip(rows, predict(x, sigma, rows), strict=True))
+        return [_sum(parts, base, estimates) for parts in active]
+
+    return predict_composed
+
+
+def _rows(parts: Sequence[Part], base: Cond) -> Iterable[Cond]:
+    """The conds whose estimates the sum needs."""
+    if _is_single(parts):
+        return (parts[0].cond,)
+    return (base, *(part.cond for part in parts))
+
+
+def _sum(parts: Sequence[Part], base: Cond, estimates: Mapping[Cond, Tensor]) -> Tensor:
+    if _is_single(parts):
+        return estimates[parts[0].cond]
+    total = estimates[base]
+    for part in parts:
+        difference = (estimates[part.cond] - estimates[base]) * part.weight
+        total = total + (difference if part.area is None else difference * part.area)
+    return total
+
+
+def _is_single(parts: Sequence[Part]) -> bool:
+    return len(parts) == 1 and parts[0].is_whole
