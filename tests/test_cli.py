@@ -228,9 +228,9 @@ def test_a_filmstrip_lays_the_steps_side_by_side(draw):
 
 @pytest.mark.parametrize("total", [1, 2, 59, 60, 61, 119, 1000])
 def test_a_filmstrip_of_many_steps_keeps_sixty_and_the_last(total):
-    from sdcli.commands._filmstrip import Film
+    from sdcli.commands._filmstrip import Filmstrip
 
-    wanted = [number for number in range(1, total + 1) if Film().wants(number, total)]
+    wanted = [number for number in range(1, total + 1) if Filmstrip().wants(number, total)]
     assert len(wanted) == min(total, 60)
     assert wanted[-1] == total
 

@@ -88,7 +88,7 @@ def test_nothing_is_overwritten(way, tmp_path):
 
 
 def test_a_number_is_made_room_for_in_a_long_name(tmp_path):
-    long = store.safe("x" * 300, ".png")
+    long = store.safe_name("x" * 300, ".png")
     names = [store.save(b"x", tmp_path / long).name for _ in range(2)]
     assert [len(name) for name in names] == [200, 200]
     assert names[1].endswith("-2.png")

@@ -24,8 +24,7 @@ STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"GIF8")
 @click.argument("file")
 @options_of("prediction", "vae", "revision")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, every ignored tensor in it.")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def info(file: str, as_json: bool, debug: bool, **values: Any) -> None:
+def info(file: str, as_json: bool, **values: Any) -> None:
     """Tell what a picture or a model is, from its header alone.
 
     FILE is a PNG, - for one on standard input, or a model as -m takes it: tiny, a safetensors file, a diffusers

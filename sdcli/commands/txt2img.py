@@ -18,5 +18,5 @@ def txt2img(**values: Any) -> None:
 
     PROMPT - reads it from standard input. Prints the path of each picture; nothing is ever overwritten.
     """
-    for _ in draw(Request(**options_given(values)), Output.of(values)):
+    for _ in draw(Request(**options_given(values)), Output.from_options(values)):
         pass
