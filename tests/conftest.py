@@ -130,8 +130,7 @@ def shard():
 
 @pytest.fixture
 def written(tmp_path, monkeypatch):
-    """Write a single file of a family at toy width and make it recognised as that family: written("sdxl") -> (family,
-    path)."""
+    """Write a single file of a family at toy width, and have it recognised: written("sdxl") -> (family, path)."""
     from dataclasses import replace
 
     from sdcli import registry
