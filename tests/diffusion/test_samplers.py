@@ -195,7 +195,9 @@ def weak_order(sampler: str) -> float:
 @pytest.mark.parametrize("sampler", STOCHASTIC)
 def test_the_variance_converges_with_the_order_it_claims(sampler):
     claim = (
-        1 if sampler == "res_multistep:eta=1" else int(registry.describe("samplers", sampler.partition(":")[0]).facts["order"])
+        1
+        if sampler == "res_multistep:eta=1"
+        else int(registry.describe("samplers", sampler.partition(":")[0]).facts["order"])
     )
     assert weak_order(sampler) >= {1: 0.97, 2: 1.95, 3: 2.9}[claim]
 
