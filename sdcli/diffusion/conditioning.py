@@ -37,8 +37,12 @@ class Cond:
 
     @cached_property
     def empty(self) -> Cond:
-        """The empty prompt, for guidance that compares with it."""
-        return self if self.make_empty is None else self.make_empty()
+        """The empty prompt, for guidance that compares with it.
+
+        The empty prompt's own `empty` is a copy, so that it stays a row of its own: the number of rows in a call
+        changes the last bits of the network's answers, and with them the picture.
+        """
+        return replace(self) if self.make_empty is None else self.make_empty()
 
 
 @dataclass(frozen=True, eq=False)

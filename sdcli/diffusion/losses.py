@@ -1,6 +1,7 @@
 """Losses of a denoised estimate for classifier guidance: (1, 4, h/8, w/8) -> one number, less is better.
 
-Each is scaled so that one whole step against its gradient reaches its minimum.
+Each is scaled so that one whole step against its gradient reaches its minimum (mirror, plain) or is the longest one
+that cannot overshoot (smooth).
 """
 
 from __future__ import annotations

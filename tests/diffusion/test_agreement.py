@@ -14,7 +14,7 @@ from sdcli import registry
 from sdcli.diffusion.brownian import Brownian
 from sdcli.diffusion.levels import Levels
 from sdcli.diffusion.noise import Stream
-from sdcli.pipeline.unet import to_denoised
+from sdcli.pipeline.unet import TO_DENOISED
 from tests.diffusion.truth import mixture
 
 LEVELS = Levels.scaled_linear()
@@ -178,7 +178,7 @@ def test_a_whole_run_agrees_with_diffusers(case, prediction):
     net = network(prediction)
 
     def denoise(x, sigma):
-        return to_denoised[prediction](x, net(x / math.sqrt(1 + sigma**2), sigma), sigma)
+        return TO_DENOISED[prediction](x, net(x / math.sqrt(1 + sigma**2), sigma), sigma)
 
     noise = Stream(9, SHAPE)
     *_, ours = registry.find("samplers", sampler)(denoise, unit.double() * start, sigmas, noise)
@@ -199,11 +199,11 @@ def test_the_three_predictions_of_one_denoiser_walk_the_same_way():
     sigmas = registry.find("schedules", "karras")(10, LEVELS)
     x = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0)).double() * sigmas[0]
     ends = []
-    for prediction in to_denoised:
+    for prediction in TO_DENOISED:
         net = network(prediction)
 
         def denoise(x, sigma, net=net, prediction=prediction):
-            return to_denoised[prediction](x, net(x / math.sqrt(1 + sigma**2), sigma), sigma)
+            return TO_DENOISED[prediction](x, net(x / math.sqrt(1 + sigma**2), sigma), sigma)
 
         *_, last = registry.find("samplers", "heun")(denoise, x, sigmas, None)
         ends.append(last)
@@ -238,7 +238,7 @@ def test_dpmpp_sde_agrees_with_diffusers_on_the_same_path(prediction, monkeypatc
         expected = made.step(out, t, expected).prev_sample.double()
 
     def denoise(x, sigma):
-        return to_denoised[prediction](x, net(x / math.sqrt(1 + sigma**2), sigma), sigma)
+        return TO_DENOISED[prediction](x, net(x / math.sqrt(1 + sigma**2), sigma), sigma)
 
     start = unit.double() * sigmas[0]
     *_, ours = registry.find("samplers", "dpmpp_sde")(denoise, start, sigmas, Stream(9, SHAPE))

@@ -15,25 +15,25 @@ from sdcli.errors import UsageError
 LEVELS = Levels.scaled_linear()
 
 
-def test_the_table_has_its_known_ends():
+def test_stable_diffusions_table_has_its_known_ends():
     assert LEVELS.table[0] == pytest.approx(0.029167158151720367, rel=1e-12)
     assert LEVELS.table[1] == pytest.approx(0.041314411996783, rel=1e-12)
     assert LEVELS.table[999] == pytest.approx(14.614641229333639, rel=1e-12)
 
 
 @given(st.floats(0, 999))
-def test_from_a_timestep_to_sigma_and_back(t):
+def test_sigma_and_timestep_are_inverses(t):
     assert LEVELS.t(LEVELS.sigma(t)) == pytest.approx(t, abs=1e-6)
 
 
-def test_whole_timesteps_are_exact_and_the_outside_is_clamped():
+def test_whole_timesteps_are_exact_and_others_are_clamped_to_the_table():
     assert [LEVELS.t(sigma) for sigma in LEVELS.table] == list(map(float, range(1000)))
     assert LEVELS.sigma(-3) == LEVELS.sigma_min
     assert LEVELS.sigma(2000) == LEVELS.sigma_max
     assert (LEVELS.t(1e-9), LEVELS.t(1e9)) == (0, 999)
 
 
-def test_between_timesteps_the_logarithm_is_linear():
+def test_between_timesteps_log_sigma_is_linear():
     middle = math.sqrt(LEVELS.table[500] * LEVELS.table[501])
     assert LEVELS.sigma(500.5) == pytest.approx(middle)
 
@@ -59,11 +59,11 @@ def test_rescaled_levels_leave_no_signal_at_the_last_and_are_those_of_diffusers(
     assert levels.sigma_min == pytest.approx(LEVELS.sigma_min)
     assert all(a < b for a, b in pairwise(levels.table))
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
-    kept = torch.cumprod(1 - rescale_zero_terminal_snr(betas), 0)[:-1]
-    assert levels.table[:-1] == pytest.approx(((1 - kept) / kept).sqrt().tolist(), rel=1e-6)
+    alphas = torch.cumprod(1 - rescale_zero_terminal_snr(betas), 0)[:-1]
+    assert levels.table[:-1] == pytest.approx(((1 - alphas) / alphas).sqrt().tolist(), rel=1e-6)
 
 
-def test_karras_has_its_known_values():
+def test_the_karras_schedule_has_its_known_values():
     known = [14.6146, 9.1029, 5.4784, 3.1686, 1.7494, 0.9141, 0.4469, 0.2014, 0.0819, 0.0292, 0]
     assert registry.find("schedules", "karras")(10, LEVELS) == pytest.approx(known, abs=5e-5)
 
@@ -125,7 +125,7 @@ def test_the_linear_half_of_linear_quadratic_covers_its_threshold():
         "leading:offset=-3",
     ],
 )
-def test_a_knob_that_makes_no_levels_is_a_usage_error(spec):
+def test_an_option_that_makes_no_levels_is_a_usage_error(spec):
     with pytest.raises(UsageError, match="is outside"):
         registry.find("schedules", spec)(10, LEVELS)
 

@@ -1,7 +1,8 @@
-"""Windows cover a plane, overlap enough, and join without a seam."""
+"""Windows cover a plane, overlap as asked, and blend without a seam."""
 
 from itertools import pairwise
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,29 +13,44 @@ sides = st.integers(1, 70)
 
 
 @given(sides, sides, st.integers(8, 32), st.integers(0, 6))
-def test_they_cover_everything_and_share_what_is_asked(height, width, side, overlap):
-    found = windows(height, width, side, overlap)
+def test_windows_cover_the_plane_and_share_the_overlap(height, width, side, overlap):
+    cover = windows(height, width, side, overlap)
     covered = torch.zeros(height, width)
-    for rows, columns in found:
+    for rows, columns in cover:
         assert rows.stop - rows.start == min(side, height) and columns.stop - columns.start == min(
             side, width
         )
         assert rows.start >= 0 and rows.stop <= height and columns.start >= 0 and columns.stop <= width
         covered[rows, columns] += 1
     assert covered.min() >= 1
-    across = sorted({columns.start for _, columns in found})
-    assert all(before + side - after >= overlap for before, after in pairwise(across))
+    for axis in (0, 1):
+        starts = sorted({window[axis].start for window in cover})
+        assert all(start + side - following >= overlap for start, following in pairwise(starts))
 
 
 @given(sides, sides, st.integers(8, 32))
-def test_what_does_not_depend_on_its_place_joins_to_itself(height, width, side):
+def test_the_windows_of_a_plane_blend_back_to_the_plane(height, width, side):
     x = torch.arange(height * width, dtype=torch.float32).reshape(1, 1, height, width)
-    found = windows(height, width, side, side // 4)
-    assert torch.allclose(blend((height, width), found, lambda window: x[..., *window]), x)
+    cover = windows(height, width, side, side // 4)
+    assert torch.allclose(blend((height, width), cover, lambda window: x[..., *window]), x)
 
 
-def test_a_factor_makes_the_whole_so_much_larger():
+def test_windows_enlarged_by_a_factor_blend_to_the_enlarged_plane():
     x = torch.rand(1, 3, 20, 30)
-    grown = lambda window: x[..., *window].repeat_interleave(8, -1).repeat_interleave(8, -2)  # noqa: E731
-    whole = blend((20, 30), windows(20, 30, 16, 4), grown, 8)
-    assert torch.allclose(whole, x.repeat_interleave(8, -1).repeat_interleave(8, -2))
+
+    def enlarge(plane):
+        return plane.repeat_interleave(8, -1).repeat_interleave(8, -2)
+
+    blended = blend((20, 30), windows(20, 30, 16, 4), lambda window: enlarge(x[..., *window]), 8)
+    assert torch.allclose(blended, enlarge(x))
+
+
+def test_where_two_windows_overlap_each_counts_most_near_its_middle():
+    """One window gives 0, the other 1: from the one's side to the other's the blend rises steadily."""
+    blended = blend(
+        (4, 12), windows(4, 12, 8, 4), lambda window: torch.full((1, 4, 8), float(window[1].start > 0))
+    )
+    row = blended[0, 0]
+    assert row[:4].tolist() == [0] * 4
+    assert row[8:].tolist() == [1] * 4
+    assert row[4:8].tolist() == pytest.approx([0.2, 0.4, 0.6, 0.8])

@@ -23,7 +23,7 @@ def classifier(
 
     Dhariwal & Nichol 2021, "Diffusion Models Beat GANs", algorithm 2, with the gradient taken at the estimate as in
     Bansal et al. 2023, "Universal Guidance". Options: scorer, the loss: mirror (left and right alike), smooth
-    (neighbours alike) or plain (little contrast); strength, 1 for a step to the loss' minimum, below 0 away from it.
+    (neighbours alike) or plain (little contrast); strength, 1 for one whole step down, below 0 for steps up.
 
     paper: https://arxiv.org/abs/2105.05233
     """
