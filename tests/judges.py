@@ -14,7 +14,8 @@ def unet(model: Model) -> Any:
     """diffusers' UNet2DConditionModel."""
     from diffusers import UNet2DConditionModel
 
-    return filled(UNet2DConditionModel.from_config(dict(model.configs["unet"])), model.unet.state_dict())
+    config = {**model.configs["unet"], "sample_size": model.size // 8}
+    return filled(UNet2DConditionModel.from_config(config), model.unet.state_dict())
 
 
 def vae(model: Model) -> Any:

@@ -71,7 +71,7 @@ def test_strength_0_is_what_the_vae_makes_of_the_picture(run):
     model = load("test:sd1", "cpu", "float32")
     ran = run("img2img", "a cat", "-i", "in.png", "--strength", 0, "--dtype", "float32", "--device", "cpu")
     with torch.inference_mode():
-        there = vae.encode(model, vae.of(Image.open("in.png")))
+        there = vae.encode(model, vae.to_tensor(Image.open("in.png")))
     assert drawn(ran).tobytes() == vae.decode(model, there)[0].tobytes()
 
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sdcli.models.architectures.attention import join_heads, split_heads
+from sdcli.models.architectures.attention import check_heads, join_heads, split_heads
 
 
 def quick_gelu(x: Tensor) -> Tensor:
@@ -132,6 +132,7 @@ class CausalAttention(nn.Module):
 
     def __init__(self, width: int, heads: int, count: int) -> None:
         super().__init__()
+        check_heads(width, heads)
         self.heads, self._count = heads, count
         self.k_proj = nn.Linear(width, width)
         self.v_proj = nn.Linear(width, width)
