@@ -209,7 +209,7 @@ TEXT = Keys(
 _KINDS: Mapping[str, set[str | None]] = {
     "down_block_types": {"DownBlock2D", "CrossAttnDownBlock2D", "DownEncoderBlock2D"},
     "up_block_types": {"UpBlock2D", "CrossAttnUpBlock2D", "UpDecoderBlock2D"},
-    "mid_block_type": {"UNetMidBlock2DCrossAttn", "UNetMidBlock2D"},
+    "mid_block_type": {None, "UNetMidBlock2DCrossAttn", "UNetMidBlock2D"},
     "addition_embed_type": {None, "text", "text_time"},
     "resnet_time_scale_shift": {"default", "scale_shift"},
 }

@@ -40,7 +40,7 @@ class TextStates:
 class CLIPTextModel(nn.Module):
     """The text transformer (Radford et al. 2021, "Learning Transferable Visual Models").
 
-    `settings` is a complete config in transformers' words, as `config.text_settings` makes it.
+    `settings` is a complete config in transformers' words, as `config.settings` makes it.
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:

@@ -20,7 +20,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 class AutoencoderTiny(nn.Module):
     """Ollin Boer Bohan's TAESD: plain convolutions and residual blocks without norms or attention.
 
-    `settings` is a complete config in diffusers' words, as `config.taesd_settings` makes it.
+    `settings` is a complete config in diffusers' words, as `config.settings` makes it.
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ EPS = 1e-6  # of all its group norms
 class AutoencoderKL(nn.Module):
     """The autoencoder (Rombach et al. 2022). Its latents are not scaled here: the caller applies `scaling_factor`.
 
-    `settings` is a complete config in diffusers' words, as `config.vae_settings` makes it.
+    `settings` is a complete config in diffusers' words, as `config.settings` makes it.
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
