@@ -24,6 +24,7 @@ from tests.models.cases import (
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 SIZES = ((1, 8, 8), (2, 16, 12), (3, 9, 13))  # rows, height and width in latents
+POOLING_QUERY = "add_embedding.pool.positional_embedding"
 ON_EVERY_CASE = pytest.mark.parametrize("name", CASES)
 ON_EVERY_UNET = pytest.mark.parametrize("name", cases_of("unet"))
 ON_EVERY_VAE = pytest.mark.parametrize("name", cases_of("vae"))
@@ -48,8 +49,11 @@ def pair(name: str, dtype: str = "float32") -> tuple[nn.Module, nn.Module]:
 def test_the_random_weights_of_seed_0_are_those_of_the_library(name):
     part, config = CASES[name]
     ours, theirs = build.build_random(part, config).state_dict(), judges.weights(judges.random(part, config))
-    assert list(sorted(ours)) == list(sorted(theirs))
-    assert [key for key in ours if not torch.equal(ours[key], theirs[key])] == []
+    assert sorted(ours) == sorted(theirs)
+    differing = [key for key in ours if not torch.equal(ours[key], theirs[key])]
+    # diffusers divides this one by the square root of the width, which rounds otherwise than a product.
+    assert differing == [POOLING_QUERY] * (name == "tiny-unet")
+    assert all(torch.allclose(ours[key], theirs[key], rtol=2e-7, atol=0) for key in differing)
 
 
 @IN_EVERY_DTYPE
@@ -257,20 +261,13 @@ def test_a_replaced_processor_is_called_with_the_attention_its_input_and_the_con
         assert context is (inputs.context if any(attention is block.attn2 for block in blocks) else None)
 
 
-def test_the_x4_upscaler_attends_to_the_text_only():
-    unet, _ = pair("x4_upscaler-unet")
-    only_cross = [block for block in transformer_blocks(unet) if block.only_cross]
-    assert only_cross and all(block.attn1.to_k.in_features == 32 or block.only_cross for block in only_cross)
-
-
 @pytest.mark.parametrize("name", ["sd1-unet", "sdxl-unet"])
 @torch.no_grad()
 def test_the_perturbed_middle_is_diffusers_identity_attention(name):
     from diffusers.models.attention_processor import PAGIdentitySelfAttnProcessor2_0
 
     ours, theirs = pair(name)
-    inputs = unet_inputs(CASES[name][1], 1, 8, 8)
-    two = unet_inputs(CASES[name][1], 1, 8, 8)
+    inputs, two = (unet_inputs(CASES[name][1], 1, 32, 32) for _ in range(2))
     two.x, two.context = two.x.repeat(2, 1, 1, 1), two.context.repeat(2, 1, 1)
     two.more = {key: tensor.repeat(2, 1) for key, tensor in two.more.items()}
     processors = theirs.attn_processors
@@ -282,6 +279,6 @@ def test_the_perturbed_middle_is_diffusers_identity_attention(name):
         theirs.set_attn_processor(processors)
     with perturbed(ours):
         out = inputs.ours(ours)
-    assert torch.equal(out, identity) or torch.allclose(out, identity, rtol=0, atol=1e-6)
+    assert torch.allclose(out, identity, rtol=0, atol=2e-6)  # of another number of rows in one product
     assert (out - plain).abs().max() > 1e-4
     assert torch.equal(inputs.ours(ours), inputs.theirs(theirs))

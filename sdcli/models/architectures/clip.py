@@ -46,7 +46,6 @@ class CLIPTextModel(nn.Module):
     def __init__(self, settings: Mapping[str, Any]) -> None:
         super().__init__()
         width = settings["hidden_size"]
-        self.end = settings["eos_token_id"]
         self.embeddings = Embeddings(settings["vocab_size"], settings["max_position_embeddings"], width)
         self.encoder = Encoder(settings)
         self.final_layer_norm = nn.LayerNorm(width, settings["layer_norm_eps"])
@@ -54,6 +53,7 @@ class CLIPTextModel(nn.Module):
             if isinstance(module, Embeddings | CausalAttention | MLP):
                 module.init_weights()
         if settings["architectures"] == ["CLIPTextModelWithProjection"]:
+            self.end = int(settings["eos_token_id"])
             self.text_projection = nn.Linear(width, settings["projection_dim"], bias=False)
             _init([(self.text_projection, width**-0.5)])
 

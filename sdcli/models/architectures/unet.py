@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import Any
 
@@ -226,6 +226,7 @@ class MidBlock(nn.Module):
         if kind is not None:
             self.resnets.append(level.resnet(level.width, level.width))
         if kind == "UNetMidBlock2DCrossAttn":
+            level = replace(level, only_cross=False)  # diffusers asks only the levels' own blocks for it
             self.attentions.append(level.transformer(depth))
             self.resnets.append(level.resnet(level.width, level.width))
 
