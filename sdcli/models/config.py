@@ -219,6 +219,7 @@ TEXT = Keys(
     layers=("num_hidden_layers",),
 )
 
+
 def settings(part: str, config: Config) -> dict[str, Any]:
     """The complete settings of the network `part`: every key that is used, with its default where the config is silent.
 

@@ -246,7 +246,11 @@ TEXT_CHANGES: list[dict[str, Any]] = [
     {"vocab_size": 1200},
     {"max_position_embeddings": 40},
 ]
-PROJECTING_CHANGES: list[dict[str, Any]] = [{"projection_dim": 24}, {"eos_token_id": 2}, {"eos_token_id": 500}]
+PROJECTING_CHANGES: list[dict[str, Any]] = [
+    {"projection_dim": 24},
+    {"eos_token_id": 2},
+    {"eos_token_id": 500},
+]
 CHANGES = {
     "unet": UNET_CHANGES,
     "vae": VAE_CHANGES,
@@ -397,7 +401,9 @@ HOSTILE: list[tuple[str, dict[str, Any]]] = [
     [pytest.param(kind, changes, id=f"{kind}-{names(changes)}") for kind, changes in HOSTILE],
 )
 def test_a_config_that_describes_no_network_is_a_model_error(kind, changes):
-    with pytest.raises(ModelError, match=r"^folder: config.json describes no network that can be built \(.+\)$"):
+    with pytest.raises(
+        ModelError, match=r"^folder: config.json describes no network that can be built \(.+\)$"
+    ):
         build.build_on_meta(part_of(kind), {**SMALL[kind], **changes}, "folder")
 
 

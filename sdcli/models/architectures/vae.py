@@ -121,9 +121,7 @@ class Encoder(nn.Module):
         layers = settings["layers_per_block"]
         self.conv_in = nn.Conv2d(settings["in_channels"], widths[0], 3, padding=1)
         self.down_blocks = nn.ModuleList(
-            Level(
-                widths[max(i - 1, 0)], width, layers, groups, act, "down" if i < len(widths) - 1 else ""
-            )
+            Level(widths[max(i - 1, 0)], width, layers, groups, act, "down" if i < len(widths) - 1 else "")
             for i, (width, _) in enumerate(zip(widths, settings["down_block_types"], strict=True))
         )
         self.mid_block = Middle(widths[-1], groups, act, bool(settings["mid_block_add_attention"]))
