@@ -1,25 +1,33 @@
-"""Stable Diffusion for the terminal, as a library: `from sdcli import Request, generate`.
+"""Stable Diffusion for the terminal, and as a library: `from sdcli import Request, generate`.
 
-Importing this package imports nothing heavy; the names below arrive when they are first used.
+`import sdcli` imports nothing heavy: each public name is imported when it is first used.
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 __all__ = ["Picture", "Request", "SdError", "generate", "load", "save"]
 
-_HOMES = {
-    "Picture": "sdcli.request.picture",
-    "Request": "sdcli.request.request",
-    "SdError": "sdcli.errors",
-    "generate": "sdcli.engine",
-    "load": "sdcli.models.load",
-    "save": "sdcli.store",
-}
+if TYPE_CHECKING:
+    from sdcli.engine import generate
+    from sdcli.errors import SdError
+    from sdcli.models.load import load
+    from sdcli.request.picture import Picture
+    from sdcli.request.request import Request
+    from sdcli.store import save
+else:  # hidden from type checkers, for which a module with __getattr__ has every attribute
+    _MODULES = {
+        "Picture": "sdcli.request.picture",
+        "Request": "sdcli.request.request",
+        "SdError": "sdcli.errors",
+        "generate": "sdcli.engine",
+        "load": "sdcli.models.load",
+        "save": "sdcli.store",
+    }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'sdcli' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    def __getattr__(name):
+        """Import a public name from its module on first use (PEP 562)."""
+        if name not in _MODULES:
+            raise AttributeError(f"module 'sdcli' has no attribute {name!r}")
+        return getattr(importlib.import_module(_MODULES[name]), name)

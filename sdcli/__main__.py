@@ -1,4 +1,4 @@
-"""`python -m sdcli` is `sd`."""
+"""`python -m sdcli` does what `sd` does."""
 
 from sdcli.cli import main
 

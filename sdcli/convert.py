@@ -24,8 +24,10 @@ from sdcli.checkpoints.family import Config
 from sdcli.checkpoints.keys import to_ldm
 from sdcli.diffusion.levels import SD_BETAS, TIMESTEPS
 from sdcli.errors import ModelError, UsageError
-from sdcli.models import classes
-from sdcli.models.load import DTYPES, check_tensors, finite, tensor
+from sdcli.models import config as configs
+from sdcli.models.build import build_on_meta
+from sdcli.models.load import check_tensors
+from sdcli.models.tensors import DTYPES, all_finite, read_tensor
 
 CLASSES = {
     "unet": ("diffusers", "UNet2DConditionModel"),
@@ -80,12 +82,12 @@ class Piece:
 
     def tensor(self, dtype: torch.dtype) -> Tensor:
         """Its values; raises ModelError if one is not a finite number of this dtype."""
-        stored = [tensor(self.network, name) for name in self.names]
+        stored = [read_tensor(self.network, name) for name in self.names]
         parts = [(part.T if self.turned else part).to(dtype) for part in stored]
         whole = torch.cat(parts or [torch.empty(0, dtype=dtype)]).reshape(self.shape).contiguous()
-        if not finite(whole):
+        if not all_finite(whole):
             reason = "the file is damaged, fetch it again"
-            if all(map(finite, stored)):
+            if all(map(all_finite, stored)):
                 reason = f"{str(dtype).removeprefix('torch.')} is too narrow for it, leave out --dtype"
             raise ModelError(f"{self.network.path(self.names[0])}: {self.key}: not finite; {reason}")
         return whole
@@ -126,7 +128,7 @@ def _files(
         stem = "diffusion_pytorch_model" if part in ("unet", "vae") else "model"
         prefix = "text_model." if part.startswith("text_encoder") else ""
         pieces = [
-            Piece(classes.own_name(name, prefix), shape, network, [name])
+            Piece(name if name == "text_projection.weight" else prefix + name, shape, network, [name])
             for name, shape in shapes[part].items()
         ]
         yield f"{part}/{stem}.safetensors", _file(pieces, dtype)
@@ -146,20 +148,21 @@ def _files(
 
 def _shapes(part: str, network: Component, path: Path) -> dict[str, list[int]]:
     """The network's tensors by their names in a folder, and their shapes there."""
-    check_tensors(network, classes.build_on_meta(part, network.config, str(path)))
+    check_tensors(network, build_on_meta(part, network.config, str(path)))
     return _blank_shapes(part, network.config, path)
 
 
 def _blank_shapes(part: str, config: Config, path: Path) -> dict[str, list[int]]:
-    net = classes.build_on_meta(part, config, str(path))
-    prefix = classes.prefix(net)
-    return {name.removeprefix(prefix): list(tensor.shape) for name, tensor in net.state_dict().items()}
+    network = build_on_meta(part, config, str(path))
+    return {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
 
 
 def _check_alone(found: Checkpoint, shapes: Mapping[str, Mapping[str, list[int]]]) -> None:
     """A single file brings no configs, so its networks must be those that its family is known to have."""
-    configs = found.family.configs
-    known = {part: _blank_shapes(part, configs[part], found.path) for part in shapes if part in configs}
+    configs_known = found.family.configs
+    known = {
+        part: _blank_shapes(part, configs_known[part], found.path) for part in shapes if part in configs_known
+    }
     if known != shapes:
         raise ModelError(
             f"{found.name}: its networks are not shaped as a single file's must be, which brings no configs; "
@@ -167,11 +170,10 @@ def _check_alone(found: Checkpoint, shapes: Mapping[str, Mapping[str, list[int]]
         )
     for part in known:
         own, usual = (
-            classes.build_on_meta(part, config, str(found.path)).config
-            for config in (found.networks[part].config, configs[part])
+            configs.settings(part, each) for each in (found.networks[part].config, configs_known[part])
         )
         for key in SETTINGS:
-            if _plain(getattr(own, key, None)) != _plain(getattr(usual, key, None)):
+            if _plain(own.get(key)) != _plain(usual.get(key)):
                 raise ModelError(
                     f"{found.name}: the {key} of its {part.replace('_', ' ')} is not what a single file, which "
                     "brings no configs, is taken to have; name a folder to convert it to"

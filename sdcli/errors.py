@@ -1,14 +1,14 @@
-"""What can go wrong, as a user should hear it: one line that names the thing, the reason and a next step."""
+"""Errors that a user can cause or meet. Each message is one line: the thing, the reason, a next step."""
 
 
 class SdError(Exception):
-    """An expected failure. `code` is the exit code that `sd` answers with."""
+    """An expected failure. `code` is the exit code of `sd`."""
 
     code = 1
 
 
 class UsageError(SdError):
-    """An option, a prompt or a job file that cannot be meant."""
+    """An option, a prompt or a job file that makes no sense."""
 
     code = 2
 
@@ -26,7 +26,7 @@ class ImageError(SdError):
 
 
 class OutOfMemory(SdError):
-    """Not enough memory, after the fall-backs."""
+    """Not enough memory, even after the fall-backs."""
 
     code = 5
 
@@ -38,6 +38,6 @@ class WriteError(SdError):
 
 
 class NotFinite(SdError):
-    """A result that is not a number, after the fall-backs; nothing is written."""
+    """A result with infinite or NaN values, even after the fall-backs; nothing is written."""
 
     code = 7

@@ -1,11 +1,13 @@
-"""The store: names for results, and writes that are whole or absent and never overwrite.
+"""The store: names for result files, and writes that are whole or absent and never overwrite.
 
-On Linux a result is written into a file without a name, which then gets one: a process killed at any moment
-leaves nothing behind. Where that is not to be had, a hidden temporary file is linked into place and removed.
+On Linux a result is written into a file that has no name yet (O_TMPFILE) and gets one when it is complete, so a
+process killed at any moment leaves nothing behind. Where such files are not supported, a hidden temporary file is
+written, linked to the final name and removed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -20,19 +22,19 @@ from sdcli.errors import UsageError, WriteError
 from sdcli.registry import nearest
 from sdcli.request.request import Request
 
-LONGEST_NAME = 200  # bytes of UTF-8
-LONGEST_PROMPT = 80  # of them for a prompt in a name, so that the seed behind it stays
-ADVICE = "choose another folder with -o"
+MAX_NAME_BYTES = 200  # of UTF-8, the suffix included
+MAX_PROMPT_BYTES = 80  # of the prompt in a name, so that the seed behind it is never cut off
+DEFAULT_ADVICE = "choose another folder with -o"
 DEFAULT_NAME = "{prompt}-{seed}.png"
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]+')
 
 
 def output_path(out: str | None, request: Request, suffix: str = ".png") -> Path:
-    """Where a result should go: `out` is a folder, or a file name that may hold {prompt}, {seed} and other fields.
+    """The path of a result file. `out` is a folder, or a file name that may contain {prompt}, {seed} and other fields.
 
-    A folder is a path that exists as one, ends in a slash, or has no suffix. Raises UsageError for an unknown
-    field or a suffix that is not `suffix`.
+    `out` is taken for a folder if it is an existing one, ends in a slash, or has no suffix; the file is then called
+    DEFAULT_NAME. Raises UsageError for an unknown field or a suffix other than `suffix`.
     """
     out = out or ""
     name = os.path.basename(out)
@@ -44,22 +46,22 @@ def output_path(out: str | None, request: Request, suffix: str = ".png") -> Path
         raise UsageError(
             f"{out}: results are written as {suffix}; name it {name[: -len(_suffix(name))]}{suffix}"
         )
-    return Path(folder) / safe(_filled(name[: -len(suffix)], request), suffix)
+    return Path(folder) / safe_name(_fill_template(name[: -len(suffix)], request), suffix)
 
 
-def safe(stem: str, suffix: str) -> str:
-    """A file name that is valid on every system, has its suffix, and is at most 200 bytes long."""
+def safe_name(stem: str, suffix: str) -> str:
+    """The stem and suffix as a file name that is valid on every system and at most 200 bytes long."""
     stem = _FORBIDDEN.sub("-", stem)
     stem = re.sub(r"\s+", "-", stem).strip("-. ")
     if not stem or _RESERVED.match(stem):
         stem = f"sd-{stem}".rstrip("-")
-    return _shortened(stem, LONGEST_NAME - len(suffix)) + suffix
+    return _shorten(stem, MAX_NAME_BYTES - len(suffix)) + suffix
 
 
-def save(data: bytes | Iterable[bytes], path: Path, advice: str = ADVICE) -> Path:
-    """Write `data`, whole or in pieces, under `path`, or path-2, path-3, … if that is taken; returns the name it got.
+def save(data: bytes | Iterable[bytes], path: Path, advice: str = DEFAULT_ADVICE) -> Path:
+    """Write `data`, whole or in pieces, to `path`, or to path-2, path-3, … if that exists; returns the path written.
 
-    The folder is made if it is missing. Raises WriteError with the reason and `advice` if nothing could be written.
+    The folder is made if it is missing. Raises WriteError with the reason and `advice` if the file cannot be written.
     """
     try:
         return _save(data, path)
@@ -68,58 +70,67 @@ def save(data: bytes | Iterable[bytes], path: Path, advice: str = ADVICE) -> Pat
 
 
 def save_folder(
-    files: Iterable[tuple[str, bytes | Iterable[bytes]]], path: Path, advice: str = ADVICE
+    files: Iterable[tuple[str, bytes | Iterable[bytes]]], path: Path, advice: str = DEFAULT_ADVICE
 ) -> Path:
-    """Write files, by their names in it, as the folder `path`, which must not be there: all of them or none.
+    """Write (name, data) pairs as the files of a new folder `path`: all of them or none.
 
-    Raises WriteError as `save` does.
+    Raises WriteError as `save` does, also if `path` is a file or a folder that is not empty.
     """
-    beside = path.with_name(f".sd-{uuid.uuid4().hex}.tmp")
+    temporary = path.with_name(f".sd-{uuid.uuid4().hex}.tmp")
     try:
         for name, data in files:
-            _save(data, beside / name)
-        beside.rename(path)
+            _save(data, temporary / name)
+        temporary.rename(path)
         _flush_folder(path.parent)
         return path
     except OSError as error:
         raise WriteError(f"{path}: cannot be written: {_reason(error, advice)}") from error
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _save(data: bytes | Iterable[bytes], path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _written(data, path.parent) as written:
+    with _unpublished(data, path.parent) as file:
         for candidate in _numbered(path):
-            if written.publish(candidate):
+            if file.publish(candidate):
                 _flush_folder(path.parent)
                 return candidate
-    raise AssertionError("unreachable: there is always a next number")
+    raise AssertionError("unreachable: _numbered ends with an error")
+
+
+# --- names
 
 
 def _suffix(name: str) -> str:
-    """The suffix of a name or template; a dot inside {braces} is none."""
+    """The suffix of a name or template; a dot inside {braces} does not begin one."""
     return os.path.splitext(re.sub(r"\{[^}]*\}", "x", name))[1]
 
 
-def _filled(template: str, request: Request) -> str:
-    fields = _fields(request)
+def _fill_template(template: str, request: Request) -> str:
+    """The template with its {fields} replaced; raises UsageError for an unknown field or a format specification."""
+    fields = _template_fields(request)
     try:
-        asked = [key for _, key, _, _ in string.Formatter().parse(template) if key is not None]
+        used = [key for _, key, _, _ in string.Formatter().parse(template) if key is not None]
     except ValueError as error:
-        raise UsageError(f"{template}: not a file name: {error}; double a brace to mean it") from None
-    for key in asked:
+        raise UsageError(
+            f"{template}: not a file name: {error}; write {{{{ or }}}} for a brace itself"
+        ) from None
+    for key in used:
         if key not in fields:
             raise UsageError(f"{template}: no field is called {key!r}; {nearest(key, list(fields))}")
     try:
         return template.format_map(fields)
     except (ValueError, IndexError, AttributeError):
-        raise UsageError(f"{template}: fields are written plainly, like {{seed}}") from None
+        raise UsageError(
+            f"{template}: a field takes no format or attribute; write it like {{seed}}"
+        ) from None
 
 
-def _fields(request: Request) -> dict[str, str]:
+def _template_fields(request: Request) -> dict[str, str]:
+    """Field -> its text, without whitespace or characters that a file name cannot hold."""
     values: Mapping[str, Any] = {
-        "prompt": _shortened(re.sub(r"\W+", "-", _words(request).lower()).strip("-"), LONGEST_PROMPT),
+        "prompt": _prompt_slug(request),
         "seed": request.seed,
         "variation_seed": request.variation_seed,
         "steps": request.steps,
@@ -135,34 +146,38 @@ def _fields(request: Request) -> dict[str, str]:
     }
 
 
-def _words(request: Request) -> str:
-    """The prompt; without one the name of the picture that is started from."""
-    return request.prompt or os.path.splitext(os.path.basename(request.image or ""))[0]
+def _prompt_slug(request: Request) -> str:
+    """The prompt (or without one, the input picture's name) in lower case, with hyphens between its words."""
+    text = request.prompt or os.path.splitext(os.path.basename(request.image or ""))[0]
+    return _shorten(re.sub(r"\W+", "-", text.lower()).strip("-"), MAX_PROMPT_BYTES)
 
 
-def _shortened(text: str, most: int) -> str:
-    return text.encode("utf-8")[:most].decode("utf-8", errors="ignore").rstrip("-. ")
+def _shorten(text: str, max_bytes: int) -> str:
+    """The text cut to at most so many bytes of UTF-8, between characters; no dot, space or hyphen at its end."""
+    return text.encode("utf-8")[:max_bytes].decode("utf-8", errors="ignore").rstrip("-. ")
 
 
 def _numbered(path: Path) -> Iterator[Path]:
+    """The path itself, then path-2, path-3 and so on, each at most 200 bytes long."""
     yield path
     for number in range(2, 1_000_000):
-        tail = f"-{number}"
-        yield path.with_name(
-            _shortened(path.stem, LONGEST_NAME - len(tail + path.suffix)) + tail + path.suffix
-        )
+        ending = f"-{number}{path.suffix}"
+        yield path.with_name(_shorten(path.stem, MAX_NAME_BYTES - len(ending)) + ending)
     raise OSError(errno.EEXIST, "every number is taken")
 
 
-class _Nameless:
-    """A written file without a name yet (Linux: O_TMPFILE)."""
+# --- files
+
+
+class _UnnamedFile:
+    """An open file that has no name until it is published (Linux's O_TMPFILE)."""
 
     def __init__(self, folder: Path) -> None:
         self.fd = os.open(folder, os.O_TMPFILE | os.O_WRONLY, 0o666)
 
     def publish(self, path: Path) -> bool:
         """Give the file its name; False if the name is taken."""
-        try:  # naming a folder's descriptor makes Python use linkat, which follows /proc's link to the file
+        try:  # src_dir_fd makes Python call linkat, which can follow the link in /proc; link itself would not
             os.link(f"/proc/self/fd/{self.fd}", path, src_dir_fd=self.fd, follow_symlinks=True)
         except FileExistsError:
             return False
@@ -172,14 +187,15 @@ class _Nameless:
         os.close(self.fd)
 
 
-class _Hidden:
-    """A written file under a hidden temporary name."""
+class _HiddenFile:
+    """An open file with a hidden temporary name, which it has until it is published."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / f".sd-{uuid.uuid4().hex}.tmp"
         self.fd = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
 
     def publish(self, path: Path) -> bool:
+        """Give the file its name; False if the name is taken."""
         try:
             os.link(self.path, path)
         except FileExistsError:
@@ -191,7 +207,7 @@ class _Hidden:
         return True
 
     def _publish_without_links(self, path: Path) -> bool:
-        try:  # reserve the name, then move the whole file over the empty one
+        try:  # reserve the name with an empty file, then replace that by the complete one
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         except FileExistsError:
             return False
@@ -207,54 +223,52 @@ class _Hidden:
         self.path.unlink(missing_ok=True)
 
 
-class _written:
-    """`with _written(data, folder) as w`: data on the disk under no final name; `w.publish(path)` names it."""
+@contextlib.contextmanager
+def _unpublished(data: bytes | Iterable[bytes], folder: Path) -> Iterator[_UnnamedFile | _HiddenFile]:
+    """A file in `folder` that holds `data`, flushed to the disk; it is gone afterwards unless it was published."""
+    file = _open_unpublished(folder)
+    try:
+        for piece in [data] if isinstance(data, bytes) else data:
+            unwritten = memoryview(piece)
+            while unwritten:
+                unwritten = unwritten[os.write(file.fd, unwritten) :]
+        os.fsync(file.fd)
+        yield file
+    finally:
+        file.close()
 
-    def __init__(self, data: bytes | Iterable[bytes], folder: Path) -> None:
-        try:
-            self.file: _Nameless | _Hidden = _Nameless(folder)
-        except (OSError, AttributeError):  # another system, or a file system without nameless files
-            self.file = _Hidden(folder)
-        try:
-            for piece in [data] if isinstance(data, bytes) else data:
-                view = memoryview(piece)
-                while view:
-                    view = view[os.write(self.file.fd, view) :]
-            os.fsync(self.file.fd)
-        except BaseException:
-            self.file.close()
-            raise
 
-    def __enter__(self) -> _Nameless | _Hidden:
-        return self.file
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
+def _open_unpublished(folder: Path) -> _UnnamedFile | _HiddenFile:
+    try:
+        return _UnnamedFile(folder)
+    except (OSError, AttributeError):  # not Linux, or a file system without O_TMPFILE
+        return _HiddenFile(folder)
 
 
 def _flush_folder(folder: Path) -> None:
+    """Flush the folder's entries to the disk, where the system can; the file itself is flushed already."""
     try:
         fd = os.open(folder, os.O_RDONLY)
     except OSError:
-        return  # a folder that cannot be opened cannot be flushed; the file itself is safe
+        return  # Windows cannot open a folder
     try:
-        os.fsync(fd)
-    except OSError:
-        pass
+        with contextlib.suppress(OSError):
+            os.fsync(fd)
     finally:
         os.close(fd)
 
 
 def _reason(error: OSError, advice: str) -> str:
-    steps = {
+    """Why the file cannot be written, and what to do about it."""
+    reasons = {
         errno.ENOSPC: f"the disk is full; free some space or {advice}",
         errno.EDQUOT: f"the disk quota is used up; free some space or {advice}",
         errno.EACCES: f"permission denied; {advice}",
         errno.EPERM: f"not permitted; {advice}",
         errno.EROFS: f"the file system is read-only; {advice}",
-        errno.ENOTDIR: f"a part of its path is a file; {advice}",
-        errno.EEXIST: f"a part of its path is a file; {advice}",
+        errno.ENOTDIR: f"part of its path is a file; {advice}",
+        errno.EEXIST: f"part of its path is a file; {advice}",
         errno.EFBIG: "the file would be larger than is allowed; raise the limit or choose another folder",
     }
-    fallback = f"{(error.strerror or 'unknown reason').lower()}; {advice}"
-    return steps.get(error.errno or 0, fallback)
+    other = f"{(error.strerror or 'unknown reason').lower()}; {advice}"
+    return reasons.get(error.errno or 0, other)

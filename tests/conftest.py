@@ -1,4 +1,4 @@
-"""What tests share: a toy model folder, a way to run `sd` in this process, and no reach outside the test's folder."""
+"""Fixtures that many tests use: a toy model folder, and `sd` run in this process and in an empty folder."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests' processes share the cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # one thread each: the test processes share the cores
 
 import io
 import json
@@ -42,7 +42,7 @@ TOY = {
 
 
 def make_toy(folder: Path, prediction: str = "v_prediction") -> Path:
-    """Write a model folder of seeded random networks, 64x64 pixels, as diffusers and transformers save them."""
+    """Write a model folder of random networks, always the same, that diffusers and transformers saved; 64x64 pixels."""
     import torch
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
@@ -59,19 +59,19 @@ def make_toy(folder: Path, prediction: str = "v_prediction") -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The README's examples first: they take longest and in their order, and the other processes go on beside them."""
+    """Run the README's examples first: they take longest, and one process must run them all in order."""
     items.sort(key=lambda item: item.path.name != "test_readme.py")
 
 
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory) -> Path:
-    """A model folder of random networks that draws 64x64 pixels of nothing in no time."""
+    """A model folder of random networks that draws meaningless pictures of 64x64 pixels within milliseconds."""
     return make_toy(tmp_path_factory.mktemp("models") / "toy")
 
 
 @dataclass
 class Ran:
-    """What a run of `sd` left: its exit code, its two streams, and stdout's lines."""
+    """The outcome of a run of `sd`: its exit code, its two output streams, and the lines of standard output."""
 
     code: int
     out: bytes
@@ -95,7 +95,7 @@ def sd(tmp_path, monkeypatch):
             patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
             patch.setattr(sys, "stdout", io.TextIOWrapper(out, encoding="utf-8", write_through=True))
             patch.setattr(sys, "stderr", io.TextIOWrapper(err, encoding="utf-8", write_through=True))
-            code = cli.run([str(each) for each in arguments])
+            code = cli.run([str(argument) for argument in arguments])
             return Ran(code, out.getvalue(), err.getvalue().decode())
 
     return call
@@ -109,30 +109,28 @@ def draw(sd, toy):
 
 @pytest.fixture
 def shard():
-    """Cut a network's one file in two, as `save_pretrained` does: shard(folder) -> its index, first and second file."""
-    import json
-
+    """Split a network's file into two shards as `save_pretrained` does: shard(folder) -> (index, shard 1, shard 2)."""
     from safetensors.torch import load_file, save_file
 
-    def cut(folder: Path) -> tuple[Path, Path, Path]:
+    def split(folder: Path) -> tuple[Path, Path, Path]:
         (whole,) = folder.glob("*model.safetensors")
         tensors = load_file(whole)
         keys = sorted(tensors)
         names = [whole.name.replace(".", f"-0000{i}-of-00002.") for i in (1, 2)]
-        told = {key: names[place >= len(keys) // 2] for place, key in enumerate(keys)}
+        weight_map = {key: names[i >= len(keys) // 2] for i, key in enumerate(keys)}
         for name in names:
-            save_file({key: tensors[key] for key in keys if told[key] == name}, folder / name)
+            save_file({key: tensors[key] for key in keys if weight_map[key] == name}, folder / name)
         index = folder / f"{whole.name}.index.json"
-        index.write_text(json.dumps({"metadata": {}, "weight_map": told}))
+        index.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
         whole.unlink()
         return index, *(folder / name for name in names)
 
-    return cut
+    return split
 
 
 @pytest.fixture
 def written(tmp_path, monkeypatch):
-    """Write a family's single file at toy width, and let it be recognised: written("sdxl") -> (family, path)."""
+    """Write a single file of a family at toy width, and have it recognised: written("sdxl") -> (family, path)."""
     from dataclasses import replace
 
     from sdcli import registry

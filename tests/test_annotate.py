@@ -1,4 +1,4 @@
-"""`sd annotate`: a picture of what is read off a picture."""
+"""`sd annotate`: a depth map of a picture."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ def photo(sd) -> Path:
     return Path("photo.png")
 
 
-def test_depth_is_a_grey_picture_of_the_same_size_that_uses_its_whole_range(sd, photo):
+def test_a_depth_map_is_16_bit_grey_of_the_same_size_from_black_to_white(sd, photo):
     ran = sd("annotate", "depth", photo, "-m", "test:depth")
     assert (ran.code, ran.lines, ran.err) == (0, ["photo-depth.png"], "")
     with Image.open("photo-depth.png") as image:
@@ -24,22 +24,28 @@ def test_depth_is_a_grey_picture_of_the_same_size_that_uses_its_whole_range(sd, 
     assert (values.min(), values.max()) == (0, 65535)
 
 
-def test_nothing_is_overwritten_and_the_same_command_gives_the_same_bytes(sd, photo):
+def test_the_same_command_twice_gives_the_same_bytes_under_another_name(sd, photo):
     lines = [sd("annotate", "depth", photo, "-m", "test:depth", "-o", "maps/").lines[0] for _ in range(2)]
     assert lines == ["maps/photo-depth.png", "maps/photo-depth-2.png"]
     assert Path(lines[0]).read_bytes() == Path(lines[1]).read_bytes()
 
 
-def test_pictures_come_and_go_through_pipes(sd, photo):
+def test_a_picture_comes_from_standard_input_and_its_map_goes_to_standard_output(sd, photo):
     ran = sd("annotate", "depth", "-", "-m", "test:depth", "-o", "-", stdin=photo.read_bytes())
     assert ran.code == 0, ran.err
-    told = sd("annotate", "depth", photo, "-m", "test:depth", "-o", "map.png", "--json").lines[0]
-    assert json.loads(told) == {"path": "map.png", "kind": "depth", "model": "test:depth"}
+    sd("annotate", "depth", photo, "-m", "test:depth", "-o", "map.png")
     assert Path("map.png").read_bytes() == ran.out
 
 
+def test_json_is_one_object_with_the_path_the_kind_and_the_model(sd, photo):
+    lines = sd("annotate", "depth", photo, "-m", "test:depth", "-o", "map.png", "--json").lines
+    assert [json.loads(line) for line in lines] == [
+        {"path": "map.png", "kind": "depth", "model": "test:depth"}
+    ]
+
+
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (
             ("depth", "photo.png"),
@@ -53,7 +59,7 @@ def test_pictures_come_and_go_through_pipes(sd, photo):
         (("depth", "photo.png", "-m", "none"), 3, "none: no such model"),
     ],
 )
-def test_what_cannot_be_is_one_line(sd, photo, arguments, code, said):
+def test_an_error_is_one_line_that_says_why(sd, photo, arguments, code, message):
     ran = sd("annotate", *arguments)
     assert (ran.code, len(ran.err.splitlines())) == (code, 1)
-    assert said in ran.err
+    assert message in ran.err

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: results, exit codes, and errors of one line."""
+"""The command line as a user meets it: results, exit codes, and one-line errors."""
 
 import hashlib
 import io
@@ -19,7 +19,7 @@ from sdcli import registry
 from sdcli.pipeline import unet
 
 COMMANDS = registry.names("commands")
-FREE_OF_TORCH = [
+WITHOUT_TORCH = [
     (["--help"], 0),
     (["--version"], 0),
     *[([command, "--help"], 0) for command in COMMANDS],
@@ -40,9 +40,9 @@ FREE_OF_TORCH = [
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code"), FREE_OF_TORCH, ids=lambda v: " ".join(v) if isinstance(v, list) else ""
+    ("arguments", "code"), WITHOUT_TORCH, ids=lambda v: " ".join(v) if isinstance(v, list) else ""
 )
-def test_help_and_errors_answer_without_torch(arguments, code):
+def test_help_and_errors_are_answered_without_importing_torch(arguments, code):
     program = (
         "import sys; from sdcli import cli; code = cli.run(sys.argv[1:]);"
         "heavy = {'torch', 'numpy', 'transformers', 'diffusers'} & set(sys.modules);"
@@ -76,7 +76,7 @@ def test_a_picture_of_count_is_byte_for_byte_the_picture_its_seed_gives_alone(dr
     assert Path("many/9.png").read_bytes() == Path("alone/9.png").read_bytes()
 
 
-def test_a_count_of_variations_varies_one_seed(draw):
+def test_a_count_of_variations_keeps_the_seed_and_counts_up_the_variation_seed(draw):
     options = ("--seed", 7, "--variation-strength", 0.2)
     many = draw(
         "a cat", *options, "--variation-seed", 30, "--count", 3, "-o", "many/{seed}-{variation_seed}.png"
@@ -84,11 +84,16 @@ def test_a_count_of_variations_varies_one_seed(draw):
     assert many.lines == [f"many/7-{seed}.png" for seed in (30, 31, 32)]
     draw("a cat", *options, "--variation-seed", 32, "-o", "alone.png")
     assert Path("many/7-32.png").read_bytes() == Path("alone.png").read_bytes()
-    ran = draw("a cat", *options, "--variation-seed", 4294967295, "--count", 2)
+
+
+def test_a_count_that_would_go_beyond_the_last_variation_seed_is_a_usage_error(draw):
+    ran = draw(
+        "a cat", "--seed", 7, "--variation-strength", 0.2, "--variation-seed", 4294967295, "--count", 2
+    )
     assert (ran.code, len(ran.err.splitlines())) == (2, 1)
 
 
-def test_options_change_the_picture(draw):
+def test_each_of_these_options_changes_the_picture(draw):
     def pixels(*options):
         path = draw("a cat", "--seed", 7, *options).lines[0]
         return hashlib.sha256(Image.open(path).tobytes()).hexdigest()
@@ -104,58 +109,72 @@ def test_options_change_the_picture(draw):
     assert len({pixels(*options) for options in changes}) == len(changes)
 
 
-def test_the_schedules_are_drawn_into_a_picture(sd):
+def test_samplers_plot_saves_a_chart_with_a_colour_for_each_schedule(sd):
     ran = sd("samplers", "--plot", "levels.png", "--steps", 12)
     assert ran.lines == ["levels.png"]
     with Image.open("levels.png") as image:
-        assert len(image.getcolors(1 << 20)) > 12
+        assert len(image.getcolors(1 << 20)) > len(registry.names("schedules"))
 
 
-def test_a_negative_prompt_without_effect_is_told_once(draw):
-    said = "the negative prompt has no effect at --cfg 1"
-    assert draw("a cat", "-n", "a dog", "--cfg", 1, "--count", 2).err.count(said) == 1
-    for options in (
-        ["--cfg", 2],
-        ["--cfg", 1, "--sampler", "euler_cfg_pp"],
-        ["--cfg", 1, "--guidance", "perp_neg"],
-    ):
-        assert said not in draw("a cat", "-n", "a dog", *options).err
-    assert said not in draw("a cat", "--cfg", 1).err
+IGNORED_NEGATIVE = "the negative prompt has no effect at --cfg 1"
 
 
-def test_json_is_one_object_a_picture(draw):
+def test_a_negative_prompt_that_is_ignored_at_cfg_1_is_warned_of_once(draw):
+    assert draw("a cat", "-n", "a dog", "--cfg", 1, "--count", 2).err.count(IGNORED_NEGATIVE) == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["-n", "a dog", "--cfg", 2],
+        ["-n", "a dog", "--cfg", 1, "--sampler", "euler_cfg_pp"],
+        ["-n", "a dog", "--cfg", 1, "--guidance", "perp_neg"],
+        ["--cfg", 1],
+    ],
+    ids=lambda options: " ".join(map(str, options)),
+)
+def test_there_is_no_warning_if_no_negative_prompt_is_ignored(draw, options):
+    ran = draw("a cat", *options)
+    assert (ran.code, ran.err) == (0, "")
+
+
+def test_json_prints_one_object_per_picture(draw):
     ran = draw("a cat", "--seed", 7, "--count", 2, "--json")
-    told = [json.loads(line) for line in ran.lines]
-    assert [each["path"] for each in told] == ["a-cat-7.png", "a-cat-8.png"]
-    assert [each["seed"] for each in told] == [7, 8]
-    assert told[0]["request"]["sampler"] == "dpmpp_2m"
-    assert set(told[0]["seconds"]) == {"load", "text", "steps", "decode"}
+    reports = [json.loads(line) for line in ran.lines]
+    assert [report["path"] for report in reports] == ["a-cat-7.png", "a-cat-8.png"]
+    assert [report["seed"] for report in reports] == [7, 8]
+    assert reports[0]["request"]["sampler"] == "dpmpp_2m"
+    assert set(reports[0]["seconds"]) == {"load", "text", "steps", "decode"}
 
 
-def test_a_prompt_and_a_png_go_through_pipes(draw, sd):
+def test_a_prompt_comes_from_standard_input_and_a_png_goes_to_standard_output(draw, sd):
     ran = draw("-", "--seed", 7, "-o", "-", stdin="a cät\n".encode())
     assert Image.open(io.BytesIO(ran.out)).size == (64, 64)
-    told = json.loads(sd("info", "-", "--json", stdin=ran.out).out)
-    assert told["prompt"] == "a cät"
+    metadata = json.loads(sd("info", "-", "--json", stdin=ran.out).out)
+    assert metadata["prompt"] == "a cät"
 
 
-def test_a_seed_that_was_not_given_is_drawn_and_told(draw):
+def test_a_seed_that_is_not_given_is_drawn_at_random_and_reported(draw):
     seeds = {json.loads(draw("a cat", "--json").out)["seed"] for _ in range(3)}
     assert len(seeds) == 3
     assert all(0 <= seed < 2**32 for seed in seeds)
 
 
-def test_again_makes_the_same_file_and_with_changes_another(draw, sd):
+def test_again_makes_the_same_file(draw, sd):
     draw("a cat", "-n", "a dog", "--seed", 7, "--sampler", "euler_a:eta=0.5", "--cfg", 3.5, "--clip-skip", 2)
     assert sd("again", "a-cat-7.png").lines == ["a-cat-7-2.png"]
     assert Path("a-cat-7.png").read_bytes() == Path("a-cat-7-2.png").read_bytes()
+
+
+def test_again_with_changes_keeps_every_other_field(draw, sd):
+    draw("a cat", "-n", "a dog", "--seed", 7)
     ran = sd("again", "a-cat-7.png", "--steps", 3, "--prompt", "a cow", "--json")
     assert (ran.code, ran.err) == (0, "")
     request = json.loads(ran.out)["request"]
     assert (request["steps"], request["prompt"], request["negative"]) == (3, "a cow", "a dog")
 
 
-def test_again_says_what_is_not_as_it_was(draw, sd, toy):
+def test_again_warns_of_another_model_and_another_torch(draw, sd):
     from sdcli.request import picture
 
     draw("a cat", "--seed", 7)
@@ -172,7 +191,7 @@ def test_again_says_what_is_not_as_it_was(draw, sd, toy):
     ]
 
 
-def test_info_tells_how_a_picture_was_made(draw, sd):
+def test_info_shows_how_a_picture_was_made(draw, sd):
     draw("a cat", "--seed", 7, "--sampler", "DPM++ 2M Karras")
     lines = sd("info", "a-cat-7.png").lines
     assert lines[0] == "a-cat-7.png: PNG, 64x64"
@@ -180,7 +199,7 @@ def test_info_tells_how_a_picture_was_made(draw, sd):
 
 
 @pytest.mark.parametrize("name", ["cat", "cat.safetensors", "CAT.PNG"])
-def test_info_knows_a_picture_by_its_first_bytes(draw, sd, name):
+def test_info_recognises_a_picture_by_its_first_bytes_whatever_its_name(draw, sd, name):
     draw("a cat", "--seed", 7)
     Path("a-cat-7.png").rename(name)
     assert sd("info", name).lines[0] == f"{name}: PNG, 64x64"
@@ -190,21 +209,21 @@ def test_info_knows_a_picture_by_its_first_bytes(draw, sd, name):
 
 
 @pytest.mark.parametrize("name", ["there-is-none.jpg", "THERE-IS-NONE.PNG", "bad", "bad.webp"])
-def test_info_of_a_picture_that_cannot_be_read_is_an_error_of_a_picture(sd, name):
+def test_info_of_a_picture_that_cannot_be_read_ends_with_the_exit_code_for_pictures(sd, name):
     if name.startswith("bad"):
         Path(name).write_bytes(b"\x89PNG and no more" if name == "bad" else b"<html>")
     ran = sd("info", name)
     assert (ran.code, len(ran.err.splitlines())) == (4, 1)
 
 
-def test_metadata_can_be_left_out(draw, sd):
+def test_no_metadata_leaves_nothing_to_make_the_picture_again_from(draw, sd):
     draw("a cat", "--seed", 7, "--no-metadata")
     assert "it tells nothing" in sd("info", "a-cat-7.png").lines[1]
     ran = sd("again", "a-cat-7.png")
     assert (ran.code, len(ran.err.splitlines())) == (4, 1)
 
 
-def test_steps_dir_gets_pictures_of_each_step(draw):
+def test_steps_dir_gets_two_pictures_of_each_step_soft_or_decoded(draw):
     draw("a cat", "--seed", 7, "--steps-dir", "steps", "--decode-steps")
     names = [f"a-cat-7-step-{i}{what}.png" for i in (1, 2) for what in ("-x", "")]
     assert sorted(os.listdir("steps")) == names
@@ -217,25 +236,28 @@ def test_steps_dir_gets_pictures_of_each_step(draw):
     assert soft.tobytes() != final.tobytes()
 
 
-def test_a_filmstrip_lays_the_steps_side_by_side(draw):
+def test_a_filmstrip_shows_the_steps_in_rows_of_ten(draw):
     draw("a cat", "--steps", 12, "--filmstrip", "film.png", "--width", 128)
     with Image.open("film.png") as film:
         assert film.size == (10 * 128, 2 * 64)
+
+
+def test_each_picture_of_a_count_has_its_own_filmstrip(draw):
     draw("a cat", "--seed", 7, "--filmstrip", "film-{seed}.png", "--decode-steps", "--count", 2)
     assert Path("film-7.png").is_file()
     assert Path("film-8.png").is_file()
 
 
 @pytest.mark.parametrize("total", [1, 2, 59, 60, 61, 119, 1000])
-def test_a_filmstrip_of_many_steps_keeps_sixty_and_the_last(total):
-    from sdcli.commands._filmstrip import Film
+def test_a_filmstrip_has_at_most_sixty_frames_the_last_step_among_them(total):
+    from sdcli.commands._filmstrip import Filmstrip
 
-    wanted = [number for number in range(1, total + 1) if Film().wants(number, total)]
+    wanted = [number for number in range(1, total + 1) if Filmstrip().wants(number, total)]
     assert len(wanted) == min(total, 60)
     assert wanted[-1] == total
 
 
-def test_latents_go_out_and_in(draw):
+def test_final_latents_that_are_saved_and_loaded_give_the_same_picture(draw):
     draw("a cat", "--seed", 7, "--latents-out", "end.safetensors")
     ran = draw("a cat", "--seed", 8, "--latents-in", "end.safetensors")
     assert (ran.code, ran.err) == (0, "")
@@ -243,7 +265,7 @@ def test_latents_go_out_and_in(draw):
 
 
 @pytest.mark.parametrize("sampler", ["dpmpp_2m", "euler_a", "euler"])
-def test_unit_noise_in_a_file_is_the_noise_of_its_seed(draw, sampler):
+def test_a_file_with_the_unit_noise_of_a_seed_draws_the_picture_of_that_seed(draw, sampler):
     import torch
     from safetensors.torch import save_file
 
@@ -296,15 +318,16 @@ def test_an_unknown_command_is_answered_with_the_nearest(sd):
     assert "did you mean 'txt2img'?" in sd("text2img", "a cat").err
 
 
-def test_a_network_gone_wrong_leaves_no_picture_and_names_the_level(draw, monkeypatch):
-
+def test_a_network_that_returns_infinities_leaves_no_picture_and_the_error_names_the_noise_level(
+    draw, monkeypatch
+):
     monkeypatch.setattr(unet, "call_unet", lambda model, x, *_: x / 0)
     ran = draw("a cat", "--seed", 7, "--schedule", "trailing")
     assert (ran.code, len(ran.err.splitlines()), os.listdir()) == (7, 1, [])
     assert "noise level 14.61 is not finite" in ran.err
 
 
-def test_a_decode_gone_wrong_is_tried_once_in_float32_and_recorded(draw, monkeypatch):
+def test_a_decode_that_is_not_finite_is_tried_once_more_in_float32_and_recorded(draw, monkeypatch):
     from sdcli.pipeline import vae
 
     real, calls = vae._decoded, []
@@ -321,7 +344,7 @@ def test_a_decode_gone_wrong_is_tried_once_in_float32_and_recorded(draw, monkeyp
 
 
 @pytest.mark.parametrize("error", ["MemoryError", "OutOfMemoryError", "allocator"])
-def test_running_out_of_memory_is_one_line(draw, monkeypatch, error):
+def test_running_out_of_memory_is_a_one_line_error(draw, monkeypatch, error):
     import torch
 
     kinds = {
@@ -338,8 +361,40 @@ def test_running_out_of_memory_is_one_line(draw, monkeypatch, error):
     assert (ran.code, len(ran.err.splitlines()), os.listdir()) == (5, 1, [])
 
 
-def test_a_bug_keeps_its_traceback(draw, monkeypatch):
+DEBUG_HELP = "Show the traceback of an error."
 
+
+@pytest.mark.parametrize(
+    "command", [*([name] for name in COMMANDS), ["models", "pull"], ["models", "convert"]], ids=" ".join
+)
+def test_every_command_and_subcommand_offers_debug_once(sd, command):
+    out = sd(*command, "--help").out.decode()
+    assert (out.count("--debug "), out.count(DEBUG_HELP)) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["txt2img", "a cat", "-m", "no-such-model", "--debug"],
+        ["txt2img", "--debug", "a cat", "-m", "no-such-model"],
+        ["models", "convert", "no-such-model", "out", "--debug"],
+        ["models", "--debug", "convert", "no-such-model", "out"],
+    ],
+    ids=lambda options: " ".join(map(str, options)),
+)
+def test_debug_shows_the_traceback_above_the_line_of_an_error(sd, arguments):
+    ran = sd(*arguments)
+    assert ran.code == 3
+    assert ran.err.startswith("Traceback")
+    assert ran.err.splitlines()[-1].startswith("sd: no-such-model: ")
+
+
+def test_a_prompt_that_reads_debug_is_a_prompt(sd):
+    ran = sd("txt2img", "-m", "no-such-model", "--", "--debug")
+    assert (ran.code, len(ran.err.splitlines())) == (3, 1)
+
+
+def test_a_bug_keeps_its_traceback(draw, monkeypatch):
     def buggy(*_):
         raise ZeroDivisionError("a bug")
 
@@ -352,7 +407,7 @@ def test_nothing_is_fetched_for_a_local_model(draw, monkeypatch):
     import socket
 
     def refuse(*_):
-        raise AssertionError("the network was used")
+        raise AssertionError("a connection was opened")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     assert draw("a cat").code == 0
@@ -367,12 +422,12 @@ def start(toy: Path, folder: Path, *options: str) -> subprocess.Popen:
 
 
 def _interruptible() -> None:
-    """What a shell starts in the background ignores SIGINT, and so would all that the tests start."""
+    """Stop ignoring SIGINT, which a process inherits if the tests were started in the background of a shell."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
-def test_an_interrupt_keeps_what_is_finished_and_leaves_nothing_half_written(toy, tmp_path, name, code):
+def test_an_interrupt_keeps_the_finished_pictures_and_leaves_nothing_half_written(toy, tmp_path, name, code):
     process = start(toy, tmp_path, "--count", "1000", "-s", "2")
     first = [process.stdout.readline().strip() for _ in range(2)]
     process.send_signal(getattr(signal, name))
@@ -384,7 +439,7 @@ def test_an_interrupt_keeps_what_is_finished_and_leaves_nothing_half_written(toy
     assert set(first) <= set(os.listdir(tmp_path))
 
 
-def test_a_kill_at_any_moment_leaves_only_whole_files(toy, tmp_path):
+def test_a_kill_at_any_moment_leaves_only_complete_files(toy, tmp_path):
     for pause in (0.0, 0.011, 0.023, 0.037):
         process = start(toy, tmp_path, "--count", "1000", "-s", "1")
         process.stdout.readline()
@@ -398,7 +453,7 @@ def test_a_kill_at_any_moment_leaves_only_whole_files(toy, tmp_path):
         Image.open(file).load()
 
 
-def test_a_reader_that_leaves_ends_it_quietly(toy, tmp_path):
+def test_drawing_ends_quietly_when_the_reader_of_its_output_closes_the_pipe(toy, tmp_path):
     with start(toy, tmp_path, "--count", "1000", "-s", "1") as process:
         process.stdout.readline()
         process.stdout.close()
@@ -406,7 +461,7 @@ def test_a_reader_that_leaves_ends_it_quietly(toy, tmp_path):
         assert process.stderr.read() == ""
 
 
-def test_a_list_whose_reader_leaves_ends_quietly_too():
+def test_a_list_ends_quietly_when_its_reader_closes_the_pipe():
     ran = subprocess.run(
         f"{sys.executable} -m sdcli samplers | true", shell=True, capture_output=True, text=True
     )
@@ -422,7 +477,7 @@ def test_a_list_whose_reader_leaves_ends_quietly_too():
 @example(["txt2img", "--steps", "\udcff"])
 @example(["txt2img", "\udcff"])
 @example(["samplers", "\0"])
-def test_no_command_line_ends_in_a_traceback_or_in_two_lines_of_error(sd, monkeypatch, arguments):
+def test_no_command_line_ends_in_a_traceback_or_in_more_than_one_line_of_error(sd, monkeypatch, arguments):
     from sdcli.commands import _generate
 
     monkeypatch.setattr(

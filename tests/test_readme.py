@@ -1,4 +1,4 @@
-"""Every example of the README, as it stands there, in one folder and in its order."""
+"""The README: every example is run as it is printed, in order and in one folder."""
 
 import os
 import re
@@ -21,7 +21,7 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("readme")
 
 
-def test_it_begins_with_the_two_commands_that_do_all_the_set_up():
+def test_the_readme_begins_with_the_two_commands_that_set_everything_up():
     assert [text.strip() for _, text in BLOCKS[:2]] == [
         'pip install . && sd txt2img "a red apple" --seed 7',
         "pip install '.[test]' && pytest",
@@ -29,7 +29,7 @@ def test_it_begins_with_the_two_commands_that_do_all_the_set_up():
 
 
 @pytest.mark.parametrize(("kind", "text"), EXAMPLES, ids=[text.split("\n")[0][:40] for _, text in EXAMPLES])
-def test_an_example_does_what_it_says(folder, kind, text):
+def test_each_example_of_the_readme_runs_without_an_error(folder, kind, text):
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     command = (
         [sys.executable, "-W", "error", "-c", text]
@@ -43,8 +43,8 @@ def test_an_example_does_what_it_says(folder, kind, text):
     assert "Traceback" not in ran.stderr
 
 
-def test_the_examples_left_what_they_promise(folder):
-    promised = [
+def test_the_examples_leave_the_files_that_the_readme_names(folder):
+    named = [
         "a-cat-1.png",
         "penguins/a-penguin-10.png",
         "penguins/a-penguin-12.png",
@@ -54,17 +54,23 @@ def test_the_examples_left_what_they_promise(folder):
         "half.png",
         "whole.png",
         "apple-10.png",
-        "half.png",
+        "bus.png",
         "wide.png",
         "large.png",
     ]
-    assert [name for name in promised if not (folder / name).is_file()] == []
+    assert [name for name in named if not (folder / name).is_file()] == []
+
+
+def test_again_leaves_the_same_bytes_as_the_readme_says(folder):
     assert (folder / "apple.png").read_bytes() == (folder / "a-green-apple-7.png").read_bytes()
+
+
+def test_a_run_that_was_stopped_and_continued_has_the_same_pixels_as_the_readme_says(folder):
     whole, apple = (Image.open(folder / f"{name}.png").tobytes() for name in ("whole", "apple"))
     assert whole == apple
 
 
-def test_every_picture_it_shows_is_there():
+def test_every_file_that_the_readme_links_to_exists():
     for name in re.findall(r"!\[.*?\]\((.*?)\)|\]\(((?!http)[^)]*)\)", README.read_text(encoding="utf-8")):
         path = name[0] or name[1]
         assert (README.parent / path).exists(), path

@@ -1,4 +1,4 @@
-"""The store: names stay valid and inside, writes are whole or absent, nothing is overwritten."""
+"""The store: names are valid and stay in their folder, writes are whole or absent, nothing is overwritten."""
 
 import errno
 import os
@@ -17,15 +17,15 @@ from sdcli.request.request import Request
 PROMPTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=300)
 
 
-@pytest.fixture(params=["nameless", "hidden", "without links"])
-def way(request, monkeypatch):
-    """The three ways to write: a nameless file, a hidden one, and a hidden one where links are not to be had."""
-    if request.param != "nameless":
+@pytest.fixture(params=["unnamed file", "hidden file", "no hard links"])
+def file_system(request, monkeypatch):
+    """The three kinds of file system: with unnamed files (O_TMPFILE), without them, and without hard links too."""
+    if request.param != "unnamed file":
         monkeypatch.delattr(os, "O_TMPFILE")
-    if request.param == "without links":
+    if request.param == "no hard links":
 
         def refuse(*_, **__):
-            raise PermissionError(errno.EPERM, "no links here")
+            raise PermissionError(errno.EPERM, "hard links are not supported")
 
         monkeypatch.setattr(os, "link", refuse)
     return request.param
@@ -49,7 +49,7 @@ def test_a_name_is_valid_on_every_system_and_stays_in_its_folder(prompt):
         assert path.stem.lower().split(".")[0] not in ("con", "prn", "aux", "nul", "com1", "lpt1")
 
 
-def test_the_seed_stays_in_the_name_of_a_long_prompt():
+def test_a_long_prompt_does_not_push_the_seed_out_of_the_name():
     assert store.output_path(None, Request("🍎 apple " * 50, seed=4294967295)).name.endswith(
         "-4294967295.png"
     )
@@ -68,27 +68,27 @@ def test_the_seed_stays_in_the_name_of_a_long_prompt():
         ("{prompt}-{seed}", "{prompt}-{seed}/a-cat-7.png"),
     ],
 )
-def test_out_is_a_folder_or_a_file_name_with_fields(out, path):
+def test_out_is_a_folder_or_a_file_name_that_may_contain_fields(out, path):
     assert str(store.output_path(out, Request("A cat!", seed=7, steps=20))) == path
 
 
 @pytest.mark.parametrize(
     "out", ["x.jpg", "{x}.png", "{seed.png", "{}.png", "{0}.png", "{seed.real}.png", "{seed:x}.png"]
 )
-def test_a_template_that_cannot_be_meant_is_a_usage_error(out):
+def test_another_suffix_or_a_bad_field_in_a_name_is_a_usage_error(out):
     with pytest.raises(UsageError):
         store.output_path(out, Request("a cat", seed=7))
 
 
-def test_nothing_is_overwritten(way, tmp_path):
+def test_a_name_that_is_taken_gets_a_number_and_the_older_file_stays(file_system, tmp_path):
     paths = [store.save(bytes([i]), tmp_path / "new" / "x.png") for i in range(3)]
     assert [path.name for path in paths] == ["x.png", "x-2.png", "x-3.png"]
     assert [path.read_bytes() for path in paths] == [b"\0", b"\1", b"\2"]
     assert sorted(os.listdir(tmp_path / "new")) == sorted(path.name for path in paths)
 
 
-def test_a_number_is_made_room_for_in_a_long_name(tmp_path):
-    long = store.safe("x" * 300, ".png")
+def test_a_numbered_name_is_never_longer_than_200_bytes(tmp_path):
+    long = store.safe_name("x" * 300, ".png")
     names = [store.save(b"x", tmp_path / long).name for _ in range(2)]
     assert [len(name) for name in names] == [200, 200]
     assert names[1].endswith("-2.png")
@@ -96,8 +96,10 @@ def test_a_number_is_made_room_for_in_a_long_name(tmp_path):
 
 @pytest.mark.parametrize("call", ["write", "fsync", "link"])
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EACCES, errno.EDQUOT, errno.EFBIG])
-def test_a_failing_write_is_a_write_error_and_leaves_nothing(monkeypatch, tmp_path, way, call, number):
-    if call == "link" and way == "without links":
+def test_a_failing_write_is_a_write_error_and_leaves_nothing(
+    monkeypatch, tmp_path, file_system, call, number
+):
+    if call == "link" and file_system == "no hard links":
         call = "replace"
 
     def fail(*_, **__):
@@ -110,7 +112,7 @@ def test_a_failing_write_is_a_write_error_and_leaves_nothing(monkeypatch, tmp_pa
     assert os.listdir(tmp_path) == []
 
 
-def test_a_file_larger_than_is_allowed_is_a_write_error(tmp_path):
+def test_a_file_larger_than_the_limit_of_the_process_is_a_write_error(tmp_path):
     program = (
         "import resource, signal; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000));"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
@@ -121,7 +123,7 @@ def test_a_file_larger_than_is_allowed_is_a_write_error(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_many_processes_never_take_each_others_names(tmp_path):
+def test_processes_that_write_at_once_never_overwrite_each_other(tmp_path):
     program = (
         "import sys; from pathlib import Path; from sdcli import store;"
         "[store.save(f'{sys.argv[1]}-{i}'.encode() * 99, Path('x.png')) for i in range(40)]"

@@ -77,7 +77,7 @@ def fetch(repo: str, revision: str | None = None) -> Path:
     Raises ModelError for a repo that is missing, gated or without safetensors, and where the network is not there.
     """
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import (
+    from huggingface_hub.errors import (  # type: ignore[attr-defined]
         GatedRepoError,
         HfHubHTTPError,
         HFValidationError,
@@ -137,9 +137,10 @@ def fetch(repo: str, revision: str | None = None) -> Path:
 
 def _hush() -> None:
     """The hub's retries are not told, and its bars are only where they were asked for."""
-    from huggingface_hub.utils import disable_progress_bars, enable_progress_bars, logging
+    from huggingface_hub.utils import logging
+    from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
 
-    logging.set_verbosity_error()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     (enable_progress_bars if _bars.get() else disable_progress_bars)()
 
 

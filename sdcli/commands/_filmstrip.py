@@ -1,37 +1,42 @@
-"""Film: the estimates of a run's steps, side by side in one picture."""
+"""Filmstrip: the estimates of a run's steps side by side in one picture, for `--filmstrip`."""
 
 from __future__ import annotations
 
-import io
 import math
 
 from PIL import Image
 
-MOST, ACROSS, SIDE = 60, 10, 256  # frames, frames in a row, pixels of a frame's longer side
+from sdcli.request.png import encode_png
+
+MAX_FRAMES = 60
+FRAMES_PER_ROW = 10
+FRAME_SIDE = 256  # pixels of a frame's longer side, at most
 
 
-class Film:
-    """Takes the frames as they come; of more than 60 steps as many as that, spread evenly, the last among them."""
+class Filmstrip:
+    """Collects the frames of one run. A run of more than 60 steps gives 60 frames, evenly spread, the last step's
+    among them."""
 
     def __init__(self) -> None:
         self.frames: list[Image.Image] = []
 
     def wants(self, number: int, total: int) -> bool:
-        """Whether the step `number` of `total`, listing from 1, is one of the frames."""
-        most = min(total, MOST)
-        return number * most // total > (number - 1) * most // total
+        """True if step `number` of `total` is to be a frame; steps count from 1."""
+        frames = min(total, MAX_FRAMES)
+        return number * frames // total > (number - 1) * frames // total
 
     def add(self, image: Image.Image) -> None:
-        part = min(1.0, SIDE / max(image.size))
-        size = (max(round(image.width * part), 1), max(round(image.height * part), 1))
+        """Append a frame, made smaller if its longer side is more than 256 pixels."""
+        scale = min(1.0, FRAME_SIDE / max(image.size))
+        size = (max(round(image.width * scale), 1), max(round(image.height * scale), 1))
         self.frames.append(image.resize(size, Image.Resampling.LANCZOS))
 
-    def png(self) -> bytes:
+    def encode(self) -> bytes:
+        """The frames in rows of ten, as a PNG file. There must be at least one."""
         width, height = self.frames[0].size
-        across = min(len(self.frames), ACROSS)
-        strip = Image.new("RGB", (across * width, math.ceil(len(self.frames) / across) * height), "white")
+        columns = min(len(self.frames), FRAMES_PER_ROW)
+        rows = math.ceil(len(self.frames) / columns)
+        strip = Image.new("RGB", (columns * width, rows * height), "white")
         for i, frame in enumerate(self.frames):
-            strip.paste(frame, (i % across * width, i // across * height))
-        file = io.BytesIO()
-        strip.save(file, "PNG")
-        return file.getvalue()
+            strip.paste(frame, (i % columns * width, i // columns * height))
+        return encode_png(strip)

@@ -1,4 +1,4 @@
-"""Options: the Request's fields as options of a command, each declared where the Request declares it."""
+"""Options: the fields of a Request as options of a command; each is declared once, at the Request."""
 
 from __future__ import annotations
 
@@ -10,71 +10,79 @@ from typing import Any, TypeVar
 import click
 
 from sdcli import registry
-from sdcli.checkpoints import checkpoint
-from sdcli.checkpoints.checkpoint import Checkpoint
 from sdcli.errors import UsageError
-from sdcli.request.request import Request
-
-OF_THE_MODEL = ("steps", "cfg", "sampler", "schedule", "guidance", "width", "height", "clip_skip", "strength")
-"""Fields whose default the model brings."""
-ABOUT = ("picture", "mask", "edge", "depth", "scale", "hires")
-"""What some fields are about, and some commands are not."""
-PLUGINS = {"sampler": "samplers", "schedule": "schedules", "guidance": "guidance"}
-"""Fields that name a plugin."""
+from sdcli.request.fields import option_of
+from sdcli.request.request import Loading, Request
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+GENERAL = (Loading, Request)
+"""The groups of fields that every drawing command has: the model, and what Request itself declares."""
 
-def request_options(*about: str) -> Callable[[F], F]:
-    """Add an option for every field of the Request that has flags and is about nothing in particular, or about one of
-    these; one that is not typed arrives as None.
+
+def request_options(*groups: type) -> Callable[[F], F]:
+    """Decorate a command with an option for each field of a Request that has flags and is in `GENERAL` or these groups.
+
+    An option that is not given has the value None.
     """
-    fields = dataclasses.fields(Request)
-    return options_of(*(each.name for each in fields if each.metadata["group"] in ("", *about)))
+    names = [name for group in (*groups, *GENERAL) for name in vars(group).get("__annotations__", ())]
+    return options_of(*names)
 
 
 def options_of(*names: str) -> Callable[[F], F]:
-    """Add an option for each of these fields of the Request that has flags, in its order; None if it is not typed."""
+    """Decorate a command with an option for each of these fields of the Request that has flags.
 
-    def add(command: F) -> F:
-        for each in reversed(dataclasses.fields(Request)):
-            told = each.metadata
-            if not told["flags"] or each.name not in names:
-                continue
-            default = "the model's" if each.name in OF_THE_MODEL else each.default
-            text = told["help"]
-            if each.name in PLUGINS:
-                text += f" There are: {', '.join(registry.names(PLUGINS[each.name]))}."
-            if default not in (None, "", False):
-                text += f" [default: {default}]"
-            if told["type"] is bool:
-                option = click.option(*told["flags"], each.name, is_flag=True, help=text, default=None)
-            else:
-                kind = {int: click.INT, float: click.FLOAT, str: click.STRING}[told["type"]]
-                option = click.option(*told["flags"], each.name, type=kind, help=text, default=None)
-            command = option(command)
+    An option that is not given has the value None.
+    """
+    declared = [each for each in dataclasses.fields(Request) if each.name in names and option_of(each).flags]
+
+    def decorate(command: F) -> F:
+        for field in reversed(declared):  # the decorator applied last is listed first in --help
+            command = _click_option(field)(command)
         return command
 
-    return add
+    return decorate
+
+
+def _click_option(field: dataclasses.Field[Any]) -> Callable[[F], F]:
+    option, text = option_of(field), _help(field)
+    if option.type is bool:
+        return click.option(*option.flags, field.name, is_flag=True, help=text, default=None)
+    kind = {int: click.INT, float: click.FLOAT, str: click.STRING}[option.type]
+    many = {"multiple": True} if option.many else {"default": None}
+    return click.option(*option.flags, field.name, type=kind, help=text, **many)
+
+
+def _help(field: dataclasses.Field[Any]) -> str:
+    """The field's help, followed by the plugins it can name and by its default."""
+    option = option_of(field)
+    text = option.help
+    if option.plugin:
+        text += f" One of: {', '.join(registry.names(option.plugin))}."
+    default = "the model's" if option.from_model else field.default
+    return text if default in (None, "", False, ()) else f"{text} [default: {default}]"
 
 
 def output_options(command: F) -> F:
-    """Add the options that say how many pictures are wanted, where they go and what is told of them."""
+    """Decorate a command with the options that say how many pictures are wanted, where they go and what is printed."""
     for option in reversed(
         [
             click.option("-c", "--count", type=click.IntRange(1, 1_000_000), default=1, show_default=True,
-                         help="How many pictures; number i has seed + i, of a variation the same seed."),
+                         help="How many pictures. Picture i has seed + i; with --variation-seed, that is counted up "
+                              "instead."),
             click.option("-o", "--out", default=None,
                          help="A folder, or a file name that may hold {prompt}, {seed}, …; - is standard output."),
             click.option("--steps-dir", default=None,
-                         help="Save each step as pictures in here: the estimate, and the noisy x."),
-            click.option("--filmstrip", default=None, help="Lay the estimates of the steps side by side in this PNG."),
-            click.option("--decode-steps", is_flag=True, help="Decode the steps with the VAE: sharp, but slow."),
-            click.option("--latents-out", default=None, help="Save the latents at the end in this safetensors file."),
-            click.option("--metadata/--no-metadata", default=True, help="Whether the PNG tells how it was made."),
-            click.option("--json", "as_json", is_flag=True, help="Print one JSON object a picture."),
-            click.option("-q", "--quiet", is_flag=True, help="No progress on standard error."),
-            click.option("--debug", is_flag=True, help="Show the traceback of an error."),
+                         help="Save two pictures of each step in this folder: the estimate, and the noisy x."),
+            click.option("--filmstrip", default=None,
+                         help="Save the estimates of the steps side by side in this PNG."),
+            click.option("--decode-steps", is_flag=True,
+                         help="Decode the pictures of the steps with the VAE: sharp, but slow."),
+            click.option("--latents-out", default=None, help="Save the final latents in this safetensors file."),
+            click.option("--metadata/--no-metadata", default=True,
+                         help="Write into the PNG how it was made, or do not."),
+            click.option("--json", "as_json", is_flag=True, help="Print one JSON object per picture."),
+            click.option("-q", "--quiet", is_flag=True, help="Show no progress on standard error."),
         ]
     ):  # fmt: skip
         command = option(command)
@@ -82,32 +90,26 @@ def output_options(command: F) -> F:
 
 
 def options_given(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a command's values, those of the Request's fields that were really typed; a prompt of - is read here."""
-    names = {each.name for each in dataclasses.fields(Request)}
-    found = {key: value for key, value in values.items() if key in names and value is not None}
-    if found.get("prompt") == found.get("image") == "-":
+    """The Request's fields among a command's values that the user gave. A prompt of - is read from standard input."""
+    names = {field.name for field in dataclasses.fields(Request)}
+    options = {name: value for name, value in values.items() if name in names and value not in (None, ())}
+    if options.get("prompt") == options.get("image") == "-":
         raise UsageError("the prompt and the picture cannot both be standard input; name a file for -i")
-    if found.get("prompt") == "-":
-        found["prompt"] = _standard_input()
-    return found
+    if options.get("prompt") == "-":
+        options["prompt"] = _read_prompt()
+    return options
 
 
-def with_picture(asked: dict[str, Any]) -> dict[str, Any]:
-    """The same; raises UsageError if no picture was named."""
-    if "image" not in asked:
+def require_picture(options: Mapping[str, Any]) -> None:
+    """Raise UsageError if no picture to start from is named."""
+    if "image" not in options:
         raise UsageError("no picture: name the one to start from with -i")
-    return asked
 
 
-def recognised(asked: Mapping[str, Any]) -> Checkpoint:
-    """The checkpoint that was asked for, from its header."""
-    return checkpoint.read(asked.get("model", "tiny"), revision=asked.get("revision"))
-
-
-def _standard_input() -> str:
+def _read_prompt() -> str:
     try:
         return sys.stdin.buffer.read().decode("utf-8").strip()
     except UnicodeDecodeError:
         raise UsageError(
-            "the prompt on standard input is not UTF-8; check the encoding of what writes it"
+            "the prompt on standard input is not UTF-8; check the encoding of the program that writes it"
         ) from None

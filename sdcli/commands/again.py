@@ -7,36 +7,42 @@ from typing import Any
 import click
 
 from sdcli.commands._generate import Output, draw
-from sdcli.commands._options import ABOUT, options_given, output_options, request_options
-from sdcli.request import picture
+from sdcli.commands._options import options_given, output_options, request_options
+from sdcli.request.png_metadata import read_png_metadata
+from sdcli.request.request import Depth, Hires, Mask, MaskEdge, StartImage, Upscale
+
+DECIDES_LAST_BITS = ("model", "sdcli", "torch", "diffusers", "transformers", "device", "dtype", "threads")
+"""Recorded facts of a run on which the last bits of its picture depend."""
 
 
 @click.command()
 @click.argument("png")
 @click.option("--prompt", default=None, help="Another prompt; - reads it from standard input.")
-@request_options(*ABOUT)
+@request_options(StartImage, Mask, MaskEdge, Depth, Upscale, Hires)
 @output_options
 def again(png: str, **values: Any) -> None:
     """Make a picture again from its own metadata, with changes if any are given.
 
-    PNG - reads it from standard input. Says on standard error what is not as it was: another model, another torch.
+    PNG - reads it from standard input. Warns on standard error of what has changed since: another model, another
+    torch.
     """
-    told = picture.read(sys.stdin.buffer, "standard input") if png == "-" else picture.read(png)
-    facts = told.facts(png)
+    source, name = (sys.stdin.buffer, "standard input") if png == "-" else (png, png)
+    metadata = read_png_metadata(source, name)
+    recorded = metadata.facts(png)
     changes = options_given(values)
     if "model" in changes:
-        changes = {"revision": None, **changes}  # the one it had is another repo's
-    for result in draw(told.request(png).replace(**changes), Output.of(values)):
-        _warn(png, facts, result.picture.facts)
+        changes = {"revision": None, **changes}  # the recorded revision is of another repo
+    for result in draw(metadata.request(png).replace(**changes), Output.from_options(values)):
+        _warn_of_differences(png, recorded, result.picture.facts)
 
 
-def _warn(png: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Name what decides the last bits of a picture and is not what it was."""
-    for what, before in then.get("given", {}).items():
-        if now.get("given", {}).get(what, before) != before:
+def _warn_of_differences(png: str, recorded: Mapping[str, Any], current: Mapping[str, Any]) -> None:
+    """Warn of each input picture and each part of the set-up that is not the recorded one."""
+    for what, before in recorded.get("given", {}).items():
+        if current.get("given", {}).get(what, before) != before:
             print(f"sd: {png} was made with another {what}; the picture will differ", file=sys.stderr)
-    for key in ("model", "sdcli", "torch", "diffusers", "transformers", "device", "dtype", "threads"):
-        before, here = then.get(key), now.get(key)
-        if before is not None and before != here:
-            what = "with another model" if key == "model" else f"with {key} {before}, here it is {here}"
+    for key in DECIDES_LAST_BITS:
+        before, now = recorded.get(key), current.get(key)
+        if None not in (before, now) and before != now:
+            what = "with another model" if key == "model" else f"with {key} {before}, here it is {now}"
             print(f"sd: {png} was made {what}; the picture may differ", file=sys.stderr)

@@ -5,27 +5,31 @@ from typing import Any
 import click
 
 from sdcli.commands._generate import Output, draw
-from sdcli.commands._options import options_given, output_options, recognised, request_options
+from sdcli.commands._options import options_given, output_options, request_options
 from sdcli.errors import ModelError, UsageError
-from sdcli.request.request import Request
+from sdcli.models.cache import ModelCache
+from sdcli.request.request import Depth, Request, StartImage
+
+DEPTH_MODEL_CHANNELS = 5  # input channels of its U-Net: four of latents and one of depth
 
 
 @click.command()
 @click.argument("prompt")
-@request_options("picture", "depth")
+@request_options(StartImage, Depth)
 @output_options
 def depth2img(**values: Any) -> None:
     """Draw PROMPT with the depth of the picture -i, or of a map --depth, with a Stable Diffusion 2 depth model.
 
     Prints the path of each picture; nothing is ever overwritten.
     """
-    asked = options_given(values)
-    if "image" not in asked and "depth" not in asked:
+    options = options_given(values)
+    if "image" not in options and "depth" not in options:
         raise UsageError("no depth: give a picture with -i, or a depth map with --depth")
-    found = recognised(asked)
-    if found.family.signature.channels != 5:
+    models, request = ModelCache(), Request(**options)
+    checkpoint = models.checkpoint(request.loading)
+    if checkpoint.family.signature.channels != DEPTH_MODEL_CHANNELS:
         raise ModelError(
-            f"{found.name}: a {found.family.name} model takes no depth; name an SD 2 depth one with -m"
+            f"{checkpoint.name}: a {checkpoint.family.name} model takes no depth; name an SD 2 depth one with -m"
         )
-    for _ in draw(Request(**asked), Output.of(values)):
+    for _ in draw(request, Output.from_options(values), models):
         pass

@@ -5,19 +5,19 @@ from typing import Any
 import click
 
 from sdcli.commands._generate import Output, draw
-from sdcli.commands._options import options_given, output_options, request_options, with_picture
+from sdcli.commands._options import options_given, output_options, request_options, require_picture
 from sdcli.errors import UsageError
-from sdcli.request.request import Request
+from sdcli.request.request import Request, StartImage
 
 
 @click.command()
 @click.argument("prompt")
-@request_options("picture")
+@request_options(StartImage)
 @click.option(
     "--image-cfg",
     type=click.FLOAT,
     default=None,
-    help="How closely an InstructPix2Pix model keeps the picture.",
+    help="How closely an InstructPix2Pix model follows the picture.",
 )
 @output_options
 def img2img(image_cfg: float | None, **values: Any) -> None:
@@ -26,10 +26,11 @@ def img2img(image_cfg: float | None, **values: Any) -> None:
     With an InstructPix2Pix model PROMPT says what to change: "make it winter". PROMPT - reads it from standard input,
     -i - the picture. Prints the path of each picture; nothing is ever overwritten.
     """
-    asked = with_picture(options_given(values))
+    options = options_given(values)
+    require_picture(options)
     if image_cfg is not None:
-        if "guidance" in asked:
-            raise UsageError("--image-cfg is a option of the guidance pix2pix; give it without --guidance")
-        asked["guidance"] = f"pix2pix:image_cfg={image_cfg}"
-    for _ in draw(Request(**asked), Output.of(values)):
+        if "guidance" in options:
+            raise UsageError("--image-cfg is an option of the guidance pix2pix; give it without --guidance")
+        options["guidance"] = f"pix2pix:image_cfg={image_cfg}"
+    for _ in draw(Request(**options), Output.from_options(values)):
         pass

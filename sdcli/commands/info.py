@@ -12,7 +12,7 @@ from sdcli.checkpoints import checkpoint
 from sdcli.checkpoints.component import Component
 from sdcli.commands._options import options_given, options_of
 from sdcli.errors import UsageError
-from sdcli.request import picture
+from sdcli.request.png_metadata import read_png_metadata
 from sdcli.request.request import Request, flag
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
@@ -24,8 +24,7 @@ STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"GIF8")
 @click.argument("file")
 @options_of("prediction", "vae", "revision")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, every ignored tensor in it.")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def info(file: str, as_json: bool, debug: bool, **values: Any) -> None:
+def info(file: str, as_json: bool, **values: Any) -> None:
     """Tell what a picture or a model is, from its header alone.
 
     FILE is a PNG, - for one on standard input, or a model as -m takes it: tiny, a safetensors file, a diffusers
@@ -86,7 +85,8 @@ def _printable(text: str) -> str:
 
 
 def _picture(file: str) -> dict[str, Any]:
-    told = picture.read(sys.stdin.buffer, "standard input") if file == "-" else picture.read(file)
+    source, name = (sys.stdin.buffer, "standard input") if file == "-" else (file, file)
+    told = read_png_metadata(source, name)
     kind = f"PNG, {told.width}x{told.height}"
     if "sd" not in told.texts:
         return {"kind": kind, **(dict(told.texts) or {"made": "it tells nothing of how"})}

@@ -15,9 +15,8 @@ from sdcli.request.request import Request
 
 @click.group(invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a model.")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.pass_context
-def models(ctx: click.Context, as_json: bool, debug: bool) -> None:
+def models(ctx: click.Context, as_json: bool) -> None:
     """List the models that can be used here; `models pull` fetches one.
 
     They are the embedded one, those in the model folders (SDCLI_MODELS, else ~/.local/share/sdcli/models), those the
@@ -39,8 +38,7 @@ def models(ctx: click.Context, as_json: bool, debug: bool) -> None:
 @models.command()
 @click.argument("repo")
 @click.option("--revision", default=None, help="Which revision; the newest if not given.")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def pull(repo: str, revision: str | None, debug: bool) -> None:
+def pull(repo: str, revision: str | None) -> None:
     """Fetch a model from the hub into its cache, only what is needed, and print where it lies."""
     with hub.progress(sys.stderr.isatty()):
         print(hub.fetch(repo, revision))
@@ -52,10 +50,7 @@ def pull(repo: str, revision: str | None, debug: bool) -> None:
 @click.option("--dtype", default=None, help="float32, float16 or bfloat16; as it is stored if not given.")
 @click.option("--prediction", default="auto", help="What its network predicts, where that is not recognised.")
 @click.option("--revision", default=None, help="Which revision of a hub repo.")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def convert(
-    model: str, out: str, dtype: str | None, prediction: str, revision: str | None, debug: bool
-) -> None:
+def convert(model: str, out: str, dtype: str | None, prediction: str, revision: str | None) -> None:
     """Write MODEL anew: as a single file if OUT ends in .safetensors, else as a diffusers folder.
 
     The same model gives the same bytes. Nothing is overwritten.

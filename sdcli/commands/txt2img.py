@@ -6,17 +6,17 @@ import click
 
 from sdcli.commands._generate import Output, draw
 from sdcli.commands._options import options_given, output_options, request_options
-from sdcli.request.request import Request
+from sdcli.request.request import Hires, Request
 
 
 @click.command()
 @click.argument("prompt")
-@request_options("hires")
+@request_options(Hires)
 @output_options
 def txt2img(**values: Any) -> None:
     """Draw a picture of PROMPT.
 
     PROMPT - reads it from standard input. Prints the path of each picture; nothing is ever overwritten.
     """
-    for _ in draw(Request(**options_given(values)), Output.of(values)):
+    for _ in draw(Request(**options_given(values)), Output.from_options(values)):
         pass

@@ -5,29 +5,33 @@ from typing import Any
 import click
 
 from sdcli.commands._generate import Output, draw
-from sdcli.commands._options import options_given, output_options, recognised, request_options
+from sdcli.commands._options import options_given, output_options, request_options
 from sdcli.errors import UsageError
-from sdcli.request.request import Request
+from sdcli.models.cache import ModelCache
+from sdcli.request.request import Request, StartImage, Upscale
 
 
 @click.command()
 @click.argument("picture")
 @click.option("--prompt", default="", help="What the picture shows; - reads it from standard input.")
-@request_options("picture", "scale")
+@request_options(StartImage, Upscale)
 @output_options
 def upscale(picture: str, **values: Any) -> None:
-    """Enlarge PICTURE and draw its detail, in overlapping windows of the model's own size.
+    """Enlarge PICTURE and draw new detail, in overlapping windows of the model's own size.
 
     An x4 upscaler model enlarges four times; any other model redraws the enlarged picture at a low --strength. PICTURE
     - reads it from standard input. Prints the path of each picture; nothing is ever overwritten.
     """
-    asked = options_given(values)
-    if "image" in asked:
-        raise UsageError("the picture to enlarge comes first; leave out -i")
-    found = recognised(asked)
-    four = found.family.name == "x4_upscaler"
-    if four and asked.get("scale", 4) != 4:
-        raise UsageError(f"--scale {asked['scale']:g}: an x4 upscaler enlarges 4 times; leave it out")
-    own = {"scale": 4.0, "window": 512} if four else {"scale": 2.0, "strength": 0.3, "window": found.size}
-    for _ in draw(Request(**{**own, **asked}, image=picture), Output.of(values)):
+    options = options_given(values)
+    if "image" in options:
+        raise UsageError("the picture to enlarge is the first argument; leave out -i")
+    models = ModelCache()
+    checkpoint = models.checkpoint(Request(**options).loading)
+    if checkpoint.family.name == "x4_upscaler":
+        if options.get("scale", 4) != 4:
+            raise UsageError(f"--scale {options['scale']:g}: an x4 upscaler enlarges 4 times; leave it out")
+        defaults = {"scale": 4.0, "window": 512}
+    else:
+        defaults = {"scale": 2.0, "strength": 0.3, "window": checkpoint.size}
+    for _ in draw(Request(**{**defaults, **options}, image=picture), Output.from_options(values), models):
         pass

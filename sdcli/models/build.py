@@ -14,7 +14,15 @@ from sdcli.models.architectures.taesd import AutoencoderTiny
 from sdcli.models.architectures.unet import UNet
 from sdcli.models.architectures.vae import AutoencoderKL
 
-_NONSENSE = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError, AssertionError)
+_NONSENSE = (
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+    AssertionError,
+)
 """What torch raises for settings that make no sense, such as widths that do not divide."""
 
 

@@ -1,4 +1,4 @@
-"""Config: a network's config.json as complete settings. Every key is used, known to change nothing, or refused by name."""
+"""Config: a network's config.json as complete settings. Every key is used, known to be harmless, or refused."""
 
 from __future__ import annotations
 
@@ -47,6 +47,7 @@ UNET = Keys(
         "use_linear_projection": False,
         "norm_num_groups": 32,
         "norm_eps": 1e-5,
+        "resnet_time_scale_shift": "default",
         "act_fn": "silu",
         "downsample_padding": 1,
         "center_input_sample": False,
@@ -54,6 +55,7 @@ UNET = Keys(
         "freq_shift": 0,
         "num_class_embeds": None,
         "addition_embed_type": None,
+        "addition_embed_type_num_heads": 64,
         "addition_time_embed_dim": None,
         "projection_class_embeddings_input_dim": None,
     },
@@ -65,7 +67,6 @@ UNET = Keys(
         "dual_cross_attention": ABSENT,
         "class_embed_type": ABSENT,
         "class_embeddings_concat": ABSENT,
-        "resnet_time_scale_shift": ("default",),
         "resnet_skip_time_act": ABSENT,
         "resnet_out_scale_factor": (1,),
         "time_embedding_type": ("positional",),
@@ -79,9 +80,8 @@ UNET = Keys(
         "mid_block_only_cross_attention": ABSENT,
         "cross_attention_norm": ABSENT,
     },
-    # The size is read elsewhere, dropout is for training, attention is computed in one precision, and the heads are
-    # those of an addition_embed_type that is refused.
-    harmless=frozenset({"sample_size", "dropout", "upcast_attention", "addition_embed_type_num_heads"}),
+    # The size is read elsewhere, dropout is for training, and attention is computed in one precision.
+    harmless=frozenset({"sample_size", "dropout", "upcast_attention"}),
     layers=("layers_per_block", "transformer_layers_per_block", "reverse_transformer_layers_per_block"),
 )
 
@@ -122,7 +122,9 @@ TAESD = Keys(
     },
     only={"upsample_fn": ("nearest",), "upsampling_scaling_factor": (2,)},
     # latent_magnitude and latent_shift are for storing latents as bytes; diffusers writes block_out_channels itself.
-    harmless=frozenset({"latent_magnitude", "latent_shift", "force_upcast", "sample_size", "block_out_channels"}),
+    harmless=frozenset(
+        {"latent_magnitude", "latent_shift", "force_upcast", "sample_size", "block_out_channels"}
+    ),
     layers=("num_encoder_blocks", "num_decoder_blocks"),
 )
 
@@ -142,25 +144,74 @@ TEXT = Keys(
     },
     # Training, generating text and the library's own switches; the tokenizer has the ids of begin and padding.
     harmless=frozenset(
-        "attention_dropout dropout initializer_factor initializer_range bos_token_id pad_token_id sep_token_id "
-        "decoder_start_token_id gradient_checkpointing return_dict output_hidden_states output_attentions torchscript "
-        "use_bfloat16 tf_legacy_loss pruned_heads tie_word_embeddings is_encoder_decoder is_decoder "
-        "cross_attention_hidden_size add_cross_attention tie_encoder_decoder max_length min_length do_sample "
-        "early_stopping num_beams num_beam_groups diversity_penalty temperature top_k top_p typical_p "
-        "repetition_penalty length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size bad_words_ids "
-        "num_return_sequences chunk_size_feed_forward output_scores return_dict_in_generate forced_bos_token_id "
-        "forced_eos_token_id remove_invalid_values exponential_decay_length_penalty suppress_tokens "
-        "begin_suppress_tokens finetuning_task id2label label2id tokenizer_class prefix task_specific_params "
-        "problem_type use_cache".split()
+        [
+            "attention_dropout",
+            "dropout",
+            "initializer_factor",
+            "initializer_range",
+            "bos_token_id",
+            "pad_token_id",
+            "sep_token_id",
+            "decoder_start_token_id",
+            "gradient_checkpointing",
+            "return_dict",
+            "output_hidden_states",
+            "output_attentions",
+            "torchscript",
+            "use_bfloat16",
+            "tf_legacy_loss",
+            "pruned_heads",
+            "tie_word_embeddings",
+            "is_encoder_decoder",
+            "is_decoder",
+            "cross_attention_hidden_size",
+            "add_cross_attention",
+            "tie_encoder_decoder",
+            "max_length",
+            "min_length",
+            "do_sample",
+            "early_stopping",
+            "num_beams",
+            "num_beam_groups",
+            "diversity_penalty",
+            "temperature",
+            "top_k",
+            "top_p",
+            "typical_p",
+            "repetition_penalty",
+            "length_penalty",
+            "no_repeat_ngram_size",
+            "encoder_no_repeat_ngram_size",
+            "bad_words_ids",
+            "num_return_sequences",
+            "chunk_size_feed_forward",
+            "output_scores",
+            "return_dict_in_generate",
+            "forced_bos_token_id",
+            "forced_eos_token_id",
+            "remove_invalid_values",
+            "exponential_decay_length_penalty",
+            "suppress_tokens",
+            "begin_suppress_tokens",
+            "finetuning_task",
+            "id2label",
+            "label2id",
+            "tokenizer_class",
+            "prefix",
+            "task_specific_params",
+            "problem_type",
+            "use_cache",
+        ]
     ),
     layers=("num_hidden_layers",),
 )
 
-_BLOCK_TYPES = {
+_KINDS: Mapping[str, set[str | None]] = {
     "down_block_types": {"DownBlock2D", "CrossAttnDownBlock2D", "DownEncoderBlock2D"},
     "up_block_types": {"UpBlock2D", "CrossAttnUpBlock2D", "UpDecoderBlock2D"},
     "mid_block_type": {"UNetMidBlock2DCrossAttn", "UNetMidBlock2D"},
-    "addition_embed_type": {None, "text_time"},
+    "addition_embed_type": {None, "text", "text_time"},
+    "resnet_time_scale_shift": {"default", "scale_shift"},
 }
 
 
@@ -189,11 +240,11 @@ def _completed(keys: Keys, config: Config) -> dict[str, Any]:
         elif key not in keys.used and key not in keys.harmless | _BOOKKEEPING and not key.startswith("_"):
             raise ValueError(f"the setting {key!r} is not known here")
     complete = {**keys.used, **{key: value for key, value in config.items() if key in keys.used}}
-    for key, known in _BLOCK_TYPES.items():
-        values = complete.get(key, next(iter(known)))
-        for value in values if isinstance(values, list | tuple) else [values]:
-            if value not in known:
-                raise ValueError(f"{key} {value!r} is not known here")
+    for key, known in _KINDS.items():
+        value = complete.get(key, [])
+        for kind in value if isinstance(value, list | tuple) else [value]:
+            if kind not in known:
+                raise ValueError(f"{key} {kind!r} is not known here")
     if max(_numbers([complete.get(key) for key in keys.layers]), default=0) > MAX_LAYERS:
         raise ValueError(f"more than {MAX_LAYERS} layers")
     return complete

@@ -38,9 +38,11 @@ def depth_estimator(config: Config) -> nn.Module:
     from transformers.models.dpt.modeling_dpt import DPTForDepthEstimation
     from transformers.utils import logging
 
-    logging.set_verbosity_error()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
-        network: nn.Module = DPTForDepthEstimation(DPTConfig(**copy.deepcopy(dict(config))))  # it alters its config
+        network: nn.Module = DPTForDepthEstimation(
+            DPTConfig(**copy.deepcopy(dict(config)))
+        )  # it alters its config
     except StrictDataclassError as error:
         raise ValueError(str(error)) from None
     return network
@@ -49,7 +51,7 @@ def depth_estimator(config: Config) -> nn.Module:
 def _unet(settings: dict[str, Any]) -> nn.Module:
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
-    class LibraryUNet(UNet2DConditionModel):  # type: ignore[misc]
+    class LibraryUNet(UNet2DConditionModel):
         def forward(
             self,
             x: Tensor,
@@ -83,7 +85,7 @@ def _vae(settings: dict[str, Any]) -> nn.Module:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
     from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
 
-    class LibraryVAE(AutoencoderKL):  # type: ignore[misc]
+    class LibraryVAE(AutoencoderKL):
         def encode(self, x: Tensor) -> Tensor:
             mean: Tensor = super().encode(x).latent_dist.mode()
             return mean
@@ -92,7 +94,7 @@ def _vae(settings: dict[str, Any]) -> nn.Module:
             pixels: Tensor = super().decode(z).sample
             return pixels
 
-    class LibraryTinyVAE(AutoencoderTiny):  # type: ignore[misc]
+    class LibraryTinyVAE(AutoencoderTiny):
         def encode(self, x: Tensor) -> Tensor:
             latents: Tensor = super().encode(x).latents
             return latents
@@ -112,7 +114,7 @@ def _text_encoder(settings: dict[str, Any]) -> nn.Module:
     from transformers.models.clip.modeling_clip import CLIPTextModel, CLIPTextModelWithProjection
     from transformers.utils import logging
 
-    logging.set_verbosity_error()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     pooled = settings["architectures"] == ["CLIPTextModelWithProjection"]
     inner = (CLIPTextModelWithProjection if pooled else CLIPTextModel)(CLIPTextConfig(**settings))
     return LibraryTextModel(inner)

@@ -118,9 +118,7 @@ def _stored_weights(module: nn.Module, component: Component, placement: Placemen
     weights, not_finite = {}, []
     for name, tensor in read_tensors(component):
         tensor = tensor.reshape(needed[name].shape)
-        tensor = tensor.to(
-            placement.device, placement.dtype, copy=True, memory_format=_memory_format(tensor)
-        )
+        tensor = tensor.to(placement.device, placement.dtype, copy=True, memory_format=_memory_format(tensor))
         if not all_finite(tensor):
             not_finite.append(name)
         weights[name] = tensor

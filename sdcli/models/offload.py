@@ -12,7 +12,9 @@ from sdcli.errors import OutOfMemory
 from sdcli.models import memory
 from sdcli.models.device import Placement
 
-WORKING_MEMORY = 2 * 2**30  # bytes that a step or a decode at 512x512 takes besides the weights of a large network
+WORKING_MEMORY = (
+    2 * 2**30
+)  # bytes that a step or a decode at 512x512 takes besides the weights of a large network
 
 LoadWeights = Callable[[str, nn.Module], object]
 """(part, network on the meta device) fills the network with its weights, in place."""
@@ -28,7 +30,9 @@ class Networks(Mapping[str, nn.Module]):
     others. `adapted` alters networks for a while: each adapter is entered again whenever a network is loaded again.
     """
 
-    def __init__(self, modules: Mapping[str, nn.Module], load_weights: LoadWeights, one_at_a_time: bool) -> None:
+    def __init__(
+        self, modules: Mapping[str, nn.Module], load_weights: LoadWeights, one_at_a_time: bool
+    ) -> None:
         self.modules = modules  # loaded or empty
         self.one_at_a_time = one_at_a_time
         self._load_weights = load_weights
@@ -109,7 +113,9 @@ def _check_largest(name: str, sizes: Mapping[str, int], free: float, placement: 
     part, largest = max(sizes.items(), key=lambda item: item[1])
     if largest <= free + (memory.swap() if placement.device.type == "cpu" else 0):
         return
-    what = f"its {part.replace('_', ' ')} takes {largest / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free"
+    what = (
+        f"its {part.replace('_', ' ')} takes {largest / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free"
+    )
     advice = "--dtype bfloat16 takes half" if placement.dtype == torch.float32 else "choose a smaller model"
     raise OutOfMemory(f"{name}: {what}; {advice}")
 

@@ -22,7 +22,9 @@ DTYPES = {
 }
 """The format's names of the dtypes that weights may be stored in."""
 
-MAPPED = 256 * 2**20  # bytes read through one mapping of a file, whose pages count as used memory until it is closed
+MAPPED = (
+    256 * 2**20
+)  # bytes read through one mapping of a file, whose pages count as used memory until it is closed
 
 
 def read_tensors(component: Component) -> Iterator[tuple[str, Tensor]]:

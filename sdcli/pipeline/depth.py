@@ -39,7 +39,7 @@ def load_depth_network(name: str, device: str = "auto") -> Any:
 
 @torch.inference_mode()
 def estimate_by(network: Any, image: Image.Image) -> Tensor:
-    """The depth of a picture by a loaded network; the map is as large as the pictures that the network was built for."""
+    """The depth of a picture by a loaded network; the map has the size of the pictures it was built for."""
     pixels = prepare(image, network.config.image_size).to(network.device, network.dtype)
     depth: Tensor = network(pixels).predicted_depth
     if not torch.isfinite(depth).all():

@@ -104,10 +104,10 @@ def _recording(path: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, 
     try:
         counts = [(float(sigma), int(count)) for sigma, count in json.loads(metadata["calls"])]
         start, step = float(metadata["start"]), int(metadata["step"])
-        parts = tensors["answers"].float().split([count for _, count in counts])
+        parts = torch.split(tensors["answers"].float(), [count for _, count in counts])
     except (KeyError, TypeError, ValueError, RuntimeError, RecursionError):
         raise ImageError(
             f"{path}: its record of the run is damaged; make it again with --stop-after"
         ) from None
-    calls = [Call(sigma, part.split(1)) for (sigma, _), part in zip(counts, parts, strict=True)]
+    calls = [Call(sigma, torch.split(part, 1)) for (sigma, _), part in zip(counts, parts, strict=True)]
     return Recording(tensors["first"].float(), start, tensors["latents"].float(), step, calls, path)

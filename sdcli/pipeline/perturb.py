@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from torch import Tensor
 
@@ -18,9 +19,12 @@ def perturbed(unet: UNet, enabled: bool = True) -> Iterator[None]:
 
     Raises ModelError for a network without self-attention in its middle block.
     """
-    attentions = [each.attn1 for each in unet.mid_block.modules() if hasattr(each, "attn1")] if enabled else []
+    blocks = [each for each in unet.mid_block.modules() if hasattr(each, "attn1")] if enabled else []
+    attentions: list[Any] = [block.attn1 for block in blocks]
     if enabled and not attentions:
-        raise ModelError("this network has no self-attention in its middle; choose another --guidance than pag")
+        raise ModelError(
+            "this network has no self-attention in its middle; choose another --guidance than pag"
+        )
     before = [attention.processor for attention in attentions]
     try:
         for attention in attentions:

@@ -16,7 +16,7 @@ _maps: WeakKeyDictionary[Model, Tensor] = WeakKeyDictionary()
 
 
 def preview(model: Model, x: Tensor) -> Image.Image:
-    """Latents (1, 4, h/8, w/8) -> an 8-bit RGB image of w/8 x h/8 pixels: right in colour and layout, without detail."""
+    """Latents (1, 4, h/8, w/8) -> an 8-bit RGB image of w/8 x h/8 pixels: right in colour, without detail."""
     if model not in _maps:
         _maps[model] = _fitted_map(model)
     values = torch.cat([x[0].float(), torch.ones_like(x[0, :1])]).cpu()  # (5, h/8, w/8)
@@ -33,4 +33,5 @@ def _fitted_map(model: Model) -> Tensor:
     image = decoded.resize((32, 32), Image.Resampling.BOX)
     rgb = torch.from_numpy(np.asarray(image).copy()).reshape(-1, 3) / 127.5 - 1
     values = torch.cat([z[0], torch.ones(1, 32, 32)]).flatten(1).T
-    return torch.linalg.lstsq(values, rgb, driver="gelsd").solution
+    solution: Tensor = torch.linalg.lstsq(values, rgb, driver="gelsd").solution
+    return solution

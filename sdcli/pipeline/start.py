@@ -79,7 +79,9 @@ def start_of(model: Model, job: Job, images: SizedImages, latents: Tensor | None
 def _kept(model: Model, images: SizedImages, latents: Tensor) -> tuple[Tensor, Tensor]:
     """(the latents of the picture as it was, the mask at their size)."""
     assert images.mask is not None
-    mask = F.max_pool2d(vae.grey_to_tensor(images.mask).to(latents), model.factor)  # any repainted pixel frees it
+    mask = F.max_pool2d(
+        vae.grey_to_tensor(images.mask).to(latents), model.factor
+    )  # any repainted pixel frees it
     if images.shown is None:
         return latents, mask
     return vae.encode(model, vae.to_tensor(images.shown)), mask
@@ -139,7 +141,9 @@ def _sigmas(model: Model, job: Job, over_picture: bool) -> tuple[list[float], in
     """All noise levels, and the index of the one to start at: `strength` of the steps are taken over a picture."""
     if job.sigmas:
         steps = len(job.sigmas) - 1
-        return list(job.sigmas), CONVENTIONS["sdcli"].img2img_start(steps, job.strength)[1] if over_picture else 0
+        return list(job.sigmas), CONVENTIONS["sdcli"].img2img_start(steps, job.strength)[
+            1
+        ] if over_picture else 0
     conventions = CONVENTIONS[job.like]
     schedule = registry.find("schedules", job.schedule)
     steps, first = conventions.img2img_start(job.steps, job.strength) if over_picture else (job.steps, 0)

@@ -42,7 +42,9 @@ def encode_prompt(model: Model, chunks: Chunks, clip_skip: int, size: tuple[floa
 
 
 @torch.inference_mode()
-def encode_chunks(model: Model, part: str, chunks: Chunks, clip_skip: int = 1) -> tuple[Tensor, Tensor | None]:
+def encode_chunks(
+    model: Model, part: str, chunks: Chunks, clip_skip: int = 1
+) -> tuple[Tensor, Tensor | None]:
     """One text encoder's output for chunks of token ids: (context (1, 77 * chunks, width), pooled (1, width) or None).
 
     `clip_skip` counts layers as A1111 does: 1 is the layer that the family uses, 2 the one before it. The pooled state

@@ -45,7 +45,7 @@ def predictor(
 
         with perturbed(model.unet, any(cond.perturb_attention for cond in conds)):
             out = blend(size, windows(*size, side or max(size), side // 4), predict_window)
-        return list((TO_DENOISED[model.prediction](x, out, sigma)).split(1))
+        return list(torch.split(TO_DENOISED[model.prediction](x, out, sigma), 1))
 
     return predict
 

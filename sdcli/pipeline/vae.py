@@ -50,7 +50,7 @@ def _decoded_in_float32(model: Model, x: Tensor) -> Tensor:
 def _decoded(model: Model, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """Latents -> pixels (1, 3, h, w) float32, not clamped."""
     config = model.configs["vae"]
-    z = x / config["scaling_factor"] + (config.get("shift_factor") or 0.0)
+    z = x / config["scaling_factor"] + (config["shift_factor"] or 0.0)
     z = z.to(dtype or model.placement.dtype)
 
     def decode_window(rows: slice, columns: slice) -> Tensor:
@@ -72,7 +72,8 @@ def encode(model: Model, pixels: Tensor) -> Tensor:
         return model.vae.encode(part).float().contiguous()
 
     mean = _in_windows(model, (x.shape[-2] // factor, x.shape[-1] // factor), encode_window)
-    return (mean - (config.get("shift_factor") or 0.0)) * config["scaling_factor"]
+    scaling, shift = float(config["scaling_factor"]), float(config["shift_factor"] or 0.0)
+    return (mean - shift) * scaling
 
 
 def to_tensor(image: Image.Image) -> Tensor:

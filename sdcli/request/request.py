@@ -98,11 +98,15 @@ class MaskEdge:
 class Mask(MaskEdge):
     """Which part of the picture is repainted."""
 
-    mask: str | None = option(None, "--mask", type=str, help="Mask: the white part of this picture is repainted.")
+    mask: str | None = option(
+        None, "--mask", type=str, help="Mask: the white part of this picture is repainted."
+    )
     alpha_mask: bool = option(
         False, "--alpha-mask", type=bool, help="Repaint the transparent part of the picture."
     )
-    invert_mask: bool = option(False, "--invert-mask", type=bool, help="Repaint the black part of the mask instead.")
+    invert_mask: bool = option(
+        False, "--invert-mask", type=bool, help="Repaint the black part of the mask instead."
+    )
     only_masked: bool = option(
         False, "--only-masked", type=bool,
         help="Draw only the masked part and its surroundings, at full size, and paste the result back.",
@@ -145,7 +149,12 @@ class Hires:
     """The second pass over an enlarged picture."""
 
     hires: float = option(
-        1.0, "--hires", type=float, low=1, high=8, help="Draw, enlarge each side so many times, and draw again."
+        1.0,
+        "--hires",
+        type=float,
+        low=1,
+        high=8,
+        help="Draw, enlarge each side so many times, and draw again.",
     )
     hires_strength: float = option(
         0.6, "--hires-strength", type=float, low=0, high=1, help="Strength of the second pass of --hires."
@@ -163,7 +172,12 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
     prompt: str = option("", type=str, help="What to draw; - reads it from standard input.")
     negative: str = option("", "-n", "--negative", type=str, help="What to steer away from.")
     seed: int | None = option(
-        None, "--seed", type=int, low=0, high=MAX_SEED, help="Seed of the noise; drawn at random if not given."
+        None,
+        "--seed",
+        type=int,
+        low=0,
+        high=MAX_SEED,
+        help="Seed of the noise; drawn at random if not given.",
     )
     rng: str = option(
         "torch", "--rng", type=str, choices=("torch", "philox", "comfyui"),
@@ -190,7 +204,12 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
         help="Guidance scale: how strongly the prompt steers; 1 turns guidance off.",
     )  # fmt: skip
     sampler: str | None = option(
-        None, "--sampler", type=str, plugin="samplers", from_model=True, help="Sampler; `sd samplers` lists them."
+        None,
+        "--sampler",
+        type=str,
+        plugin="samplers",
+        from_model=True,
+        help="Sampler; `sd samplers` lists them.",
     )
     schedule: str | None = option(
         None, "--schedule", type=str, plugin="schedules", from_model=True,
@@ -225,7 +244,10 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
         help="Make a texture that repeats without seams: x (sideways), y (up and down) or both.",
     )  # fmt: skip
     latents_in: str | None = option(
-        None, "--latents-in", type=str, help="Start from the latents in this safetensors file, not from seeded noise."
+        None,
+        "--latents-in",
+        type=str,
+        help="Start from the latents in this safetensors file, not from seeded noise.",
     )
     stop_after: int | None = option(
         None, "--stop-after", type=int, low=1, high=MAX_STEPS,
@@ -244,7 +266,9 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
         _check_masks(self)
         _check_hires(self)
         if [self.image, self.mask, self.depth].count("-") > 1:
-            raise UsageError("only one of -i, --mask and --depth can be standard input; name a file for the others")
+            raise UsageError(
+                "only one of -i, --mask and --depth can be standard input; name a file for the others"
+            )
 
     def _normalise_sampling(self) -> None:
         """Give samplers, schedules and noise levels their one spelling, and check that they exist."""
@@ -340,7 +364,9 @@ def flag(name: str) -> str:
 def _check_masks(request: Request) -> None:
     masks = [request.mask is not None, request.alpha_mask, request.margins is not None]
     if sum(masks) > 1:
-        raise UsageError("--mask, --alpha-mask and the margins of an outpainting exclude each other; give one")
+        raise UsageError(
+            "--mask, --alpha-mask and the margins of an outpainting exclude each other; give one"
+        )
     if any(masks) and request.image is None:
         raise UsageError("a mask says which part of a picture is repainted; give the picture with -i")
     if request.margins is not None:
@@ -351,7 +377,9 @@ def _check_hires(request: Request) -> None:
     if request.hires > 1 and request.stop_after is not None:
         raise UsageError("--stop-after ends one run, --hires takes two; leave one of them out")
     if request.hires > 1 and request.image is not None:
-        raise UsageError("--hires draws a picture from nothing first; to enlarge one there is, use sd upscale")
+        raise UsageError(
+            "--hires draws a picture from nothing first; to enlarge one there is, use sd upscale"
+        )
 
 
 def _steps_of(steps: int | None, levels: int) -> int:

@@ -27,7 +27,10 @@ def test_another_loading_is_another_model(change):
 
 
 def test_caches_share_nothing():
-    with ModelCache().use(Loading(model="test:sd1")) as one, ModelCache().use(Loading(model="test:sd1")) as other:
+    with (
+        ModelCache().use(Loading(model="test:sd1")) as one,
+        ModelCache().use(Loading(model="test:sd1")) as other,
+    ):
         assert one is not other
 
 
@@ -55,7 +58,9 @@ def test_threads_that_share_a_cache_draw_what_each_would_draw_alone():
     """With two models and a texture, which changes the convolutions while it is drawn."""
     requests = [
         Request("a cat", model=model, seed=seed, steps=2, tile=tile)
-        for seed, (model, tile) in enumerate([("test:sd1", "none"), ("test:sd1", "both"), ("test:sd2", "none")] * 2)
+        for seed, (model, tile) in enumerate(
+            [("test:sd1", "none"), ("test:sd1", "both"), ("test:sd2", "none")] * 2
+        )
     ]
     alone = [generate(request).picture.png() for request in requests]
     models, together = ModelCache(), [b""] * len(requests)

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file
 
 from sdcli import registry
-from sdcli.models.load import load, unload
 from sdcli.diffusion.conditioning import Cond
+from sdcli.models.load import load, unload
 from sdcli.pipeline.text import encode_chunks
 from sdcli.pipeline.unet import call_unet, predictor
 from sdcli.pipeline.vae import encode as encoded

@@ -103,7 +103,14 @@ class Transformer(nn.Module):
     """Transformer blocks over the pixels of a feature map, between two projections, with a shortcut around them."""
 
     def __init__(
-        self, width: int, heads: int, context_width: int, depth: int, groups: int, linear: bool, only_cross: bool
+        self,
+        width: int,
+        heads: int,
+        context_width: int,
+        depth: int,
+        groups: int,
+        linear: bool,
+        only_cross: bool,
     ) -> None:
         super().__init__()
         self.linear = linear  # projections as linear layers, not as 1x1 convolutions
@@ -117,7 +124,7 @@ class Transformer(nn.Module):
     def forward(self, x: Tensor, contexts: Iterator[Tensor]) -> Tensor:
         """x (n, width, h, w) -> the same shape; each block takes the next context."""
         n, width, height, columns = x.shape
-        h = self.norm(x)
+        h: Tensor = self.norm(x)
         if not self.linear:
             h = self.proj_in(h)
         h = h.permute(0, 2, 3, 1).reshape(n, height * columns, width)

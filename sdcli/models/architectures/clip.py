@@ -38,7 +38,7 @@ class TextStates:
 
 
 class CLIPTextModel(nn.Module):
-    """The text transformer (Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision").
+    """The text transformer (Radford et al. 2021, "Learning Transferable Visual Models").
 
     `settings` is a complete config in transformers' words, as `config.text_settings` makes it.
     """
@@ -55,7 +55,7 @@ class CLIPTextModel(nn.Module):
                 module.init_weights()
         if settings["architectures"] == ["CLIPTextModelWithProjection"]:
             self.text_projection = nn.Linear(width, settings["projection_dim"], bias=False)
-            _init([self.text_projection], {self.text_projection: width**-0.5})
+            _init([(self.text_projection, width**-0.5)])
 
     def forward(self, ids: Tensor, embeddings: Tensor | None = None) -> TextStates:
         """The states of token ids (n, tokens).
@@ -79,9 +79,8 @@ class CLIPTextModel(nn.Module):
 
     def _ends(self, ids: Tensor) -> Tensor:
         """The position of each row's first end token."""
-        if self.end == LEGACY_END:
-            return ids.to(torch.int).argmax(-1)
-        return (ids == self.end).to(torch.int).argmax(-1)
+        is_end = ids if self.end == LEGACY_END else ids == self.end
+        return is_end.to(torch.int).argmax(-1)
 
 
 class Embeddings(nn.Module):
@@ -97,8 +96,7 @@ class Embeddings(nn.Module):
         return embeddings + self.position_embedding.weight[: embeddings.shape[1]]
 
     def init_weights(self) -> None:
-        layers = [self.token_embedding, self.position_embedding]
-        _init(layers, dict.fromkeys(layers, 0.02))
+        _init([(self.token_embedding, 0.02), (self.position_embedding, 0.02)])
 
 
 class Encoder(nn.Module):
@@ -142,15 +140,22 @@ class CausalAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, tokens, width) -> the same shape."""
-        q, k, v = (split_heads(projection(x), self.heads) for projection in (self.q_proj, self.k_proj, self.v_proj))
+        q, k, v = (
+            split_heads(projection(x), self.heads) for projection in (self.q_proj, self.k_proj, self.v_proj)
+        )
         out: Tensor = self.out_proj(join_heads(F.scaled_dot_product_attention(q, k, v, is_causal=True)))
         return out
 
     def init_weights(self) -> None:
         width = self.q_proj.in_features
         inner = width**-0.5 * (2 * self._count) ** -0.5
-        stds = {self.q_proj: inner, self.k_proj: inner, self.v_proj: inner, self.out_proj: width**-0.5}
-        _init([self.k_proj, self.v_proj, self.q_proj, self.out_proj], stds)
+        layers = [
+            (self.k_proj, inner),
+            (self.v_proj, inner),
+            (self.q_proj, inner),
+            (self.out_proj, width**-0.5),
+        ]
+        _init(layers, second=[layers[i] for i in (2, 0, 1, 3)])
 
 
 class MLP(nn.Module):
@@ -169,18 +174,21 @@ class MLP(nn.Module):
 
     def init_weights(self) -> None:
         width = self.fc1.in_features
-        stds = {self.fc1: (2 * width) ** -0.5, self.fc2: width**-0.5 * (2 * self._count) ** -0.5}
-        _init([self.fc1, self.fc2], stds)
+        _init([(self.fc1, (2 * width) ** -0.5), (self.fc2, width**-0.5 * (2 * self._count) ** -0.5)])
 
 
-def _init(layers: Sequence[nn.Module], stds: Mapping[nn.Module, float]) -> None:
-    """Draw random weights with the deviations that CLIP was trained from.
+Stds = Sequence[tuple[nn.Module, float]]
 
-    Each weight is drawn twice, in the order in which transformers does it, so that test models keep their pictures.
+
+def _init(layers: Stds, second: Stds | None = None) -> None:
+    """Draw the layers' weights with these standard deviations, which CLIP was trained from; their biases are zero.
+
+    Each weight is drawn twice, first with 0.02, in the orders in which transformers draws them: test models keep their
+    pictures so.
     """
-    for layer in layers:
+    for layer, _ in layers:
         nn.init.normal_(layer.get_parameter("weight"), std=0.02)
         if getattr(layer, "bias", None) is not None:
             nn.init.zeros_(layer.get_parameter("bias"))
-    for layer, std in stds.items():
+    for layer, std in second or layers:
         nn.init.normal_(layer.get_parameter("weight"), std=std)

@@ -29,17 +29,27 @@ def per_level(value: Any, levels: int) -> list[Any]:
 
 
 class ResnetBlock(nn.Module):
-    """Two convolutions with group norms and a shortcut; the time embedding is added between them, if there is one."""
+    """Two convolutions with group norms and a shortcut; the time embedding, if there is one, comes in between them.
+
+    It is added, or with `scales` it scales and shifts the second norm (Dhariwal & Nichol 2021, "adaptive group norm").
+    """
 
     def __init__(
-        self, inputs: int, outputs: int, groups: int, eps: float, act: Activation, time_width: int | None = None
+        self,
+        inputs: int,
+        outputs: int,
+        groups: int,
+        eps: float,
+        act: Activation,
+        time_width: int | None = None,
+        scales: bool = False,
     ) -> None:
         super().__init__()
-        self.act = act
+        self.act, self.scales = act, scales
         self.norm1 = nn.GroupNorm(groups, inputs, eps)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
         if time_width is not None:
-            self.time_emb_proj = nn.Linear(time_width, outputs)
+            self.time_emb_proj = nn.Linear(time_width, 2 * outputs if scales else outputs)
         self.norm2 = nn.GroupNorm(groups, outputs, eps)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
         if inputs != outputs:
@@ -47,10 +57,15 @@ class ResnetBlock(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor | None = None) -> Tensor:
         """x (n, inputs, h, w), time (n, time_width) -> (n, outputs, h, w)."""
-        h = self.conv1(self.act(self.norm1(x)))
-        if time is not None:
-            h = h + self.time_emb_proj(self.act(time))[:, :, None, None]
-        h = self.conv2(self.act(self.norm2(h)))
+        h: Tensor = self.conv1(self.act(self.norm1(x)))
+        time = None if time is None else self.time_emb_proj(self.act(time))[:, :, None, None]
+        if time is not None and not self.scales:
+            h = h + time
+        h = self.norm2(h)
+        if time is not None and self.scales:
+            scale, shift = time.chunk(2, dim=1)
+            h = h * (1 + scale) + shift
+        h = self.conv2(self.act(h))
         if hasattr(self, "conv_shortcut"):
             x = self.conv_shortcut(x)
         return x + h

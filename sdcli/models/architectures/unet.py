@@ -12,7 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from sdcli.models.architectures.attention import Transformer
-from sdcli.models.architectures.layers import ACTIVATIONS, Activation, Downsample, ResnetBlock, Upsample, per_level
+from sdcli.models.architectures.layers import (
+    ACTIVATIONS,
+    Activation,
+    Downsample,
+    ResnetBlock,
+    Upsample,
+    per_level,
+)
+from sdcli.models.architectures.text_pooling import TextTimeEmbedding
 
 Context = Tensor | Sequence[Tensor]
 """The text states (n, tokens, width): the same for all transformer blocks, or one for each of them in order."""
@@ -20,7 +28,7 @@ Context = Tensor | Sequence[Tensor]
 
 @dataclass(frozen=True)
 class Residuals:
-    """What a control network adds: to each skip connection, in the order of the down blocks, and to the middle block."""
+    """What a control network adds: to each skip connection, in the order of the down blocks, and to the middle."""
 
     down: Sequence[Tensor]
     mid: Tensor
@@ -44,9 +52,17 @@ class UNet(nn.Module):
         self.time_embedding = TimeEmbedding(widths[0], time_width, act)
         if settings["num_class_embeds"] is not None:
             self.class_embedding = nn.Embedding(settings["num_class_embeds"], time_width)
-        if settings["addition_embed_type"] == "text_time":
+        self.pools_text = settings["addition_embed_type"] == "text"
+        if self.pools_text:
+            heads = settings["addition_embed_type_num_heads"]
+            self.add_embedding: nn.Module = TextTimeEmbedding(
+                settings["cross_attention_dim"], time_width, heads
+            )
+        elif settings["addition_embed_type"] == "text_time":
             self.add_time_proj = Sinusoids(settings["addition_time_embed_dim"], flip, shift)
-            self.add_embedding = TimeEmbedding(settings["projection_class_embeddings_input_dim"], time_width, act)
+            self.add_embedding = TimeEmbedding(
+                settings["projection_class_embeddings_input_dim"], time_width, act
+            )
         levels = _levels(settings, time_width, act)
         self.down_blocks = _down_blocks(settings, levels)
         middle = settings["mid_block_type"] == "UNetMidBlock2DCrossAttn"
@@ -66,7 +82,7 @@ class UNet(nn.Module):
         class_labels: Tensor | None = None,
         control: Residuals | None = None,
     ) -> Tensor:
-        """The network's prediction (n, out_channels, h, w) for x (n, in_channels, h, w) at timestep t, a scalar or (n,).
+        """The prediction (n, out_channels, h, w) for x (n, in_channels, h, w) at timestep t, a scalar or (n,).
 
         Families with size conditioning (SDXL) take the pooled text state (n, width) and time_ids (n, 5 or 6); the x4
         upscaler takes class_labels (n,). `control` is added to the skip connections and the middle block.
@@ -75,6 +91,8 @@ class UNet(nn.Module):
             x = 2 * x - 1.0
         time = self._embed_time(t.expand(x.shape[0]), x.dtype, pooled, time_ids, class_labels)
         contexts = repeat(context) if isinstance(context, Tensor) else iter(context)
+        if self.pools_text:
+            time = time + self.add_embedding(context if isinstance(context, Tensor) else context[0])
         x = self.conv_in(x)
         skips = [x]
         for down in self.down_blocks:
@@ -103,7 +121,7 @@ class UNet(nn.Module):
             if class_labels is None:
                 raise ValueError("this U-Net needs class_labels")
             time = time + self.class_embedding(class_labels).to(dtype)
-        if hasattr(self, "add_embedding"):
+        if hasattr(self, "add_time_proj"):
             if pooled is None or time_ids is None:
                 raise ValueError("this U-Net needs the pooled text state and time_ids")
             sizes = self.add_time_proj(time_ids.flatten()).reshape(pooled.shape[0], -1)
@@ -148,6 +166,7 @@ class _Level:
 
     width: int
     time_width: int
+    scales: bool
     groups: int
     eps: float
     act: Activation
@@ -157,7 +176,7 @@ class _Level:
     linear: bool
 
     def resnet(self, inputs: int, outputs: int) -> ResnetBlock:
-        return ResnetBlock(inputs, outputs, self.groups, self.eps, self.act, self.time_width)
+        return ResnetBlock(inputs, outputs, self.groups, self.eps, self.act, self.time_width, self.scales)
 
     def transformer(self, depth: int) -> Transformer:
         return Transformer(
@@ -166,7 +185,7 @@ class _Level:
 
 
 class DownBlock(nn.Module):
-    """Residual blocks, each followed by a transformer if it has a depth, then a downsampling on all levels but the last.
+    """Residual blocks, each with a transformer if it has a depth, then a downsampling on all levels but the last.
 
     `depths` are the transformer blocks after each residual block; 0 for none.
     """
@@ -200,7 +219,10 @@ class MidBlock(nn.Module):
 
     def __init__(self, level: _Level, depth: int) -> None:
         super().__init__()
-        self.resnets, self.attentions = nn.ModuleList([level.resnet(level.width, level.width)]), nn.ModuleList()
+        self.resnets, self.attentions = (
+            nn.ModuleList([level.resnet(level.width, level.width)]),
+            nn.ModuleList(),
+        )
         if depth:
             self.attentions.append(level.transformer(depth))
             self.resnets.append(level.resnet(level.width, level.width))
@@ -257,6 +279,7 @@ def _levels(settings: Mapping[str, Any], time_width: int, act: Activation) -> li
         _Level(
             width=width,
             time_width=time_width,
+            scales=settings["resnet_time_scale_shift"] == "scale_shift",
             groups=settings["norm_num_groups"],
             eps=settings["norm_eps"],
             act=act,
@@ -298,8 +321,8 @@ def _up_blocks(settings: Mapping[str, Any], levels: list[_Level]) -> nn.ModuleLi
 
 
 def _middle_depth(settings: Mapping[str, Any]) -> int:
-    depth: int = _depths(per_level(settings["transformer_layers_per_block"], len(settings["block_out_channels"]))[-1], 1)[0]
-    return depth
+    depths = per_level(settings["transformer_layers_per_block"], len(settings["block_out_channels"]))
+    return _depths(depths[-1], 1)[0]
 
 
 def _depths(depth: int | Sequence[int], layers: int) -> list[int]:

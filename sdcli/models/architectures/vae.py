@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -85,7 +85,9 @@ class Middle(nn.Module):
 class Level(nn.Module):
     """Residual blocks, then a downsampling or an upsampling on all levels but the last."""
 
-    def __init__(self, inputs: int, outputs: int, layers: int, groups: int, act: Activation, resample: str) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, layers: int, groups: int, act: Activation, resample: str
+    ) -> None:
         super().__init__()
         self.resnets = nn.ModuleList(
             ResnetBlock(inputs if i == 0 else outputs, outputs, groups, EPS, act) for i in range(layers)
@@ -99,9 +101,13 @@ class Level(nn.Module):
         """(n, inputs, h, w) -> (n, outputs, h, w), or half or twice as large."""
         for resnet in self.resnets:
             x = resnet(x)
-        for resample in getattr(self, "downsamplers", None) or getattr(self, "upsamplers", ()):
+        for resample in self._resamplers():
             x = resample(x)
         return x
+
+    def _resamplers(self) -> Iterable[nn.Module]:
+        for name in ("downsamplers", "upsamplers"):
+            yield from getattr(self, name, ())
 
 
 class Encoder(nn.Module):
@@ -114,7 +120,9 @@ class Encoder(nn.Module):
         layers = settings["layers_per_block"]
         self.conv_in = nn.Conv2d(settings["in_channels"], widths[0], 3, padding=1)
         self.down_blocks = nn.ModuleList(
-            Level(widths[max(i - 1, 0)], width, layers, groups, self.act, "down" if i < len(widths) - 1 else "")
+            Level(
+                widths[max(i - 1, 0)], width, layers, groups, self.act, "down" if i < len(widths) - 1 else ""
+            )
             for i, width in enumerate(widths)
         )
         self.mid_block = Middle(widths[-1], groups, self.act, bool(settings["mid_block_add_attention"]))
