@@ -308,16 +308,16 @@ class Request:
         for each in dataclasses.fields(self):
             object.__setattr__(self, each.name, _checked(each, getattr(self, each.name)))
         if self.sampler is not None:
-            sampler, schedule = aliases.parse(self.sampler)
+            sampler, schedule = aliases.parse_sampler(self.sampler)
             object.__setattr__(self, "sampler", sampler)
             object.__setattr__(self, "schedule", self.schedule or schedule)
             registry.check("samplers", sampler)
         if self.schedule is not None:
-            object.__setattr__(self, "schedule", aliases.schedule(self.schedule))
+            object.__setattr__(self, "schedule", aliases.parse_schedule(self.schedule))
             registry.check("schedules", self.schedule)
         if self.sigmas is not None:
             levels = sigmas.parse(self.sigmas)
-            object.__setattr__(self, "sigmas", sigmas.plain(levels))
+            object.__setattr__(self, "sigmas", sigmas.to_text(levels))
             object.__setattr__(self, "steps", _same(self.steps, len(levels) - 1))
         if (self.variation_seed is None) != (self.variation_strength == 0):
             raise UsageError("--variation-seed and --variation-strength go together; give both or neither")
