@@ -18,7 +18,7 @@ from sdcli.pipeline import vae
 from sdcli.pipeline.depth import estimate
 from sdcli.request.inputs import SizedImages
 from sdcli.request.request import Request
-from sdcli.request.resize import fit
+from sdcli.request.resize import fit_image
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ def _small(
     model: Model, request: Request, layout: SizedImages, noise: Noise, shape: tuple[int, ...]
 ) -> UNetInputs:
     """The picture to enlarge, a pixel a latent, with noise of the level that the network is told as its class."""
-    if layout.given.picture is None:
+    if layout.inputs.picture is None:
         raise _missing(model, "a picture to enlarge; give it to sd upscale")
-    small = fit(layout.given.picture.image, shape[3], shape[2], request.fit)
+    small = fit_image(layout.inputs.picture.image, shape[3], shape[2], request.fit)
     sigma = Levels.scaled_linear(0.0001, 0.02).table[request.noise_level]
     noisy = vae.of(small).to(model.placement.device) + noise(0.0, 0.0)[:, :3] * sigma
     return UNetInputs(noisy / math.sqrt(1 + sigma**2), request.noise_level, redraws=False)

@@ -1,7 +1,8 @@
-"""InputImages: the pictures that a request names, opened once, and laid out at the size that is drawn."""
+"""Input images: the pictures, masks and depth maps that a request names, opened, and brought to the size drawn at."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,162 +10,217 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from sdcli.errors import UsageError
 from sdcli.request.composite import composite
-from sdcli.request.images import OpenedImage, open_picture
+from sdcli.request.images import OpenedImage, Source, open_image
 from sdcli.request.infill import infill
-from sdcli.request.masks import Box, prepare_mask, read_mask, region
+from sdcli.request.masks import Box, masked_region, prepare_mask, read_mask
 from sdcli.request.outpaint import outpaint
 from sdcli.request.request import Request, colour, margins
-from sdcli.request.resize import fit
+from sdcli.request.resize import Size, fit_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+MIN_SIDE = 64  # pixels of the smallest picture that is drawn
+
 
 @dataclass(frozen=True)
 class InputImages:
-    """What was given to draw from; empty for a picture from words alone.
+    """The images that a request names, each at its own size; all of them None for text to image."""
 
-    `mask` is as large as the picture, ready for use: 255 repaints. `facts` go into the metadata, `notes` to the user.
-    """
-
-    picture: OpenedImage | None = None
-    mask: Image | None = None
-    depth: Image | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    picture: OpenedImage | None = None  # extended already, if it is outpainted
+    mask: Image | None = None  # L, as large as the picture, grown and blurred; white is repainted
+    depth: Image | None = None  # L, white is near
+    facts: Mapping[str, Any] = field(default_factory=dict)  # SHA-256 of each file, for the metadata
+    notes: tuple[str, ...] = ()  # for the user, such as "in.png: first of 12 frames"
 
     @property
     def icc(self) -> bytes | None:
-        """The colour profile of the result: that of the picture, if parts of it are kept."""
+        """The colour profile of the result: that of the picture if parts of it are kept, else None for sRGB."""
         return self.picture.icc if self.picture and self.mask is not None else None
 
     def fill_in_size(self, request: Request) -> Request:
-        """The request with the size that the picture brings, where it leaves one open and is to be drawn whole."""
-        picture = self.picture.image if self.picture else self.depth
-        if picture is None or (request.only_masked and self.mask is not None):
+        """The request with a width and height that follow from its images; unchanged where they say nothing of it.
+
+        Without --width and --height the natural size is drawn: that of the picture, or of the depth map, times
+        --scale. With one of them, the other keeps the proportions. Raises UsageError for less than 64 pixels a side.
+        """
+        natural = self._natural_size(request)
+        if natural is None:
             return request
-        width, height = (side * request.scale for side in picture.size)
-        if request.width or request.height:
-            ratio = request.width / width if request.width else (request.height or 0) / height
-            width, height = request.width or width * ratio, request.height or height * ratio
-        whole = math.ceil if self.mask is not None else math.floor  # a kept pixel is never cropped
-        width, height = (max(8, whole(round(side, 3) / 8) * 8) for side in (width, height))
-        if min(width, height) < 64:
+        sides = _keep_proportions(natural, request.width, request.height)
+        width, height = (_multiple_of_8(side, round_up=self.mask is not None) for side in sides)
+        if min(width, height) < MIN_SIDE:
             raise UsageError(
-                f"{request.image or request.depth}: would be drawn at {width}x{height} pixels, less than 64 a side; "
-                "give --width and --height"
+                f"{request.image or request.depth}: would be drawn at {width}x{height} pixels, "
+                f"less than {MIN_SIDE} a side; give --width and --height"
             )
         return request.replace(width=width, height=height)
 
+    def _natural_size(self, request: Request) -> tuple[float, float] | None:
+        """The (width, height) to draw if neither is given; None if it does not depend on the images."""
+        if self.mask is not None and request.only_masked:
+            return None  # part of the picture is drawn, at whatever size suits the model
+        image = self.picture.image if self.picture else self.depth
+        if image is None:
+            return None
+        return image.width * request.scale, image.height * request.scale
+
     def at_size(self, request: Request) -> SizedImages:
-        """The pictures at the size of a completed request."""
+        """The images at the width and height of the request, which must have both."""
         size = (request.width or 0, request.height or 0)
-        depth = None if self.depth is None else fit(self.depth, *size, request.fit)
+        depth = None if self.depth is None else fit_image(self.depth, *size, request.fit)
         if self.picture is None:
             return SizedImages(depth=depth)
-        image = self.picture.image
         if self.mask is None:
-            return SizedImages(fit(image, *size, request.fit), depth=depth, given=self)
-        near = request.only_masked and self.mask.getbbox()
-        box = region(self.mask, request.padding, *size) if near else _around(image.size, size)
-        image, mask = (_cut(each, box).resize(size, resample=1) for each in (image, self.mask))
-        start = infill(image, mask) if request.masked_content == "fill" else image
-        return SizedImages(start, mask, depth, image, self, box)
+            return SizedImages(fit_image(self.picture.image, *size, request.fit), depth=depth, inputs=self)
+        if request.only_masked and self.mask.getbbox():
+            box = masked_region(self.mask, request.padding, *size)
+        else:
+            box = _box_around(self.picture.image.size, size)
+        image, mask = _resize_box(self.picture.image, box, size), _resize_box(self.mask, box, size)
+        sized = SizedImages(image, mask, depth, inputs=self, box=box)
+        if request.masked_content == "fill":
+            return dataclasses.replace(sized, image=infill(image, mask), shown=image)
+        return sized
 
 
 @dataclass(frozen=True)
 class SizedImages:
-    """The pictures as they are drawn from, all of one size, and the way of what was drawn back into the whole."""
+    """The images that a run uses, all at the size it draws, and how its result goes back into the original picture."""
 
-    image: Image | None = None  # RGB, what a run starts from
-    mask: Image | None = None  # L, 255 is repainted
-    depth: Image | None = None  # L or F, near is high
-    shown: Image | None = None  # RGB, the picture as it was, where that is not what a run starts from
-    given: InputImages = field(default_factory=InputImages)
-    box: Box = (0, 0, 0, 0)  # what of the picture is drawn; may reach beyond it
+    image: Image | None = None  # RGB, the picture that the run starts from
+    mask: Image | None = None  # L, white is repainted
+    depth: Image | None = None  # L, white is near
+    shown: Image | None = None  # RGB, `image` before --masked-content fill changed it; None if it did not
+    inputs: InputImages = field(default_factory=InputImages)  # what these were made from
+    box: Box = (
+        0,
+        0,
+        0,
+        0,
+    )  # the part of inputs.picture that is drawn under a mask; may extend beyond its edges
 
     def finish(self, drawn: Image) -> tuple[Image, dict[str, Any]]:
-        """(the result, what can be said of it): under a mask the given picture, with what was drawn in its place."""
-        if self.given.picture is None or self.given.mask is None:
+        """(the result, facts for the metadata) from what the run drew (RGB, sRGB).
+
+        Under a mask, the result is the original picture with what was drawn pasted in, and the fact `kept` counts the
+        pixels that the mask keeps and says whether they are exact. Otherwise it is what was drawn.
+        """
+        picture, mask = self.inputs.picture, self.inputs.mask
+        if picture is None or mask is None:
             return drawn, {}
+        from PIL.Image import Resampling
+
         left, top, right, bottom = self.box
         if drawn.size != (right - left, bottom - top):
-            drawn = drawn.resize((right - left, bottom - top), resample=1)
-        picture, mask = self.given.picture, self.given.mask
-        whole = _cut(drawn, (-left, -top, picture.image.width - left, picture.image.height - top))
-        result = composite(picture, whole, mask)
-        return result, {"kept": _kept(picture.original, result, mask)}
+            drawn = drawn.resize((right - left, bottom - top), Resampling.LANCZOS)
+        whole_picture = (-left, -top, picture.image.width - left, picture.image.height - top)
+        result = composite(picture, _crop(drawn, whole_picture), mask)
+        return result, {"kept": _kept_pixels(picture.original, result, mask)}
 
 
 def open_inputs(request: Request, stdin: BinaryIO | None = None) -> InputImages:
-    """Open what a request names. Raises ImageError for a picture that is bad, UsageError for what makes no sense."""
-    notes: list[str] = []
-    facts: dict[str, Any] = {}
-    depth = mask = None
-    if request.depth is not None:
-        depth = _opened(request.depth, request, stdin, "depth", facts, notes).image.convert("L")
-    if request.image is None:
-        return InputImages(None, None, depth, facts, tuple(notes))
-    picture = _opened(request.image, request, stdin, "image", facts, notes)
-    if request.margins is not None:
-        picture, mask = outpaint(picture, *margins(request.margins))
-    elif request.alpha_mask:
-        mask = read_mask(picture, invert=request.invert_mask, from_alpha=True)
-    elif request.mask is not None:
-        opened = _opened(request.mask, request, stdin, "mask", facts, notes)
-        mask = read_mask(opened, invert=request.invert_mask)
-    if mask is not None:
-        size, blur, grow = picture.image.size, request.mask_blur, request.mask_grow
-        grow += round(3 * blur) if request.margins else 0  # the seam lies inside the picture, not at its edge
-        mask = prepare_mask(mask, *size, request.fit, blur=blur, grow=grow)
-    return InputImages(picture, mask, depth, facts, tuple(notes))
+    """Open the images that a request names; `-` reads `stdin`.
+
+    Raises ImageError for a bad image, UsageError for a request that cannot be meant.
+    """
+    paths = {"depth": request.depth, "image": request.image, "mask": request.mask}
+    opened = {role: _open(role, path, request, stdin) for role, path in paths.items() if path is not None}
+    picture, mask = opened.get("image"), None
+    if picture is not None:
+        picture, mask = _picture_and_mask(request, picture, opened.get("mask"))
+    depth = opened["depth"].image.convert("L") if "depth" in opened else None
+    facts = {role: each.sha256 for role, each in opened.items()}
+    notes = tuple(f"{each.name}: {note}" for each in opened.values() for note in each.notes)
+    return InputImages(picture, mask, depth, facts, notes)
 
 
-def _opened(
-    path: str, request: Request, stdin: BinaryIO | None, what: str, facts: dict[str, Any], notes: list[str]
-) -> OpenedImage:
-    source: Any = path
+def _open(role: str, path: str, request: Request, stdin: BinaryIO | None) -> OpenedImage:
+    source: Source = path
     if path == "-":
         if stdin is None:
-            raise UsageError(f"the {what} is standard input, which cannot be read here; name a file")
+            raise UsageError(f"the {role} is standard input, which cannot be read here; name a file")
         source, path = stdin, "standard input"
-    opened = open_picture(source, path, colour(request.background))
-    facts[what] = opened.sha256
-    notes.extend(f"{path}: {note}" for note in opened.notes)
-    return opened
+    return open_image(source, path, colour(request.background))
 
 
-def _kept(before: Image, after: Image, mask: Image) -> dict[str, Any]:
-    """How many pixels lie outside the mask, and whether all of them are bit for bit as they were."""
-    import numpy as np
+def _picture_and_mask(
+    request: Request, picture: OpenedImage, mask_file: OpenedImage | None
+) -> tuple[OpenedImage, Image | None]:
+    """The picture, extended if it is outpainted, and its mask, ready for use, if the request has one."""
+    grow = request.mask_grow
+    if request.margins is not None:
+        picture, mask = outpaint(picture, *margins(request.margins))
+        grow += round(3 * request.mask_blur)  # puts the blurred seam inside the picture
+    elif request.alpha_mask:
+        mask = read_mask(picture, invert=request.invert_mask, from_alpha=True)
+    elif mask_file is not None:
+        mask = read_mask(mask_file, invert=request.invert_mask)
+    else:
+        return picture, None
+    return picture, prepare_mask(mask, *picture.image.size, request.fit, blur=request.mask_blur, grow=grow)
 
-    outside = np.asarray(mask) == 0
-    same = (np.asarray(before.convert(after.mode))[outside] == np.asarray(after)[outside]).all()
-    return {"pixels": int(outside.sum()), "exact": bool(same) and before.mode == after.mode}
+
+def _keep_proportions(
+    natural: tuple[float, float], width: int | None, height: int | None
+) -> tuple[float, float]:
+    """The width and height where they are given; a missing one follows from the proportions of the natural size."""
+    natural_width, natural_height = natural
+    if width and height:
+        return width, height
+    if width:
+        return width, natural_height * (width / natural_width)
+    if height:
+        return natural_width * (height / natural_height), height
+    return natural
 
 
-def _around(picture: tuple[int, int], size: tuple[int, int]) -> Box:
-    """The smallest box of the shape of `size` that holds the whole picture; only rounding makes it larger at the
-    right and the bottom, another shape on all sides."""
+def _multiple_of_8(side: float, round_up: bool) -> int:
+    """A side in pixels as a multiple of 8: rounded down, or up under a mask, so that no kept pixel is cut off."""
+    eighths = round(side, 3) / 8  # without the last bits, which must not push it past a whole number
+    return max(8, 8 * (math.ceil(eighths) if round_up else math.floor(eighths)))
+
+
+def _box_around(picture: Size, size: Size) -> Box:
+    """The smallest box with the proportions of `size` that holds the whole picture.
+
+    If `size` is that of the picture rounded up to multiples of 8, the box extends beyond its right and bottom edge,
+    and nothing is scaled; otherwise the picture is in the middle of the box.
+    """
     width, height = picture
     if 0 <= size[0] - width < 8 and 0 <= size[1] - height < 8:
         return (0, 0, *size)
     scale = max(width / size[0], height / size[1])
-    wide, high = round(size[0] * scale), round(size[1] * scale)
-    left, top = (width - wide) // 2, (height - high) // 2
-    return (left, top, left + wide, top + high)
+    box_width, box_height = round(size[0] * scale), round(size[1] * scale)
+    left, top = (width - box_width) // 2, (height - box_height) // 2
+    return left, top, left + box_width, top + box_height
 
 
-def _cut(image: Image, box: Box) -> Image:
-    """The part of an image in a box; beyond the image its edge goes on."""
-    from PIL import Image as Images
+def _resize_box(image: Image, box: Box, size: Size) -> Image:
+    """The part of the image in the box, at another size."""
+    from PIL.Image import Resampling
 
+    return _crop(image, box).resize(size, Resampling.LANCZOS)
+
+
+def _crop(image: Image, box: Box) -> Image:
+    """The part of the image in the box; where the box extends beyond the image, the edge pixels go on."""
     left, top, right, bottom = box
     if left >= 0 and top >= 0 and right <= image.width and bottom <= image.height:
         return image.crop(box)
+
+    import numpy as np
+    from PIL import Image
+
+    rows = np.arange(top, bottom).clip(0, image.height - 1)
+    columns = np.arange(left, right).clip(0, image.width - 1)
+    return Image.fromarray(np.asarray(image)[rows[:, None], columns])
+
+
+def _kept_pixels(before: Image, after: Image, mask: Image) -> dict[str, Any]:
+    """How many pixels the mask keeps (black), and whether every one of them is the same bit for bit."""
     import numpy as np
 
-    pixels = np.asarray(image)
-    rows = np.clip(np.arange(top, bottom), 0, image.height - 1)
-    columns = np.clip(np.arange(left, right), 0, image.width - 1)
-    return Images.fromarray(np.ascontiguousarray(pixels[rows][:, columns]))
+    kept = np.asarray(mask) == 0
+    same = np.asarray(before.convert(after.mode))[kept] == np.asarray(after)[kept]
+    return {"pixels": int(kept.sum()), "exact": bool(same.all()) and before.mode == after.mode}
