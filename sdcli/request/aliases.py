@@ -105,9 +105,10 @@ def parse_schedule(label: str) -> str:
 
 
 def _our_name(name: str) -> str:
-    """Our name for a normalised name of another tool, maybe with options; an unknown name comes back as it is.
+    """Our name, maybe with options, for a name of another tool in lower case with underscores.
 
-    `Discrete` and `Scheduler` are cut from the end of unknown single words too, as in diffusers' `DDIMScheduler`.
+    A name that is not listed comes back as it is, except that a single word loses `discrete` and `scheduler` at its
+    end: diffusers' `DDIMScheduler` is our ddim.
     """
     bare = re.sub(r"(discrete)?(scheduler)?$", "", name)
     if alias := _ALIASES.get(name) or _ALIASES.get(bare):

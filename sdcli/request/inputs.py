@@ -25,7 +25,7 @@ MIN_SIDE = 64  # pixels of the smallest picture that is drawn
 
 @dataclass(frozen=True)
 class InputImages:
-    """The images that a request names, each at its own size; all of them None for text to image."""
+    """The images that a request names, each at its own size; all of them are None for text to image."""
 
     picture: OpenedImage | None = None  # extended already, if it is outpainted
     mask: Image | None = None  # L, as large as the picture, grown and blurred; white is repainted
@@ -39,10 +39,10 @@ class InputImages:
         return self.picture.icc if self.picture and self.mask is not None else None
 
     def fill_in_size(self, request: Request) -> Request:
-        """The request with a width and height that follow from its images; unchanged where they say nothing of it.
+        """The request with its width and height filled in from its images; unchanged if the model has to choose them.
 
-        Without --width and --height the natural size is drawn: that of the picture, or of the depth map, times
-        --scale. With one of them, the other keeps the proportions. Raises UsageError for less than 64 pixels a side.
+        Without --width and --height, the size is that of the picture (or else of the depth map) times --scale. With one
+        of them, the other follows from the proportions. Raises UsageError for a side of less than 64 pixels.
         """
         natural = self._natural_size(request)
         if natural is None:
@@ -57,9 +57,9 @@ class InputImages:
         return request.replace(width=width, height=height)
 
     def _natural_size(self, request: Request) -> tuple[float, float] | None:
-        """The (width, height) to draw if neither is given; None if it does not depend on the images."""
+        """The width and height to draw if neither is given; None if they do not depend on the images."""
         if self.mask is not None and request.only_masked:
-            return None  # part of the picture is drawn, at whatever size suits the model
+            return None  # only a part of the picture is drawn, at the size that suits the model
         image = self.picture.image if self.picture else self.depth
         if image is None:
             return None
@@ -88,17 +88,12 @@ class InputImages:
 class SizedImages:
     """The images that a run uses, all at the size it draws, and how its result goes back into the original picture."""
 
-    image: Image | None = None  # RGB, the picture that the run starts from
+    image: Image | None = None  # RGB, what the run starts from
     mask: Image | None = None  # L, white is repainted
     depth: Image | None = None  # L, white is near
-    shown: Image | None = None  # RGB, `image` before --masked-content fill changed it; None if it did not
-    inputs: InputImages = field(default_factory=InputImages)  # what these were made from
-    box: Box = (
-        0,
-        0,
-        0,
-        0,
-    )  # the part of inputs.picture that is drawn under a mask; may extend beyond its edges
+    shown: Image | None = None  # RGB, the picture before --masked-content fill made `image` of it; else None
+    inputs: InputImages = field(default_factory=InputImages)  # the images at their own sizes
+    box: Box = (0, 0, 0, 0)  # the part of inputs.picture that is drawn, if masked; may extend beyond it
 
     def finish(self, drawn: Image) -> tuple[Image, dict[str, Any]]:
         """(the result, facts for the metadata) from what the run drew (RGB, sRGB).
@@ -147,7 +142,7 @@ def _open(role: str, path: str, request: Request, stdin: BinaryIO | None) -> Ope
 def _picture_and_mask(
     request: Request, picture: OpenedImage, mask_file: OpenedImage | None
 ) -> tuple[OpenedImage, Image | None]:
-    """The picture, extended if it is outpainted, and its mask, ready for use, if the request has one."""
+    """The picture, extended if it is outpainted, and its mask, grown and blurred, if the request has one."""
     grow = request.mask_grow
     if request.margins is not None:
         picture, mask = outpaint(picture, *margins(request.margins))
@@ -176,16 +171,16 @@ def _keep_proportions(
 
 
 def _multiple_of_8(side: float, round_up: bool) -> int:
-    """A side in pixels as a multiple of 8: rounded down, or up under a mask, so that no kept pixel is cut off."""
-    eighths = round(side, 3) / 8  # without the last bits, which must not push it past a whole number
-    return max(8, 8 * (math.ceil(eighths) if round_up else math.floor(eighths)))
+    """A side in pixels, rounded to a multiple of 8: down, or up if pixels are kept, so that none of them is cut off."""
+    blocks = round(side, 3) / 8  # rounded first, because 479.99999 pixels are 60 blocks, not 59
+    return max(8, 8 * (math.ceil(blocks) if round_up else math.floor(blocks)))
 
 
 def _box_around(picture: Size, size: Size) -> Box:
     """The smallest box with the proportions of `size` that holds the whole picture.
 
-    If `size` is that of the picture rounded up to multiples of 8, the box extends beyond its right and bottom edge,
-    and nothing is scaled; otherwise the picture is in the middle of the box.
+    If `size` is that of the picture rounded up to multiples of 8, nothing is scaled: the box extends beyond the right
+    and bottom edges by the pixels that are missing. Otherwise the picture is in the middle of the box.
     """
     width, height = picture
     if 0 <= size[0] - width < 8 and 0 <= size[1] - height < 8:
@@ -204,7 +199,7 @@ def _resize_box(image: Image, box: Box, size: Size) -> Image:
 
 
 def _crop(image: Image, box: Box) -> Image:
-    """The part of the image in the box; where the box extends beyond the image, the edge pixels go on."""
+    """The part of the image in the box; beyond the edges of the image, the edge pixels are repeated."""
     left, top, right, bottom = box
     if left >= 0 and top >= 0 and right <= image.width and bottom <= image.height:
         return image.crop(box)
