@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
 
-# Standard deviations in pixels. Each blur is blended in between the distance from the picture that equals the one
-# before it (0 for the first) and the distance that equals its own.
+# Standard deviations in pixels. At 4 pixels from the picture the blur is 4, at 16 it is 16, from 64 on it is 64;
+# between these distances, two blurs are blended. At the edge of the picture there is none.
 _BLURS = (4, 16, 64)
 
 Margins = tuple[int, int, int, int]  # pixels at left, top, right, bottom
