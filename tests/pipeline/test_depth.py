@@ -19,7 +19,7 @@ from sdcli.errors import ModelError
 from sdcli.models import build, load
 from sdcli.models.device import Placement
 from sdcli.models.tensors import read_tensors
-from sdcli.pipeline.depth import PART, estimate, prepare
+from sdcli.pipeline.depth import PART, estimate, estimate_by, prepare
 from tests.checkpoints import midas
 from tests.checkpoints.test_checkpoint import published, write
 from tests.conftest import TOY, make_toy

@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from sdcli import registry
 from sdcli.errors import ImageError, SdError, UsageError
-from sdcli.request import aliases
 from sdcli.request.fields import as_dict, check_fields, option, option_of
 from sdcli.request.picture import Picture, parameters
 from sdcli.request.png_metadata import read_png_metadata
@@ -54,80 +52,6 @@ def test_every_field_declares_its_help_and_type():
     for each in dataclasses.fields(Request):
         assert option_of(each).help.endswith(".")
         assert option_of(each).type in (int, float, str, bool)
-
-
-@pytest.mark.parametrize(
-    ("label", "expected"),
-    [
-        ("DPM++ 2M Karras", ("dpmpp_2m", "karras")),
-        ("DPM++ 2M", ("dpmpp_2m", None)),
-        ("Euler a", ("euler_a", None)),
-        ("euler_ancestral", ("euler_a", None)),
-        ("Euler a Karras", ("euler_a", "karras")),
-        ("Heun normal", ("heun", "uniform")),
-        ("DDIM", ("ddim", None)),
-        ("euler_a:eta=0.5", ("euler_a:eta=0.5", None)),
-        ("DPM++ 2M SDE Heun Exponential", ("dpmpp_2m_sde:heun=true", "exponential")),
-        ("DPM++ 2M SDE Heun:eta=0.5", ("dpmpp_2m_sde:heun=true,eta=0.5", None)),
-        ("DPM++ 2M SGM Uniform", ("dpmpp_2m", "sgm_uniform")),
-        ("DPM++ 2M Align Your Steps", ("dpmpp_2m", "align_your_steps")),
-        ("DPM++ 3M SDE Karras", ("dpmpp_3m_sde", "karras")),
-        ("DPM2 a Karras", ("dpm2_a", "karras")),
-        ("DPM fast", ("dpm_fast", None)),
-        ("UniPC", ("unipc", None)),
-        ("uni_pc_bh2", ("unipc:bh2=true", None)),
-        ("DDIM CFG++", ("euler_cfg_pp", None)),
-        ("dpm_2_ancestral", ("dpm2_a", None)),
-        ("EulerAncestralDiscreteScheduler", ("euler_a", None)),
-        ("EulerDiscreteScheduler", ("euler", None)),
-        ("DDIMScheduler", ("ddim", None)),
-        ("DPMSolverMultistepScheduler", ("dpmpp_2m", None)),
-        ("KDPM2DiscreteScheduler", ("dpm2", None)),
-        ("UniPCMultistep", ("unipc:order=2,bh2=true", None)),
-        ("LMSDiscrete", ("lms", None)),
-    ],
-)
-def test_the_labels_people_know_are_understood(label, expected):
-    assert aliases.parse(label) == expected
-
-
-A1111_SAMPLERS = """DPM++ 2M, DPM++ SDE, DPM++ 2M SDE, DPM++ 2M SDE Heun, DPM++ 2S a, DPM++ 3M SDE, Euler a, Euler,
-LMS, Heun, DPM2, DPM2 a, DPM fast, DPM adaptive, Restart, DDIM, DDIM CFG++, PLMS, UniPC, LCM"""
-A1111_SCHEDULES = """Automatic, Uniform, Karras, Exponential, Polyexponential, SGM Uniform, KL Optimal,
-Align Your Steps, Simple, Normal, DDIM, Beta"""
-DIFFUSERS = """DDIM, DDPM, PNDM, LMSDiscrete, EulerDiscrete, EulerAncestralDiscrete, HeunDiscrete, KDPM2Discrete,
-KDPM2AncestralDiscrete, DPMSolverMultistep, DPMSolverSinglestep, DPMSolverSDE, DEISMultistep, UniPCMultistep, SASolver,
-LCM, TCD, IPNDM, EDMEuler, EDMDPMSolverMultistep"""
-
-
-def words(text: str) -> list[str]:
-    return [" ".join(each.split()) for each in text.split(",")]
-
-
-def test_every_sampler_and_schedule_of_a1111_and_every_scheduler_of_diffusers_is_understood():
-    for label in words(A1111_SAMPLERS):
-        assert Request("x", sampler=label).schedule is None
-    for label in words(A1111_SCHEDULES):
-        assert Request("x", schedule=label).sampler is None
-    for name in words(DIFFUSERS):
-        Request("x", sampler=f"{name}Scheduler")
-    assert Request("x", schedule="DDIM").schedule == "ddim_uniform"
-
-
-def test_every_name_a_label_stands_for_is_a_plugin():
-    for spec in [*aliases.A1111, *aliases._SAME.values(), *aliases._AS_SCHEDULE.values()]:
-        kind = "schedules" if spec in registry.names("schedules") else "samplers"
-        assert registry.find(kind, spec)
-
-
-def test_every_label_we_write_is_one_we_read():
-    for name, label in aliases.A1111.items():
-        assert aliases.plain(label) == name
-
-
-def test_a_label_gives_the_schedule_unless_one_is_asked_for():
-    assert Request("x", sampler="DPM++ 2M Karras").schedule == "karras"
-    assert Request("x", sampler="DPM++ 2M Karras", schedule="leading").schedule == "leading"
 
 
 def test_the_parameters_text_reads_as_a1111_writes_it():
