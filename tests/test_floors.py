@@ -9,7 +9,7 @@ import sdcli
 
 HOUSE = Path(sdcli.__file__).parent
 FLOORS = [  # from the ground up; a module may use its own floor and those below, but not its neighbours' rooms
-    {"errors", "registry", "settings", "__init__", "tiny"},
+    {"errors", "registry", "settings", "file_signatures", "__init__", "tiny"},
     {"request", "diffusion"},
     {"checkpoints", "models", "adapters"},
     {"pipeline"},
