@@ -63,14 +63,14 @@ class Plugin:
 
 @dataclass(frozen=True)
 class Spec:
-    """A plugin that is asked for, with the options typed behind its name: `euler_a:eta=0.5`. `parse` makes it."""
+    """The name of a plugin and the options given with it, as in `euler_a:eta=0.5`. `parse` makes it."""
 
     name: str
     options: tuple[tuple[str, Option], ...] = ()
 
     def __str__(self) -> str:
-        typed = ",".join(f"{name}={value}" for name, value in self.options)
-        return f"{self.name}:{typed}" if typed else self.name
+        options = ",".join(f"{name}={value}" for name, value in self.options)
+        return f"{self.name}:{options}" if options else self.name
 
 
 def names(kind: str) -> tuple[str, ...]:
@@ -91,7 +91,7 @@ def find(kind: Literal["annotators"], spec: str | Spec) -> Callable[[Image, str,
 @overload
 def find(kind: Literal["commands"], spec: str | Spec) -> click.Command: ...
 def find(kind: str, spec: str | Spec) -> object:
-    """Import the plugin that is asked for, as `name:option=value,…` or parsed, with its options bound.
+    """Import the plugin that a Spec, or the text that `parse` reads, stands for, with its options bound.
 
     Raises UsageError as `parse` does.
     """
@@ -112,12 +112,12 @@ def parse(kind: str, text: str) -> Spec:
     name, _, options = text.partition(":")
     check_name(kind, name)
     plugin = describe(kind, name)
-    given = dict(_parse_option(plugin, item) for item in options.split(",") if item)
-    return Spec(name, tuple(given.items()))
+    values = dict(_parse_option(plugin, item) for item in options.split(",") if item)
+    return Spec(name, tuple(values.items()))
 
 
 def check_name(kind: str, name: str) -> None:
-    """Raise UsageError, with the nearest name, if no plugin of this kind is called so."""
+    """Raise UsageError, with the nearest name, if no plugin of this kind has this name."""
     if name not in _built_in(kind) and name not in _installed(kind):
         raise UsageError(f"no {_singular(kind)} is called {name!r}; {nearest(name, names(kind))}")
 

@@ -136,7 +136,6 @@ def written(tmp_path, monkeypatch):
     from sdcli import registry
     from sdcli.checkpoints import checkpoint
     from sdcli.checkpoints.family import UNetSignature
-    from sdcli.models.load import unload
     from tests.full_size import write
     from tests.single_file import layout, narrow
 
@@ -156,5 +155,4 @@ def written(tmp_path, monkeypatch):
         monkeypatch.setattr(checkpoint, "recognise", recognise)
         return small, write(tmp_path / f"{name}.safetensors", layout(family, configs))
 
-    yield call
-    unload()
+    return call

@@ -1,4 +1,4 @@
-"""The judges: the networks of a model as diffusers' and transformers' own classes, with the same weights."""
+"""The judges: networks as diffusers' and transformers' own classes, which ours are compared with."""
 
 from __future__ import annotations
 
@@ -10,37 +10,56 @@ import torch
 from sdcli.models.model import Model
 
 
-def unet(model: Model) -> Any:
-    """diffusers' UNet2DConditionModel."""
-    from diffusers import UNet2DConditionModel
+def random(part: str, config: Mapping[str, Any]) -> Any:
+    """The library's own network `part` of a config.json, with the random weights of seed 0."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return _class_of(part, config).eval()
 
-    return filled(UNet2DConditionModel.from_config(dict(model.configs["unet"])), model.unet.state_dict())
+
+def weights(network: Any) -> dict[str, torch.Tensor]:
+    """The network's weights under our names: some versions of transformers put `text_model.` before them."""
+    return {
+        name.removeprefix("text_model."): tensor
+        for name, tensor in network.state_dict().items()
+        if not name.endswith("position_ids")
+    }
+
+
+def filled(network: Any, own: Mapping[str, torch.Tensor]) -> Any:
+    """The library's network with the weights of ours, and without gradients."""
+    names = {name.removeprefix("text_model."): name for name in network.state_dict()}
+    renamed = {names[name]: tensor.clone() for name, tensor in own.items()}
+    buffers = {name for name in network.state_dict() if name.endswith("position_ids")}
+    missing, surplus = network.load_state_dict(renamed, strict=False)
+    assert set(missing) <= buffers and not surplus
+    return network.eval().requires_grad_(False)
+
+
+def unet(model: Model) -> Any:
+    """diffusers' UNet2DConditionModel with the weights of a loaded model."""
+    config = {**model.configs["unet"], "sample_size": model.size // 8}  # which pipelines take their size from
+    return filled(random("unet", config), model.unet.state_dict())
 
 
 def vae(model: Model) -> Any:
-    """diffusers' AutoencoderKL or AutoencoderTiny."""
-    from diffusers import AutoencoderKL, AutoencoderTiny
-
-    config = dict(model.configs["vae"])
-    kind = AutoencoderTiny if "encoder_block_out_channels" in config else AutoencoderKL
-    return filled(kind.from_config(config), model.vae.state_dict())
+    """diffusers' AutoencoderKL or AutoencoderTiny with the weights of a loaded model."""
+    return filled(random("vae", model.configs["vae"]), model.vae.state_dict())
 
 
 def text_encoder(model: Model, part: str = "text_encoder") -> Any:
-    """transformers' CLIPTextModel, or the one with a projection."""
+    """transformers' CLIPTextModel, or the one with a projection, with the weights of a loaded model."""
+    return filled(random(part, model.configs[part]), model.text_encoder(part).state_dict())
+
+
+def _class_of(part: str, config: Mapping[str, Any]) -> Any:
+    from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-    config = dict(model.configs[part])
-    kind = CLIPTextModelWithProjection if config.get("architectures") else CLIPTextModel
-    return filled(kind(CLIPTextConfig(**config)), model.text_encoder(part).state_dict())
-
-
-def filled(network: Any, weights: Mapping[str, torch.Tensor]) -> Any:
-    """The network with these weights; transformers' older classes put `text_model.` before a text encoder's names."""
-    prefix = "text_model." if hasattr(network, "text_model") else ""
-    names = {name: name if name.startswith("text_projection") else prefix + name for name in weights}
-    own = {names[name]: tensor.clone() for name, tensor in weights.items()}
-    buffers = {name for name in network.state_dict() if name.endswith("position_ids")}
-    missing, surplus = network.load_state_dict(own, strict=False)
-    assert set(missing) <= buffers and not surplus
-    return network.eval().requires_grad_(False)
+    if part == "unet":
+        return UNet2DConditionModel.from_config(dict(config))
+    if part == "vae":
+        kind = AutoencoderTiny if "encoder_block_out_channels" in config else AutoencoderKL
+        return kind.from_config(dict(config))
+    projects = config.get("architectures") == ["CLIPTextModelWithProjection"]
+    return (CLIPTextModelWithProjection if projects else CLIPTextModel)(CLIPTextConfig(**config))

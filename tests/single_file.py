@@ -7,16 +7,15 @@ from collections.abc import Mapping
 from sdcli.checkpoints import toy
 from sdcli.checkpoints.family import Config, Family
 from sdcli.checkpoints.keys import to_ldm
-from sdcli.models import classes
+from sdcli.models import build
 
 
 def layout(family: Family, configs: Mapping[str, Config]) -> dict[str, list[int]]:
     """Name and shape of every tensor of a single file of this family, with networks of these configs."""
     found: dict[str, list[int]] = {}
     for part, config in configs.items():
-        net = classes.build_on_meta(part, config, "x")
-        prefix = classes.prefix(net)
-        shapes = {name.removeprefix(prefix): list(tensor.shape) for name, tensor in net.state_dict().items()}
+        network = build.build_on_meta(part, config, "x")
+        shapes = {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
         sources = to_ldm.keys(part, list(shapes), family.name, config.get("hidden_act") == "gelu")
         for name, source in sources.items():
             shape = shapes[name]

@@ -175,15 +175,16 @@ def test_again_with_changes_keeps_every_other_field(draw, sd):
 
 
 def test_again_warns_of_another_model_and_another_torch(draw, sd):
-    from sdcli.request import picture
+    from sdcli.request.picture import Picture
+    from sdcli.request.png_metadata import read_png_metadata
 
     draw("a cat", "--seed", 7)
     with Image.open("a-cat-7.png") as image:
-        facts = {**picture.read("a-cat-7.png").facts("a-cat-7.png"), "torch": "1.0"}
+        facts = {**read_png_metadata("a-cat-7.png").facts("a-cat-7.png"), "torch": "1.0"}
         facts["model"] = {**facts["model"], "sha256": "0" * 64}
-        request = picture.read("a-cat-7.png").request("a-cat-7.png")
+        request = read_png_metadata("a-cat-7.png").request("a-cat-7.png")
         del facts["request"]
-        Path("other.png").write_bytes(picture.Picture(image.copy(), request, facts).png())
+        Path("other.png").write_bytes(Picture(image.copy(), request, facts).png())
     lines = sd("again", "other.png").err.splitlines()
     assert [line.split(" was made ")[1].split(";")[0].split(",")[0] for line in lines] == [
         "with another model",
@@ -478,11 +479,12 @@ def test_a_list_ends_quietly_when_its_reader_closes_the_pipe():
 @example(["txt2img", "\udcff"])
 @example(["samplers", "\0"])
 def test_no_command_line_ends_in_a_traceback_or_in_more_than_one_line_of_error(sd, monkeypatch, arguments):
-    from sdcli.commands import _generate
+    from sdcli.models.cache import ModelCache
 
-    monkeypatch.setattr(
-        _generate.checkpoint, "read", lambda *_, **__: (_ for _ in ()).throw(SystemExit(0))
-    )  # stop at the model
+    def stop(*_):
+        raise SystemExit(0)
+
+    monkeypatch.setattr(ModelCache, "checkpoint", stop)  # at the model
     try:
         ran = sd(*arguments)
     except SystemExit:

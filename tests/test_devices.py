@@ -11,9 +11,10 @@ import torch
 from sdcli.diffusion.noise import STREAMS
 from sdcli.engine import generate
 from sdcli.models import memory
-from sdcli.models.load import load, unload
+from sdcli.models.cache import ModelCache
+from sdcli.models.load import load
 from sdcli.pipeline import unet
-from sdcli.request.request import Request
+from sdcli.request.request import Loading, Request
 
 HALF = {"cuda": "float16", "cpu": "bfloat16"}
 DRAWN = {"seed": 7, "steps": 4, "sampler": "ddim"}
@@ -21,9 +22,7 @@ DRAWN = {"seed": 7, "steps": 4, "sampler": "ddim"}
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def device(request):
-    unload()
-    yield request.param
-    unload()
+    return request.param
 
 
 def drawn(device: str, dtype: str = "float32", **more):
@@ -86,9 +85,8 @@ def test_one_network_at_a_time_draws_the_same(device, monkeypatch):
     ample = drawn(device, model="test:sdxl")
     largest = max(
         sum(4 * p.numel() for p in net.parameters())
-        for net in load("test:sdxl", device, "float32").nets.nets.values()
+        for net in load("test:sdxl", device, "float32").networks.modules.values()
     )
-    unload()
     monkeypatch.setattr(memory, "free", lambda device: largest)
     scarce = drawn(device, model="test:sdxl")
     assert (ample.networks, scarce.networks) == ("all at once", "one at a time")
@@ -125,12 +123,12 @@ def test_running_out_of_memory_is_one_line_and_gives_the_memory_back(sd, device,
 
 @pytest.mark.gpu
 def test_the_memory_of_a_model_is_given_back():
-    unload()
     gc.collect()
     before = torch.cuda.memory_allocated()
-    load("tiny", "cuda", "float16")
-    assert torch.cuda.memory_allocated() > before + 40e6
-    unload()
+    models = ModelCache()
+    with models.use(Loading(device="cuda", dtype="float16")):
+        assert torch.cuda.memory_allocated() > before + 40e6
+    models.unload()
     gc.collect()
     assert torch.cuda.memory_allocated() == before
 

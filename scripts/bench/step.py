@@ -14,12 +14,14 @@ import warnings
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from statistics import median
+from typing import Any
 
 import torch
 
 from sdcli import registry
 from sdcli.checkpoints import toy
-from sdcli.models import classes, device
+from sdcli.models import build, config, memory
+from sdcli.models.device import choose_device
 
 Calls = dict[str, Callable[[], object]]  # what is timed, by name
 Rival = Callable[[str, int], tuple[str, Calls] | None]  # its name and calls, if it is installed
@@ -31,51 +33,80 @@ def timed(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def networks(
-    model: str, dtype: torch.dtype, layout: torch.memory_format
-) -> tuple[torch.nn.Module, torch.nn.Module]:
-    """The model's U-Net and VAE with random weights."""
+def settings(model: str) -> dict[str, dict[str, Any]]:
+    """The complete settings of the model's U-Net and VAE: a family, or a test model by name."""
     family = toy.family(model)[0] if model.startswith("test:") else registry.find("families", model)
     configs = toy.configs(family) if model.startswith("test:") else family.configs
-    made = []
-    for part in ("unet", "vae"):
-        net = classes.build_random(part, configs[part]).eval().requires_grad_(False)
-        made.append(net.to(dtype).to(memory_format=layout))
-    return made[0], made[1]
+    return {part: config.settings(part, configs[part]) for part in ("unet", "vae")}
 
 
-def calls(model: str, dtype: torch.dtype, layout: torch.memory_format, side: int) -> Calls:
-    """The step and the decode as torch runs them."""
-    unet, vae = networks(model, dtype, layout)
-    x = torch.randn(2, unet.config.in_channels, side, side, dtype=dtype).contiguous(memory_format=layout)
-    z = torch.randn(1, 4, side, side, dtype=dtype).contiguous(memory_format=layout)
-    context = torch.randn(2, 77, unet.config.cross_attention_dim, dtype=dtype)
+def inputs(model: str, dtype: torch.dtype, side: int) -> dict[str, tuple[torch.Tensor, ...]]:
+    """What a step and a decode take."""
+    unet = settings(model)["unet"]
+    x = torch.randn(2, unet["in_channels"], side, side, dtype=dtype)
+    context = torch.randn(2, 77, unet["cross_attention_dim"], dtype=dtype)
+    return {"step": (x, torch.tensor(500.0), context), "decode": (x[:1, :4],)}
+
+
+def ready(network: torch.nn.Module, dtype: torch.dtype, layout: torch.memory_format) -> torch.nn.Module:
+    return network.eval().requires_grad_(False).to(dtype).to(memory_format=layout)
+
+
+def ours(model: str, side: int) -> tuple[str, Calls]:
+    """Our modules, with torch set up as `load` does it for a large network."""
+    chosen = choose_device("cpu", "auto", 1_000_000_000)
+    memory.keep_memory()
+    parts = {
+        part: ready(build.build_random(part, each), chosen.dtype, torch.channels_last)
+        for part, each in settings(model).items()
+    }
+    given = inputs(model, chosen.dtype, side)
+    x, t, context = given["step"]
+    x, z = (each.contiguous(memory_format=torch.channels_last) for each in (x, given["decode"][0]))
 
     @torch.inference_mode()
     def step() -> object:
-        return unet(x, torch.tensor(500.0), context, return_dict=False)
+        return parts["unet"](x, t, context)
 
     @torch.inference_mode()
     def decode() -> object:
-        return vae.decode(z, return_dict=False)
+        return parts["vae"].decode(z)
 
-    return {"step": step, "decode": decode}
+    return f"sdcli ({str(chosen.dtype).removeprefix('torch.')})", {"step": step, "decode": decode}
+
+
+def library(model: str) -> tuple[Any, Any]:
+    """diffusers' classes with random weights, as they come: float32, contiguous."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
+    parts = settings(model)
+    unet, vae = UNet2DConditionModel.from_config(parts["unet"]), AutoencoderKL.from_config(parts["vae"])
+    return tuple(ready(each, torch.float32, torch.contiguous_format) for each in (unet, vae))
+
+
+def diffusers(model: str, side: int) -> tuple[str, Calls]:
+    """As it comes."""
+    (unet, vae), given = library(model), inputs(model, torch.float32, side)
+
+    @torch.inference_mode()
+    def step() -> object:
+        return unet(*given["step"], return_dict=False)
+
+    @torch.inference_mode()
+    def decode() -> object:
+        return vae.decode(*given["decode"], return_dict=False)
+
+    return "diffusers (float32)", {"step": step, "decode": decode}
 
 
 def openvino(model: str, side: int) -> tuple[str, Calls] | None:
-    """The same through OpenVINO's own conversion, latency hint, its own choice of precision; None if not installed."""
+    """diffusers' networks by OpenVINO's own conversion, latency hint and choice of precision; None if not installed."""
     try:
         import openvino as ov
     except ImportError:
         return None
-    unet, vae = networks(model, torch.float32, torch.contiguous_format)
-    core, made = ov.Core(), {}
-    x, context = (
-        torch.randn(2, unet.config.in_channels, side, side),
-        torch.randn(2, 77, unet.config.cross_attention_dim),
-    )
-    shapes = {"step": (x, torch.tensor(500.0), context)}
-    shapes["decode"] = (torch.randn(1, 4, side, side),)
+    (unet, vae), given = library(model), inputs(model, torch.float32, side)
+    core, calls = ov.Core(), {}
 
     class Decoder(torch.nn.Module):
         def forward(self, z: torch.Tensor) -> torch.Tensor:
@@ -88,29 +119,15 @@ def openvino(model: str, side: int) -> tuple[str, Calls] | None:
     for name, module in {"step": Step(), "decode": Decoder()}.items():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", torch.jit.TracerWarning)
-            converted = ov.convert_model(module, example_input=shapes[name])
+            converted = ov.convert_model(module, example_input=given[name])
         compiled = core.compile_model(converted, "CPU", {"PERFORMANCE_HINT": "LATENCY"})
-        inputs = [tensor.numpy() for tensor in shapes[name]]
-        made[name] = lambda compiled=compiled, inputs=inputs: compiled(inputs)
-    return "openvino", made
-
-
-def ours(model: str, side: int) -> tuple[str, Calls]:
-    """As `load` sets torch up for a large network."""
-    chosen = device.choose_device("cpu", "auto", 1_000_000_000)
-    device.keep_memory()
-    return f"sdcli ({str(chosen.dtype).removeprefix('torch.')})", calls(
-        model, chosen.dtype, torch.channels_last, side
-    )
-
-
-def diffusers(model: str, side: int) -> tuple[str, Calls]:
-    """As it comes."""
-    return "diffusers (float32)", calls(model, torch.float32, torch.contiguous_format, side)
+        arrays = [tensor.numpy() for tensor in given[name]]
+        calls[name] = lambda compiled=compiled, arrays=arrays: compiled(arrays)
+    return "openvino", calls
 
 
 def serve(rival: Rival, model: str, side: int, line: Connection) -> None:
-    """A rival in its own process, so that none inherits what another told torch or the C library."""
+    """A rival in its own process, so that none inherits another one's settings of torch or the C library."""
     made = rival(model, side)
     line.send(made[0] if made else None)
     for what in iter(line.recv, None):

@@ -10,7 +10,8 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
 import recipe
-from sdcli.models.device import has_bf16_matrix_units, keep_memory
+from sdcli.models.device import has_bf16_matrix_units
+from sdcli.models.memory import keep_memory
 
 
 def hasten(network: nn.Module) -> nn.Module:

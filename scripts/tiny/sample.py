@@ -18,7 +18,7 @@ from norm import hasten
 from sdcli import registry
 from sdcli.checkpoints.families.tiny import tiny as family
 from sdcli.diffusion.levels import Levels
-from sdcli.pipeline.unet import to_denoised
+from sdcli.pipeline.unet import TO_DENOISED
 
 PROMPTS = (
     "a red apple",
@@ -82,7 +82,7 @@ def latents(
         shown = (x / math.sqrt(sigma**2 + 1)).repeat(len(conds), 1, 1, 1)
         shown = shown.contiguous(memory_format=torch.channels_last)
         out = unet(shown, torch.tensor(levels.t(sigma)), encoder_hidden_states=torch.cat(conds)).sample
-        return list(to_denoised["v_prediction"](x.repeat(len(conds), 1, 1, 1), out, sigma).chunk(len(conds)))
+        return list(TO_DENOISED["v_prediction"](x.repeat(len(conds), 1, 1, 1), out, sigma).chunk(len(conds)))
 
     empty = words[:1].expand(len(prompts), -1, -1)
     denoise = registry.find("guidance", family.guidance)(predict, words[1:], empty, cfg)

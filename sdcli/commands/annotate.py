@@ -37,9 +37,9 @@ def annotate(kind: str, picture: str, model: str, out: str | None, device: str, 
     if out == "-" and as_json:
         raise UsageError("-o - writes a PNG to standard output; it does not go with --json")
 
-    from sdcli.request.images import open_picture
+    from sdcli.request.images import open_image
 
-    opened = open_picture(sys.stdin.buffer, "standard input") if picture == "-" else open_picture(picture)
+    opened = open_image(sys.stdin.buffer, "standard input") if picture == "-" else open_image(picture)
 
     from sdcli.models.memory import memory_errors
     from sdcli.request.png import encode_png

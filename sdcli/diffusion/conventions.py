@@ -146,4 +146,4 @@ CONVENTIONS = {
         truncates_pixels=True,
     ),
 }
-"""The word of --like -> its conventions; diffusers with Stable Diffusion 1's config, A1111 with its defaults."""
+"""The word of --like -> its conventions; diffusers with Stable Diffusion 1's config, A1111 with its default options."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from sdcli.checkpoints.family import Config
 from sdcli.errors import ModelError
@@ -26,13 +30,29 @@ _NONSENSE = (
 """What torch raises for settings that make no sense, such as widths that do not divide."""
 
 
+class _WithoutInit(TorchFunctionMode):
+    """Skips the functions of torch.nn.init: on the meta device they set nothing, but normal_ imports torch._dynamo."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
+
+
 def build_on_meta(part: str, config: Config, path: str, by_library: bool = False) -> nn.Module:
     """The network `part` (unet, vae, text_encoder, …) of this config on the meta device: it has shapes, but no memory.
 
     Raises ModelError, which names `path`, if the config describes no network that can be built.
     """
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _WithoutInit():
             return _build(part, config, by_library)
     except _NONSENSE as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]

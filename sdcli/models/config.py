@@ -21,13 +21,15 @@ class Keys:
     """What the keys of a config mean here.
 
     `used` maps each key that is honoured to its default. `only` maps keys of variants that no network here has to the
-    values that stand for the ordinary network. `harmless` are keys that change nothing in a picture.
+    values that stand for the ordinary network. `harmless` are keys that change nothing in a picture. `kinds` are the
+    words that may stand under a key, alone or in a list.
     """
 
     used: Mapping[str, Any]
     only: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     harmless: frozenset[str] = frozenset()
     layers: tuple[str, ...] = ()  # keys that say how many layers are built
+    kinds: Mapping[str, frozenset[str | None]] = field(default_factory=dict)
 
 
 UNET = Keys(
@@ -83,6 +85,13 @@ UNET = Keys(
     # The size is read elsewhere, dropout is for training, and attention is computed in one precision.
     harmless=frozenset({"sample_size", "dropout", "upcast_attention"}),
     layers=("layers_per_block", "transformer_layers_per_block", "reverse_transformer_layers_per_block"),
+    kinds={
+        "down_block_types": frozenset({"DownBlock2D", "CrossAttnDownBlock2D"}),
+        "up_block_types": frozenset({"UpBlock2D", "CrossAttnUpBlock2D"}),
+        "mid_block_type": frozenset({None, "UNetMidBlock2DCrossAttn", "UNetMidBlock2D"}),
+        "addition_embed_type": frozenset({None, "text", "text_time"}),
+        "resnet_time_scale_shift": frozenset({"default", "scale_shift"}),
+    },
 )
 
 VAE = Keys(
@@ -105,6 +114,10 @@ VAE = Keys(
     only={"latents_mean": ABSENT, "latents_std": ABSENT},
     harmless=frozenset({"sample_size", "force_upcast"}),  # a decode that overflows is made again in float32
     layers=("layers_per_block",),
+    kinds={
+        "down_block_types": frozenset({"DownEncoderBlock2D"}),
+        "up_block_types": frozenset({"UpDecoderBlock2D"}),
+    },
 )
 
 TAESD = Keys(
@@ -206,14 +219,6 @@ TEXT = Keys(
     layers=("num_hidden_layers",),
 )
 
-_KINDS: Mapping[str, set[str | None]] = {
-    "down_block_types": {"DownBlock2D", "CrossAttnDownBlock2D", "DownEncoderBlock2D"},
-    "up_block_types": {"UpBlock2D", "CrossAttnUpBlock2D", "UpDecoderBlock2D"},
-    "mid_block_type": {"UNetMidBlock2DCrossAttn", "UNetMidBlock2D"},
-    "addition_embed_type": {None, "text", "text_time"},
-    "resnet_time_scale_shift": {"default", "scale_shift"},
-}
-
 
 def settings(part: str, config: Config) -> dict[str, Any]:
     """The complete settings of the network `part`: every key that is used, with its default where the config is silent.
@@ -239,15 +244,26 @@ def _completed(keys: Keys, config: Config) -> dict[str, Any]:
                 raise ValueError(f"{key} {value!r} is of a kind of network that is not known here")
         elif key not in keys.used and key not in keys.harmless | _BOOKKEEPING and not key.startswith("_"):
             raise ValueError(f"the setting {key!r} is not known here")
+        elif key in keys.used:
+            _check_type(keys, key, value)
     complete = {**keys.used, **{key: value for key, value in config.items() if key in keys.used}}
-    for key, known in _KINDS.items():
-        value = complete.get(key, [])
+    for key, known in keys.kinds.items():
+        value = complete[key]
         for kind in value if isinstance(value, list | tuple) else [value]:
             if kind not in known:
                 raise ValueError(f"{key} {kind!r} is not known here")
     if max(_numbers([complete.get(key) for key in keys.layers]), default=0) > MAX_LAYERS:
         raise ValueError(f"more than {MAX_LAYERS} layers")
     return complete
+
+
+def _check_type(keys: Keys, key: str, value: Any) -> None:
+    """Raise ValueError for text where a number belongs, and for a single value where a list belongs."""
+    default = keys.used[key]
+    if isinstance(default, list) and not isinstance(value, list | tuple):
+        raise ValueError(f"{key} {value!r} is not a list")
+    if isinstance(value, str | Mapping) and key not in keys.kinds and not isinstance(default, str):
+        raise ValueError(f"{key} {value!r} is not a number")
 
 
 def _numbers(value: Any) -> Iterator[float]:

@@ -24,7 +24,7 @@ from sdcli.models.model import Model
 from sdcli.pipeline import depth, vae
 from sdcli.request.inputs import SizedImages
 from sdcli.request.job import Job
-from sdcli.request.resize import fit
+from sdcli.request.resize import fit_image
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def _small_picture(sources: _Sources) -> UNetInputs:
     if images.inputs.picture is None:
         raise _missing(model, "a picture to enlarge; give it to sd upscale")
     height, width = sources.shape[2:]
-    small = fit(images.inputs.picture.image, width, height, job.fit)
+    small = fit_image(images.inputs.picture.image, width, height, job.fit)
     sigma = Levels.scaled_linear(*DDPM_BETAS).table[job.noise_level]
     noisy = vae.to_tensor(small).to(model.placement.device) + sources.noise(0.0, 0.0)[:, :3] * sigma
     return UNetInputs(noisy / math.sqrt(1 + sigma**2), class_label=job.noise_level, redraws=False)

@@ -1,4 +1,4 @@
-"""Labels: the names other tools have for samplers and schedules, and ours. "DPM++ 2M Karras" is dpmpp_2m, karras."""
+"""Aliases: the names that other tools use for samplers and schedules: "DPM++ 2M Karras" is dpmpp_2m and karras."""
 
 import re
 
@@ -35,9 +35,9 @@ A1111 = {
     "simple": "Simple",
     "beta": "Beta",
 }
-"""Our name -> the label A1111 writes into pictures; a name that is not here is written as it is."""
+"""Our name -> the label that A1111 writes into pictures; names that are not listed are written as they are."""
 
-_SAME = {
+_ALIASES = {
     # k-diffusion and ComfyUI
     "normal": "uniform",
     "automatic": "uniform",
@@ -57,7 +57,7 @@ _SAME = {
     "uni_pc_bh2": "unipc:bh2=true",
     "ddim_cfgpp": "euler_cfg_pp",
     "ays": "align_your_steps",
-    # diffusers' classes, their `Scheduler` and `Discrete` left out
+    # classes of diffusers, without `Discrete` and `Scheduler` at the end
     "eulerancestral": "euler_a",
     "kdpm2": "dpm2",
     "kdpm2ancestral": "dpm2_a",
@@ -71,42 +71,53 @@ _SAME = {
     "pndm": "plms",
     "sasolver": "sa_solver",
 }
-"""Another name -> ours, with the options that it stands for."""
+"""Another tool's name -> ours, with the options that it implies."""
 
-_AS_SCHEDULE = {"ddim": "ddim_uniform", "linspace": "uniform"}
-"""A name that stands for something else, or nothing, where it is a sampler's -> our schedule."""
+_SCHEDULE_ALIASES = {"ddim": "ddim_uniform", "linspace": "uniform"}
+"""Another tool's schedule -> ours, for names that mean something else, or nothing, as a sampler."""
 
 
-def plain(label: str) -> str:
-    """A label in our spelling, options untouched: "DPM++ 2M" -> "dpmpp_2m", "Euler a:eta=0.5" -> "euler_a:eta=0.5"."""
+def canonical(label: str) -> str:
+    """A label in our spelling; options stay: "DPM++ 2M" -> "dpmpp_2m", "Euler a:eta=0.5" -> "euler_a:eta=0.5"."""
     name, _, options = label.strip().partition(":")
-    return _joined(_ours(re.sub(r"[\s\-]+", "_", name.strip().lower().replace("++", "pp"))), options)
+    name = re.sub(r"[\s\-]+", "_", name.strip().lower().replace("++", "pp"))
+    return _with_options(_our_name(name), options)
 
 
-def schedule(label: str) -> str:
-    """A schedule's label in our spelling: "DDIM" -> "ddim_uniform"."""
-    name, _, options = plain(label).partition(":")
-    return _joined(_AS_SCHEDULE.get(name, name), options)
+def parse_sampler(label: str) -> tuple[str, str | None]:
+    """The sampler and the schedule that a sampler's label names: "Euler a Karras" -> ("euler_a", "karras").
 
-
-def parse(label: str) -> tuple[str, str | None]:
-    """A sampler's label -> (sampler, schedule), the schedule being what the label ends in, if it is one."""
-    name, _, options = plain(label).partition(":")
+    The schedule is None if the label does not end in one.
+    """
+    name, _, options = canonical(label).partition(":")
     if name not in registry.names("samplers"):
-        for at in (i for i, letter in enumerate(name) if letter == "_"):
-            schedule = _ours(name[at + 1 :])
+        for underscore in re.finditer("_", name):
+            schedule = _our_name(name[underscore.end() :])
             if schedule in registry.names("schedules"):
-                return _joined(_ours(name[:at]), options), schedule
-    return _joined(name, options), None
+                return _with_options(_our_name(name[: underscore.start()]), options), schedule
+    return _with_options(name, options), None
 
 
-def _ours(name: str) -> str:
+def parse_schedule(label: str) -> str:
+    """A schedule's label in our spelling: "DDIM" -> "ddim_uniform"."""
+    name, _, options = canonical(label).partition(":")
+    return _with_options(_SCHEDULE_ALIASES.get(name, name), options)
+
+
+def _our_name(name: str) -> str:
+    """Our name, maybe with options, for a name of another tool in lower case with underscores.
+
+    A name that is not listed comes back as it is, except that a single word loses `discrete` and `scheduler` at its
+    end: diffusers' `DDIMScheduler` is our ddim.
+    """
     bare = re.sub(r"(discrete)?(scheduler)?$", "", name)
-    return _SAME.get(name) or _SAME.get(bare) or (bare if bare and "_" not in name else name)
+    if alias := _ALIASES.get(name) or _ALIASES.get(bare):
+        return alias
+    return bare if bare and "_" not in name else name
 
 
-def _joined(name: str, options: str) -> str:
-    """A name, which may bring options along, and the options that were typed; those count last."""
-    name, _, own = name.partition(":")
-    both = ",".join(each for each in (own, options) if each)
-    return f"{name}:{both}" if both else name
+def _with_options(name: str, typed: str) -> str:
+    """The name with the options that were typed; they come after those that the name brings, and override them."""
+    name, _, implied = name.partition(":")
+    options = ",".join(each for each in (implied, typed) if each)
+    return f"{name}:{options}" if options else name

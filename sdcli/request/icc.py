@@ -1,4 +1,4 @@
-"""Profiles: from a picture's own colours (ICC) to sRGB, and back."""
+"""ICC: convert pictures from the colours of an ICC profile to sRGB, and back."""
 
 from __future__ import annotations
 
@@ -8,32 +8,52 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_MODES = {b"RGB ": "RGB", b"GRAY": "L", b"CMYK": "CMYK"}  # by what a profile's header says it is for
+_MODES = {
+    b"RGB ": "RGB",
+    b"GRAY": "L",
+    b"CMYK": "CMYK",
+}  # colour space in a profile's header -> Pillow's mode
 
 
 def to_srgb(image: Image, icc: bytes) -> Image | None:
-    """An L, RGB or CMYK image as its profile means it, in sRGB; None if the profile is damaged or of another kind."""
-    mode = _MODES.get(icc[16:20])
+    """The image (L, RGB, CMYK) converted from a profile to sRGB, as RGB.
+
+    None if the profile is damaged or made for another mode.
+    """
+    mode = _mode_of(icc)
     if mode == "RGB" and image.mode == "L":
         image = image.convert("RGB")
-    return _moved(image, icc, None, "RGB") if image.mode == mode else None
+    return _convert(image, icc, None, "RGB") if image.mode == mode else None
 
 
 def from_srgb(image: Image, icc: bytes, mode: str) -> Image | None:
-    """An sRGB image in the colours of a profile, as L or RGB; None if the profile leads in one direction only."""
-    own = _MODES.get(icc[16:20])
-    moved = _moved(image, None, icc, own) if own in ("L", "RGB") else None
-    return moved.convert(mode) if moved else None
+    """The image (RGB, sRGB) converted to a profile, as L or RGB.
+
+    None if the profile is damaged, or only converts to sRGB and not back.
+    """
+    profile_mode = _mode_of(icc)
+    converted = _convert(image, None, icc, profile_mode) if profile_mode in ("L", "RGB") else None
+    return converted.convert(mode) if converted else None
 
 
-def _moved(image: Image, source: bytes | None, target: bytes | None, mode: str) -> Image | None:
-    """The image from one profile to another, perceptually; None stands for sRGB."""
+def _mode_of(icc: bytes) -> str | None:
+    return _MODES.get(icc[16:20])
+
+
+def _convert(image: Image, source: bytes | None, target: bytes | None, mode: str) -> Image | None:
+    """The image converted from one profile to another (None is sRGB); None if Pillow cannot do it."""
     from PIL import ImageCms
 
-    ends = [ImageCms.createProfile("sRGB") if icc is None else io.BytesIO(icc) for icc in (source, target)]
+    source_profile, target_profile = (
+        ImageCms.createProfile("sRGB") if icc is None else io.BytesIO(icc) for icc in (source, target)
+    )
     try:
         return ImageCms.profileToProfile(
-            image, ends[0], ends[1], renderingIntent=ImageCms.Intent.PERCEPTUAL, outputMode=mode
+            image,
+            source_profile,
+            target_profile,
+            renderingIntent=ImageCms.Intent.PERCEPTUAL,
+            outputMode=mode,
         )
     except (OSError, ValueError, ImageCms.PyCMSError):
         return None

@@ -1,8 +1,7 @@
-"""Images: the pictures that a Request names: opened, upright, in 8-bit sRGB."""
+"""Images: open the image files that a request names, upright and in 8-bit sRGB."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import io
 import os
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING, BinaryIO
 from sdcli.errors import ImageError
 from sdcli.request import image_formats
 from sdcli.request.icc import from_srgb, to_srgb
-from sdcli.request.resize import fit
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -23,17 +21,17 @@ if TYPE_CHECKING:
 Source = str | os.PathLike[str] | BinaryIO
 Colour = tuple[int, int, int]
 
-MOST_PIXELS = 8192 * 8192  # the largest picture that can be asked for
-LONGEST_SIDE = 65_535  # pixels; JPEG's own limit, and what keeps a thin picture cheap to fit
-MOST_BYTES = 256 * 1024 * 1024  # of a file
-MOST_SCANS = 100  # of a JPEG; a progressive one has some ten, and each costs time for all its pixels
+MAX_PIXELS = 8192 * 8192  # of an image that is read or drawn
+MAX_SIDE = 65_535  # pixels; JPEG's own limit, and it keeps the resizing of very thin images cheap
+MAX_FILE_BYTES = 256 * 1024 * 1024
+MAX_JPEG_SCANS = 100  # a progressive JPEG has about ten; each one costs a pass over all pixels
 _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
-_ORIENTATION = 0x0112  # EXIF's tag for the side that is up
-_TURNS = {  # by its value, what makes the picture upright
+_EXIF_ORIENTATION = 0x0112  # EXIF's tag
+_TRANSPOSE_UPRIGHT = {  # EXIF orientation -> the member of Pillow's Transpose that turns the image upright
     2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE",
     6: "ROTATE_270", 7: "TRANSVERSE", 8: "ROTATE_90",
 }  # fmt: skip
-_DAMAGED = (  # what Pillow raises for damaged files
+_DAMAGED_FILE_ERRORS = (  # what Pillow raises for damaged files
     OSError, SyntaxError, ValueError, EOFError, OverflowError, NotImplementedError, IndexError, struct.error,
     zlib.error,
 )  # fmt: skip
@@ -41,87 +39,80 @@ _DAMAGED = (  # what Pillow raises for damaged files
 
 @dataclass(frozen=True)
 class OpenedImage:
-    """A picture that was opened, and what it takes to paste into it and leave the rest of it as it was."""
+    """An image file that was opened: the image to draw from, and the original to paste into."""
 
-    image: Image  # RGB, upright, sRGB, nothing transparent
+    image: Image  # RGB, upright, sRGB, transparent parts over the background
     alpha: Image | None  # L, if the file has transparency
-    original: Image  # L, LA, RGB or RGBA: upright, and else as in the file
-    icc: bytes | None  # the colour profile of `original`; None is sRGB
-    notes: tuple[str, ...]  # what a user should hear: "first of 12 frames"
-    name: str
+    original: Image  # L, LA, RGB or RGBA, upright; otherwise its pixels are those of the file
+    icc: bytes | None  # colour profile of `original`; None is sRGB
+    notes: tuple[str, ...]  # what the user should know, such as "first of 12 frames"
+    name: str  # of the file, for messages
     sha256: str  # of the file's bytes
 
-    def fitted(self, width: int, height: int, how: str) -> OpenedImage:
-        """The same picture at another size, see `fit`; itself if it has that size already."""
-        if self.image.size == (width, height):
-            return self
-        image, original = (fit(each, width, height, how, self.name) for each in (self.image, self.original))
-        alpha = original.getchannel("A") if self.alpha else None
-        return dataclasses.replace(self, image=image, alpha=alpha, original=original)
 
+def open_image(source: Source, name: str = "", background: Colour = _WHITE) -> OpenedImage:
+    """Open a PNG, JPEG, WebP, GIF or BMP; transparent parts are composited over the background.
 
-def open_picture(source: Source, name: str = "", background: Colour = _WHITE) -> OpenedImage:
-    """Open a PNG, JPEG, WebP, GIF or BMP; what is transparent in it shows the background.
-
-    `name` is what the source goes by in messages. Raises ImageError for all that is no whole picture of a sane size.
+    `name` stands for the source in messages. Raises ImageError if the source cannot be read, is no image, is damaged,
+    or is too large.
     """
     name = name or str(source)
     try:
-        return _opened(*_read(source, name), name, background)
+        data, format = _read(source, name)
+        return _open(data, format, name, background)
     except MemoryError:
         raise ImageError(f"{name}: does not fit into memory; make it smaller first") from None
 
 
-def sha256(path: str | os.PathLike[str]) -> str:
-    """The sha256 of a picture's file; raises ImageError if it cannot be read."""
-    return hashlib.sha256(_read(path, str(path))[0]).hexdigest()
-
-
-def _opened(data: bytes, kind: str, name: str, background: Colour) -> OpenedImage:
-    image, notes = _decoded(data, kind, name)
-    depth = data[24] if kind == "PNG" else 8  # of which Pillow does not tell
-    if depth == 16:
-        notes.append("16-bit reduced to 8")
-    colour, alpha = _planes(image, depth)
-    icc = image.info.get("icc_profile") or None
-    srgb = to_srgb(colour, icc) if icc else colour.convert("RGB")
-    if srgb is None:
-        notes.append("its colour profile is damaged or of another kind, and was ignored")
-        srgb, icc = colour.convert("RGB"), None
-    if colour.mode == "CMYK" or (icc and not from_srgb(srgb.crop((0, 0, 1, 1)), icc, colour.mode)):
-        notes.append("converted to sRGB")
-        colour, icc = srgb, None
-    original = colour
-    if alpha is not None:
-        original = joined(colour, alpha)
-        if alpha.getextrema()[0] != 255:
-            notes.append(f"transparency over {_named(background)}")
-            srgb = flat(srgb, alpha, background)
-    return OpenedImage(srgb, alpha, original, icc, tuple(notes), name, hashlib.sha256(data).hexdigest())
-
-
-def flat(image: Image, alpha: Image, background: int | Colour) -> Image:
-    """The image (L, RGB) over a background, as much of it as its alpha (L) lets be seen."""
+def flatten_alpha(image: Image, alpha: Image, background: int | Colour) -> Image:
+    """The image (L, RGB) composited over a background by its alpha (L)."""
     from PIL import Image
 
     return Image.composite(image, Image.new(image.mode, image.size, background), alpha)
 
 
-def joined(colour: Image, alpha: Image) -> Image:
-    """The image (L, RGB) with an alpha (L) of its own."""
+def add_alpha(image: Image, alpha: Image) -> Image:
+    """The image (L, RGB) with an alpha channel (L), as LA or RGBA."""
     from PIL import Image
 
-    return Image.merge(f"{colour.mode}A", (*colour.split(), alpha))
+    return Image.merge(f"{image.mode}A", (*image.split(), alpha))
+
+
+def _open(data: bytes, format: str, name: str, background: Colour) -> OpenedImage:
+    image, notes = _decode(data, format, name)
+    bit_depth = data[24] if format == "PNG" else 8  # from the PNG header; Pillow does not say
+    if bit_depth == 16:
+        notes.append("16-bit reduced to 8")
+    original, alpha = _split_alpha(image, bit_depth)
+    icc = image.info.get("icc_profile") or None
+    srgb = to_srgb(original, icc) if icc else original.convert("RGB")
+    if srgb is None:
+        notes.append("its colour profile is damaged or of another kind, and was ignored")
+        srgb, icc = original.convert("RGB"), None
+    if original.mode == "CMYK" or (icc and not _converts_back(icc, srgb, original.mode)):
+        notes.append("converted to sRGB")
+        original, icc = srgb, None
+    if alpha is not None:
+        original = add_alpha(original, alpha)
+        if alpha.getextrema()[0] != 255:
+            notes.append(f"transparency over {_colour_name(background)}")
+            srgb = flatten_alpha(srgb, alpha, background)
+    return OpenedImage(srgb, alpha, original, icc, tuple(notes), name, hashlib.sha256(data).hexdigest())
+
+
+def _converts_back(icc: bytes, srgb: Image, mode: str) -> bool:
+    """True if the profile can convert from sRGB too: some profiles only convert to it."""
+    return from_srgb(srgb.crop((0, 0, 1, 1)), icc, mode) is not None
 
 
 def _read(source: Source, name: str) -> tuple[bytes, str]:
-    """The bytes of a picture and Pillow's name for its kind, which is asked before the most of it is read."""
+    """The bytes of an image file, and its format as Pillow names it."""
     try:
         if not isinstance(source, (str, os.PathLike)):
-            return _bytes(source, name)
+            return _read_stream(source, name)
         with open(source, "rb") as file:
-            _check_bytes(os.fstat(file.fileno()).st_size, name)
-            return _bytes(file, name)
+            _check_file_size(os.fstat(file.fileno()).st_size, name)
+            return _read_stream(file, name)
     except FileNotFoundError:
         raise ImageError(f"{name}: there is no such file; check the path") from None
     except IsADirectoryError:
@@ -133,69 +124,72 @@ def _read(source: Source, name: str) -> tuple[bytes, str]:
         raise ImageError(f"{name}: cannot be read: {reason.lower()}; check the path") from None
 
 
-def _bytes(file: BinaryIO, name: str) -> tuple[bytes, str]:
+def _read_stream(file: BinaryIO, name: str) -> tuple[bytes, str]:
+    """As `_read`; a stream that does not start as an image, even an endless one, is refused by its first bytes."""
     head = file.read(image_formats.HEAD)
-    kind = image_formats.recognise(head, name)
+    format = image_formats.recognise(head, name)
     data = bytearray(head)
-    while more := file.read(1 << 20):
-        data += more
-        _check_bytes(len(data), name)
-    return bytes(data), kind
+    while chunk := file.read(1 << 20):
+        data += chunk
+        _check_file_size(len(data), name)
+    return bytes(data), format
 
 
-def _check_bytes(number: int, name: str) -> None:
-    if number > MOST_BYTES:
-        raise ImageError(f"{name}: is larger than {MOST_BYTES >> 20} MiB; save it smaller")
+def _check_file_size(size: int, name: str) -> None:
+    if size > MAX_FILE_BYTES:
+        raise ImageError(f"{name}: is larger than {MAX_FILE_BYTES >> 20} MiB; save it smaller")
 
 
-def _decoded(data: bytes, kind: str, name: str) -> tuple[Image, list[str]]:
-    """The first frame as Pillow reads it, but upright, and notes on it."""
+def _decode(data: bytes, format: str, name: str) -> tuple[Image, list[str]]:
+    """The first frame in Pillow's mode for it, upright, and notes for the user."""
     from PIL import Image
 
     notes = []
-    if kind == "JPEG" and data.count(b"\xff\xda") > MOST_SCANS:
+    if format == "JPEG" and data.count(b"\xff\xda") > MAX_JPEG_SCANS:  # start-of-scan markers
         raise ImageError(f"{name}: is a JPEG in more passes than are safe to open; save it again")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image: Image.Image = Image.open(io.BytesIO(data), formats=[kind])
+            image: Image.Image = Image.open(io.BytesIO(data), formats=[format])
             _check_size(*image.size, name)
-            if kind != "JPEG" and getattr(image, "is_animated", False):  # a JPEG's other frames are side data
-                many = "many" if kind == "GIF" else image.n_frames  # type: ignore[attr-defined]
-                notes.append(f"first of {many} frames")  # a GIF's can only be listing by walking through all
+            if format != "JPEG" and getattr(image, "is_animated", False):  # further JPEG frames are side data
+                frames = "many" if format == "GIF" else image.n_frames  # type: ignore[attr-defined]
+                notes.append(
+                    f"first of {frames} frames"
+                )  # counting a GIF's frames means decoding all of them
             image.load()
-            if image.mode == "P" and image.palette is None:  # which Pillow lets pass
+            if image.mode == "P" and image.palette is None:  # Pillow lets this pass
                 raise ValueError("a palette is missing")
-            return _upright(image), notes
+            return _turn_upright(image), notes
     except Image.DecompressionBombError:
         raise ImageError(
             f"{name}: its header claims more pixels than are safe to open; make it smaller"
         ) from None
-    except _DAMAGED:
+    except _DAMAGED_FILE_ERRORS:
         raise ImageError(
-            f"{name}: is a damaged or cut-short {kind} of {len(data)} bytes; copy or download it again"
+            f"{name}: is a damaged or cut-short {format} of {len(data)} bytes; copy or download it again"
         ) from None
 
 
 def _check_size(width: int, height: int, name: str) -> None:
-    if width * height > MOST_PIXELS or max(width, height) > LONGEST_SIDE:
+    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
         raise ImageError(
             f"{name}: its header claims {width}x{height} pixels, more than are safe to open; make it smaller"
         )
 
 
-def _upright(image: Image) -> Image:
+def _turn_upright(image: Image) -> Image:
     from PIL.Image import Transpose
 
     try:
-        turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
-    except _DAMAGED:
-        turn = None  # EXIF that cannot be read; the pixels were
-    return image if turn is None else image.transpose(Transpose[turn])
+        method = _TRANSPOSE_UPRIGHT.get(image.getexif().get(_EXIF_ORIENTATION, 1))
+    except _DAMAGED_FILE_ERRORS:
+        method = None  # the EXIF data is damaged, the pixels are not
+    return image if method is None else image.transpose(Transpose[method])
 
 
-def _planes(image: Image, depth: int) -> tuple[Image, Image | None]:
-    """The colours (8-bit L, RGB or CMYK) and the alpha (8-bit L) of an image of any mode that is read."""
+def _split_alpha(image: Image, bit_depth: int) -> tuple[Image, Image | None]:
+    """The colours (8-bit L, RGB or CMYK) and the alpha (8-bit L) of an image in any mode that Pillow decodes to."""
     import numpy as np
     from PIL import Image
 
@@ -203,27 +197,30 @@ def _planes(image: Image, depth: int) -> tuple[Image, Image | None]:
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     if image.mode in ("LA", "RGBA"):
         return image.convert(image.mode[:-1]), image.getchannel("A")
-    alpha = _keyed(image, depth) if "transparency" in image.info else None
-    if image.mode == "I;16":  # convert would cut all above 255
+    alpha = _alpha_of_colour_key(image, bit_depth) if "transparency" in image.info else None
+    if image.mode == "I;16":  # Pillow's convert would clip values above 255
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return (image.convert("L") if image.mode == "1" else image), alpha
 
 
-def _keyed(image: Image, depth: int) -> Image:
-    """The alpha of an image one of whose colours is transparent; Pillow tells it in the file's own depth."""
+def _alpha_of_colour_key(image: Image, bit_depth: int) -> Image:
+    """The alpha (L) of an image in which one colour is transparent (PNG's tRNS chunk).
+
+    Pillow gives that colour at the bit depth of the file, but the pixels at its own.
+    """
     import numpy as np
     from PIL import Image
 
-    values, key = np.asarray(image), np.asarray(image.info["transparency"])
-    if values.dtype == bool:
+    pixels, key = np.asarray(image), np.asarray(image.info["transparency"])
+    if pixels.dtype == bool:
         key = key != 0
-    elif depth < 8:
-        key = key * 255 // (2**depth - 1)
-    elif depth == 16 and values.dtype == np.uint8:
-        key = key >> 8  # of RGB, Pillow keeps the upper half
-    opaque = values != key
+    elif bit_depth < 8:
+        key = key * 255 // (2**bit_depth - 1)
+    elif bit_depth == 16 and pixels.dtype == np.uint8:
+        key = key >> 8  # Pillow keeps the upper byte of 16-bit RGB
+    opaque = pixels != key
     return Image.fromarray((opaque.any(-1) if opaque.ndim == 3 else opaque).astype(np.uint8) * 255)
 
 
-def _named(colour: Colour) -> str:
+def _colour_name(colour: Colour) -> str:
     return {_WHITE: "white", _BLACK: "black"}.get(colour) or "#{:02x}{:02x}{:02x}".format(*colour)

@@ -1,4 +1,4 @@
-"""Fill: the masked part of a picture in the colours round it."""
+"""Infill: replace the masked part of a picture by the colours around it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_BLURS = (256, 64, 32, 16, 8, 4, 2)  # pixels; the wide ones reach the middle, the narrow ones meet the edge
+# Radii in pixels, painted in this order: the wide blurs reach the middle of the mask, the narrow ones match its edge.
+_BLUR_RADII = (256, 64, 32, 16, 8, 4, 2)
 
 
 def infill(image: Image, mask: Image) -> Image:
-    """The image (RGB) with what is white in the mask (L) painted over smoothly from what is not.
+    """The image (RGB) with the white part of the mask (L) filled smoothly with the surrounding colours.
 
-    Blurs of what is kept, each weighed by how much of it there is, laid over each other from wide to narrow.
+    Blurred copies of the kept part, from wide to narrow, are painted over each other; each is as opaque as there are
+    kept pixels within its reach. An image of which nothing is kept comes back as it is.
     """
     from PIL import Image, ImageChops, ImageFilter
 
@@ -22,10 +24,10 @@ def infill(image: Image, mask: Image) -> Image:
         return image
     known = image.convert("RGBA")
     known.putalpha(kept)
-    known = known.convert("RGBa")  # premultiplied, as a blur of something transparent must be
-    result = Image.new("RGBa", image.size, (0, 0, 0, 0))
-    for blur in _BLURS:
-        layer = known.filter(ImageFilter.GaussianBlur(blur)).convert("RGBA")
-        layer.putalpha(layer.getchannel("A").point([min(255, 8 * value) for value in range(256)]))
-        result = Image.alpha_composite(result.convert("RGBA"), layer)
-    return Image.composite(result.convert("RGB"), image, mask)
+    known = known.convert("RGBa")  # premultiplied alpha, so that masked pixels have no weight in the blur
+    filled = Image.new("RGBA", image.size, (0, 0, 0, 0))
+    for radius in _BLUR_RADII:
+        blurred = known.filter(ImageFilter.GaussianBlur(radius)).convert("RGBA")
+        blurred.putalpha(blurred.getchannel("A").point([min(255, 8 * alpha) for alpha in range(256)]))
+        filled = Image.alpha_composite(filled, blurred)
+    return Image.composite(filled.convert("RGB"), image, mask)

@@ -273,14 +273,14 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
     def _normalise_sampling(self) -> None:
         """Give samplers, schedules and noise levels their one spelling, and check that they exist."""
         if self.sampler is not None:
-            sampler, schedule = aliases.parse(self.sampler)
+            sampler, schedule = aliases.parse_sampler(self.sampler)
             self._set("sampler", sampler)
             self._set("schedule", self.schedule or schedule)
         if self.schedule is not None:
-            self._set("schedule", aliases.schedule(self.schedule))
+            self._set("schedule", aliases.parse_schedule(self.schedule))
         if self.sigmas is not None:
             levels = sigmas.parse(self.sigmas)
-            self._set("sigmas", sigmas.plain(levels))
+            self._set("sigmas", sigmas.to_text(levels))
             self._set("steps", _steps_of(self.steps, len(levels) - 1))
         for declared in dataclasses.fields(self):
             kind, value = fields.option_of(declared).plugin, getattr(self, declared.name)

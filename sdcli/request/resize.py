@@ -1,69 +1,80 @@
-"""Fit: a picture or a mask at another size."""
+"""Resize: fit a picture or a mask to the size that is drawn, in one of the ways of --fit."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from sdcli.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from PIL.Image import Image, Resampling
 
 FITS = ("crop", "pad", "stretch", "error")
 
+Size = tuple[int, int]  # width, height
 
-def fit(image: Image, width: int, height: int, how: str, name: str = "the picture") -> Image:
-    """The image (L, LA, RGB, RGBA) at another size; itself if it has that size already.
 
-    crop fills the size and cuts what is over, from both sides alike; pad shows the whole image and draws its edges
-    out; stretch alters the proportions; error raises ImageError.
+def fit_image(image: Image, width: int, height: int, fit: str, name: str = "the picture") -> Image:
+    """The image (L, LA, RGB, RGBA) at another size; the image itself if it has that size already.
+
+    `fit` is one of FITS. crop fills the size and cuts the same amount from both sides; pad shows the whole image and
+    fills the rest with its edge pixels; stretch changes the proportions; error raises ImageError, which names `name`.
     """
     from PIL.Image import Resampling
 
-    return _fitted(image, (width, height), how, name, Resampling.LANCZOS, "edge")
+    return _fit(image, (width, height), fit, name, Resampling.LANCZOS, "edge")
 
 
-def fit_mask(mask: Image, width: int, height: int, how: str, name: str = "the mask") -> Image:
-    """A mask (L) at another size, as `fit` does it with a picture; pad leaves black what it adds.
+def fit_mask(mask: Image, width: int, height: int, fit: str, name: str = "the mask") -> Image:
+    """The mask (L) at another size, fitted as `fit_image` fits a picture, except that pad fills the rest with black.
 
-    The filter is one that does not overshoot, so that black stays black next to white.
+    The filter is bilinear because it does not overshoot: black stays black next to white.
     """
     from PIL.Image import Resampling
 
-    return _fitted(mask, (width, height), how, name, Resampling.BILINEAR, "constant")
+    return _fit(mask, (width, height), fit, name, Resampling.BILINEAR, "constant")
 
 
-def _fitted(image: Image, size: tuple[int, int], how: str, name: str, smooth: int, rest: str) -> Image:
-    if how not in FITS:
-        raise UsageError(f"--fit {how!r} is not known; use crop, pad, stretch or error")
+def _fit(
+    image: Image, size: Size, fit: str, name: str, filter: Resampling, padding: Literal["edge", "constant"]
+) -> Image:
+    """`padding` is numpy's mode: "edge" repeats the edge pixels, "constant" is black."""
+    if fit not in FITS:
+        raise UsageError(f"--fit {fit!r} is not known; use crop, pad, stretch or error")
     if image.size == size:
         return image
-    if how == "error":
+    if fit == "error":
         sizes = "{}x{}, not {}x{}".format(*image.size, *size)
         raise ImageError(f"{name}: is {sizes}; choose --fit crop, pad or stretch")
-    if how == "stretch":
-        return image.resize(size, smooth)
-    across, down = (asked / has for asked, has in zip(size, image.size, strict=True))
-    if how == "crop":
-        seen = [asked / max(across, down) for asked in size]
-        left, top = ((has - part) / 2 for has, part in zip(image.size, seen, strict=True))
-        box = (max(left, 0), max(top, 0), min(left + seen[0], image.width), min(top + seen[1], image.height))
-        return image.resize(size, smooth, box=box)
-    inner = [
-        min(asked, max(1, round(has * min(across, down))))
-        for asked, has in zip(size, image.size, strict=True)
-    ]
-    return _padded(image.resize((inner[0], inner[1]), smooth), size, rest)
+    if fit == "stretch":
+        return image.resize(size, filter)
+    if fit == "crop":
+        return image.resize(size, filter, box=_centre_crop(image.size, size))
+    return _pad(image.resize(_size_inside(image.size, size), filter), size, padding)
 
 
-def _padded(image: Image, size: tuple[int, int], rest: str) -> Image:
+def _centre_crop(old: Size, new: Size) -> tuple[float, float, float, float]:
+    """The largest box in the middle of the old size that has the proportions of the new: left, top, right, bottom."""
+    scale = max(new[0] / old[0], new[1] / old[1])
+    width, height = new[0] / scale, new[1] / scale
+    left, top = (old[0] - width) / 2, (old[1] - height) / 2
+    return max(left, 0), max(top, 0), min(left + width, old[0]), min(top + height, old[1])
+
+
+def _size_inside(old: Size, new: Size) -> Size:
+    """The largest size inside the new one that has the proportions of the old, and at least one pixel a side."""
+    scale = min(new[0] / old[0], new[1] / old[1])
+    width, height = (max(1, round(side * scale)) for side in old)
+    return min(new[0], width), min(new[1], height)
+
+
+def _pad(image: Image, size: Size, padding: Literal["edge", "constant"]) -> Image:
+    """The image in the middle of a larger size."""
     import numpy as np
     from PIL import Image
 
+    left, top = (size[0] - image.width) // 2, (size[1] - image.height) // 2
+    right, bottom = size[0] - image.width - left, size[1] - image.height - top
     pixels = np.asarray(image)
-    sides = []
-    for asked, has in zip(size[::-1], pixels.shape, strict=False):
-        before = (asked - has) // 2
-        sides.append((before, asked - has - before))
-    sides += [(0, 0)] * (pixels.ndim - 2)
-    return Image.fromarray(np.pad(pixels, sides, mode=rest))  # type: ignore[call-overload]
+    sides = [(top, bottom), (left, right), (0, 0)][: pixels.ndim]
+    return Image.fromarray(np.pad(pixels, sides, mode=padding))

@@ -28,9 +28,11 @@ def recorder(events: list[str]):
     def adapted(part, module):
         assert not module.weight.is_meta
         events.append(f"+{part}")
-        yield
-        assert not module.weight.is_meta
-        events.append(f"-{part}")
+        try:
+            yield
+        finally:
+            assert not module.weight.is_meta
+            events.append(f"-{part}")
 
     return adapted
 

@@ -1,4 +1,4 @@
-"""Whole runs against diffusers' own schedulers, on a denoiser that is not linear."""
+"""Whole runs agree with diffusers' own schedulers, on a denoiser that is not linear."""
 
 import importlib
 import importlib.machinery
@@ -102,12 +102,22 @@ CASES = {
     ("tcd", "trailing"): ("TCDScheduler", {"clip_sample": False, "set_alpha_to_one": True}),
     ("tcd:gamma=0", "trailing"): ("TCDScheduler", {"clip_sample": False, "set_alpha_to_one": True}),
 }
-# diffusers interpolates sigma linearly between timesteps, we its logarithm: 7e-5 apart, where t is a fraction
-LOOSE = {("euler", "uniform"): 5e-3}
-UNIT = ("DDIM", "DPMSolver", "PNDM", "DEIS", "UniPC", "SASolver", "DDPM", "LCM", "TCD")  # x of unit variance
+# between timesteps diffusers interpolates sigma linearly and we log(sigma), which is up to 7e-5 apart
+TOLERANCE = {("euler", "uniform"): 5e-3}
+UNIT_VARIANCE = (
+    "DDIM",
+    "DPMSolver",
+    "PNDM",
+    "DEIS",
+    "UniPC",
+    "SASolver",
+    "DDPM",
+    "LCM",
+    "TCD",
+)  # these keep x at unit variance
 AT_LOWEST = ("DEIS", "SASolver", "TCD")  # these end at the lowest trained level, not at 0
-BROWNIAN = ("dpmpp_2m_sde", "dpmpp_3m_sde", "sa_solver")
-LACKS = {  # predictions that diffusers has not, or for PNDM, averages in another way
+ON_BROWNIAN_PATHS = ("dpmpp_2m_sde", "dpmpp_3m_sde", "sa_solver")
+UNSUPPORTED = {  # predictions that the scheduler does not have, or for PNDM, averages in another way
     "EulerAncestralDiscreteScheduler": ["sample"],
     "HeunDiscreteScheduler": ["sample"],
     "KDPM2DiscreteScheduler": ["sample"],
@@ -131,24 +141,26 @@ def network(prediction: str):
     return call
 
 
-def theirs(scheduler: str, options: dict, prediction: str, steps: int, unit: torch.Tensor, draw, eta=None):
-    """Their run; whatever noise they want of torch they get from `draw`."""
+def diffusers_run(
+    scheduler: str, options: dict, prediction: str, steps: int, unit: torch.Tensor, draw, eta=None
+):
+    """The final x of diffusers' scheduler, with its noise from `draw`."""
     import diffusers
 
-    made = getattr(diffusers, scheduler)(**BETAS, prediction_type=prediction, **options)
+    judge = getattr(diffusers, scheduler)(**BETAS, prediction_type=prediction, **options)
     if scheduler in ("LCMScheduler", "TCDScheduler"):
-        made.set_timesteps(timesteps=[round(1000 - i * 1000 / steps) - 1 for i in range(steps)])
+        judge.set_timesteps(timesteps=[round(1000 - i * 1000 / steps) - 1 for i in range(steps)])
     else:
-        made.set_timesteps(steps)
-    module = importlib.import_module(type(made).__module__)
-    x = unit.double() * made.init_noise_sigma
+        judge.set_timesteps(steps)
+    module = importlib.import_module(type(judge).__module__)
+    x = unit.double() * judge.init_noise_sigma
     extra = {} if eta is None else {"eta": eta}
     with pytest.MonkeyPatch.context() as patch:
         if hasattr(module, "randn_tensor"):
             patch.setattr(module, "randn_tensor", draw)
-        for t in made.timesteps:
-            out = network(prediction)(made.scale_model_input(x, t).double(), LEVELS.sigma(float(t)))
-            x = made.step(out, t, x, **extra).prev_sample.double()
+        for t in judge.timesteps:
+            out = network(prediction)(judge.scale_model_input(x, t).double(), LEVELS.sigma(float(t)))
+            x = judge.step(out, t, x, **extra).prev_sample.double()
     return x
 
 
@@ -158,7 +170,7 @@ def theirs(scheduler: str, options: dict, prediction: str, steps: int, unit: tor
         pytest.param(case, prediction, id="-".join((*case, prediction)))
         for case in CASES
         for prediction in ("epsilon", "v_prediction", "sample")
-        if prediction not in LACKS.get(CASES[case][0], ())
+        if prediction not in UNSUPPORTED.get(CASES[case][0], ())
     ],
 )
 def test_a_whole_run_agrees_with_diffusers(case, prediction):
@@ -167,7 +179,9 @@ def test_a_whole_run_agrees_with_diffusers(case, prediction):
     unit = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
     sigmas = list(registry.find("schedules", schedule)(steps, LEVELS))
     start = (
-        math.sqrt(1 + sigmas[0] ** 2) if scheduler.startswith(UNIT) or schedule == "leading" else sigmas[0]
+        math.sqrt(1 + sigmas[0] ** 2)
+        if scheduler.startswith(UNIT_VARIANCE) or schedule == "leading"
+        else sigmas[0]
     )
     end = 1.0
     if scheduler.startswith(AT_LOWEST) or "final_sigmas_type" in options:
@@ -183,7 +197,7 @@ def test_a_whole_run_agrees_with_diffusers(case, prediction):
     noise = Stream(9, SHAPE)
     *_, ours = registry.find("samplers", sampler)(denoise, unit.double() * start, sigmas, noise)
     path, levels = Stream(9, SHAPE), pairwise(sigmas)
-    if sampler.startswith(BROWNIAN):
+    if sampler.startswith(ON_BROWNIAN_PATHS):
         path = Brownian(path, sigmas[0])
     eta = 0.3 if sampler == "tcd" else 0.0 if scheduler == "TCDScheduler" else None
 
@@ -191,11 +205,11 @@ def test_a_whole_run_agrees_with_diffusers(case, prediction):
         sigma, lower = next(levels, (1.0, 0.0))
         return path(sigma, lower).double() if lower > 0 else torch.zeros(SHAPE).double()
 
-    expected = theirs(scheduler, options, prediction, steps, unit, draw, eta)
-    assert float((ours / end - expected).abs().max()) <= LOOSE.get(case, 1e-4)
+    expected = diffusers_run(scheduler, options, prediction, steps, unit, draw, eta)
+    assert float((ours / end - expected).abs().max()) <= TOLERANCE.get(case, 1e-4)
 
 
-def test_the_three_predictions_of_one_denoiser_walk_the_same_way():
+def test_the_three_prediction_types_of_one_denoiser_give_the_same_run():
     sigmas = registry.find("schedules", "karras")(10, LEVELS)
     x = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0)).double() * sigmas[0]
     ends = []
@@ -213,29 +227,31 @@ def test_the_three_predictions_of_one_denoiser_walk_the_same_way():
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_dpmpp_sde_agrees_with_diffusers_on_the_same_path(prediction, monkeypatch):
-    """diffusers draws it with torchsde, which is not needed where the path is ours."""
+    """diffusers takes its noise from torchsde, which is not needed here because the path is ours."""
     stand_in = types.ModuleType("torchsde")
     stand_in.__spec__ = importlib.machinery.ModuleSpec("torchsde", None)
     monkeypatch.setitem(sys.modules, "torchsde", stand_in)
     module = importlib.import_module("diffusers.schedulers.scheduling_dpmsolver_sde")
-    made = module.DPMSolverSDEScheduler(**BETAS, prediction_type=prediction, timestep_spacing="trailing")
-    made.set_timesteps(20)
+    judge = module.DPMSolverSDEScheduler(**BETAS, prediction_type=prediction, timestep_spacing="trailing")
+    judge.set_timesteps(20)
     unit = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
     sigmas = list(registry.find("schedules", "trailing")(20, LEVELS))
     path = Brownian(Stream(9, SHAPE), sigmas[0])
     levels = [*sigmas, *(math.sqrt(sigma * lower) for sigma, lower in pairwise(sigmas))]
 
-    def noise(
-        *asked,
-    ):  # theirs are of float32: the same levels but for the last bits, which a path would tell apart
-        return path(*(min(levels, key=lambda level: abs(level - float(sigma))) for sigma in asked)).double()
+    def nearest(sigma) -> float:
+        """Ours of diffusers' float32 levels; a path tells levels apart that differ in the last bits."""
+        return min(levels, key=lambda level: abs(level - float(sigma)))
 
-    made.noise_sampler = noise
+    def noise(sigma, lower):
+        return path(nearest(sigma), nearest(lower)).double()
+
+    judge.noise_sampler = noise
     net = network(prediction)
-    expected = unit.double() * made.init_noise_sigma
-    for t in made.timesteps:
-        out = net(made.scale_model_input(expected, t).double(), LEVELS.sigma(float(t)))
-        expected = made.step(out, t, expected).prev_sample.double()
+    expected = unit.double() * judge.init_noise_sigma
+    for t in judge.timesteps:
+        out = net(judge.scale_model_input(expected, t).double(), LEVELS.sigma(float(t)))
+        expected = judge.step(out, t, expected).prev_sample.double()
 
     def denoise(x, sigma):
         return TO_DENOISED[prediction](x, net(x / math.sqrt(1 + sigma**2), sigma), sigma)

@@ -1,6 +1,6 @@
-"""Samplers against their papers' formulas, written out in numpy at unit variance, where no other library has them.
+"""Samplers that no other library has, against their papers' formulas, written out in numpy.
 
-A state y here is x / sqrt(1 + sigma^2), that of the papers on variance-preserving processes: y = a data + s noise.
+The papers on variance-preserving processes use y = x / sqrt(1 + sigma^2) = a * data + s * noise, and so do these tests.
 """
 
 import math
@@ -22,87 +22,92 @@ SIGMAS = list(registry.find("schedules", "karras")(9, Levels.scaled_linear()))
 X = torch.randn(SHAPE, generator=torch.Generator().manual_seed(2)).double().numpy() * SIGMAS[0]
 
 
-def drawn():
+def torch_noise():
     """The noise of a picture, in float64."""
     stream = Stream(3, SHAPE)
     return lambda sigma, lower: stream(sigma, lower).double()
 
 
-def data(x, sigma: float):
-    """The estimate of the guided network."""
+def guided(x, sigma: float):
+    """The guided estimate."""
     return mixture()(torch.from_numpy(x), sigma).numpy()
 
 
-def other(x, sigma: float):
+def unguided(x, sigma: float):
     """The estimate without the prompt."""
     return mixture(-2.0, 0.5, 0.7)(torch.from_numpy(x), sigma).numpy()
 
 
-def ours(sampler: str, sigmas=SIGMAS):
-    def denoise(x, sigma):
-        estimate = torch.from_numpy(other(x.numpy(), sigma))
-        return with_uncond(torch.from_numpy(data(x.numpy(), sigma)), lambda: estimate)
+def final_x(sampler: str, sigmas=SIGMAS):
+    """The end of a run of our sampler from X."""
 
-    *_, x = registry.find("samplers", sampler)(denoise, torch.from_numpy(X), sigmas, drawn())
+    def denoise(x, sigma):
+        estimate = torch.from_numpy(unguided(x.numpy(), sigma))
+        return with_uncond(torch.from_numpy(guided(x.numpy(), sigma)), lambda: estimate)
+
+    *_, x = registry.find("samplers", sampler)(denoise, torch.from_numpy(X), sigmas, torch_noise())
     return x.numpy()
 
 
 def agrees(sampler: str, expected, sigmas=SIGMAS) -> bool:
-    return np.allclose(ours(sampler, sigmas), expected, rtol=1e-9, atol=1e-9)
+    """True if a run of our sampler ends with the x of the formula, to rounding."""
+    return np.allclose(final_x(sampler, sigmas), expected, rtol=1e-9, atol=1e-9)
 
 
 def a(sigma: float) -> float:
+    """The data's share of y."""
     return 1 / math.sqrt(1 + sigma**2)
 
 
 def s(sigma: float) -> float:
+    """The noise's share of y."""
     return sigma / math.sqrt(1 + sigma**2)
 
 
-def noise_in(y, sigma: float, estimate=data):
-    """The noise that the network sees in y."""
-    return (y - a(sigma) * estimate(y / a(sigma), sigma)) / s(sigma)
+def noise_in(y, sigma: float, denoise=guided):
+    """The noise that a denoiser finds in y."""
+    return (y - a(sigma) * denoise(y / a(sigma), sigma)) / s(sigma)
 
 
-def draws():
-    """The same, for numpy."""
-    noise = drawn()
+def numpy_noise():
+    """The same noise, for numpy."""
+    noise = torch_noise()
     return lambda sigma, lower: noise(sigma, lower).numpy()
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])
-def test_cfg_pp_takes_the_noise_of_the_unguided_estimate(eta):
-    draw, y = draws(), X * a(SIGMAS[0])
+def test_euler_with_cfg_pp_takes_the_noise_of_the_unguided_estimate(eta):
+    draw, y = numpy_noise(), X * a(SIGMAS[0])
     for sigma, lower in pairwise(SIGMAS):
-        guided, unguided = data(y / a(sigma), sigma), noise_in(y, sigma, other)
+        estimate, uncond_noise = guided(y / a(sigma), sigma), noise_in(y, sigma, unguided)
         spread = s(lower) / s(sigma) * math.sqrt(1 - a(sigma) ** 2 / a(lower) ** 2) * eta
-        y = a(lower) * guided + math.sqrt(s(lower) ** 2 - spread**2) * (unguided if lower else 0)
+        y = a(lower) * estimate + math.sqrt(s(lower) ** 2 - spread**2) * (uncond_noise if lower else 0)
         if spread > 0:
             y = y + spread * draw(sigma, lower)
     assert agrees(f"euler_a_cfg_pp:eta={eta}", y)
     assert eta or agrees("euler_cfg_pp", y)
 
 
-def test_dpmpp_2m_with_cfg_pp():
-    y, before, h_before = X * a(SIGMAS[0]), None, 1.0
+def test_dpmpp_2m_with_cfg_pp_is_its_algorithm():
+    y, previous, previous_h = X * a(SIGMAS[0]), None, 1.0
     for sigma, lower in pairwise(SIGMAS):
-        guided, unguided = data(y / a(sigma), sigma), other(y / a(sigma), sigma)
+        estimate, uncond = guided(y / a(sigma), sigma), unguided(y / a(sigma), sigma)
         if lower == 0:
-            y = guided
+            y = estimate
             break
         h = math.log(sigma) - math.log(lower)
-        change = 0 if before is None else (unguided - before) * h / h_before
-        ahead = unguided + change / 2
-        y = s(lower) / s(sigma) * y - a(lower) * math.expm1(-h) * ahead + a(lower) * (guided - unguided)
-        before, h_before = unguided, h
+        change = 0 if previous is None else (uncond - previous) * h / previous_h
+        midpoint = uncond + change / 2
+        y = s(lower) / s(sigma) * y - a(lower) * math.expm1(-h) * midpoint + a(lower) * (estimate - uncond)
+        previous, previous_h = uncond, h
     assert agrees("dpmpp_2m_cfg_pp", y)
 
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])
-def test_dpmpp_2s_is_the_two_stage_method_to_the_level_that_noise_leaves(eta):
-    draw, y = draws(), X * a(SIGMAS[0])
+def test_dpmpp_2s_is_the_two_stage_method_down_to_the_level_below_the_fresh_noise(eta):
+    draw, y = numpy_noise(), X * a(SIGMAS[0])
     for sigma, lower in pairwise(SIGMAS):
-        x0 = data(y / a(sigma), sigma)
+        x0 = guided(y / a(sigma), sigma)
         if lower == 0:
             y = x0
             break
@@ -111,28 +116,28 @@ def test_dpmpp_2s_is_the_two_stage_method_to_the_level_that_noise_leaves(eta):
         h = math.log(sigma / down)
         middle = sigma * math.exp(-h / 2)
         u = s(middle) / s(sigma) * y - a(middle) * math.expm1(-h / 2) * x0
-        y = s(down) / s(sigma) * y - a(down) * math.expm1(-h) * data(u / a(middle), middle)
+        y = s(down) / s(sigma) * y - a(down) * math.expm1(-h) * guided(u / a(middle), middle)
         x = y / a(down) + (up * draw(sigma, lower) if up else 0)
         y = x * a(lower)
     assert agrees(f"dpmpp_2s_a:eta={eta}", y)
 
 
 def test_dpmpp_sde_is_two_half_steps_along_one_path():
-    path, x = Brownian(drawn(), SIGMAS[0]), X
+    path, x = Brownian(torch_noise(), SIGMAS[0]), X
 
-    def fall(x, x0, sigma, lower):
-        """From sigma to lower: the exact step for a constant estimate, its noise from the path."""
+    def step(x, x0, sigma, lower):
+        """The exact step from sigma to lower for a constant estimate, its noise from the path."""
         up = lower * math.sqrt(1 - (lower / sigma) ** 2)
         kept = math.sqrt(lower**2 - up**2) / sigma
         return kept * x + (1 - kept) * x0 + up * path(sigma, lower).numpy()
 
     for sigma, lower in pairwise(SIGMAS):
-        x0 = data(x, sigma)
+        x0 = guided(x, sigma)
         if lower == 0:
             x = x0
             break
         middle = math.exp((math.log(sigma) + math.log(lower)) / 2)
-        x = fall(x, data(fall(x, x0, sigma, middle), middle), sigma, lower)
+        x = step(x, guided(step(x, x0, sigma, middle), middle), sigma, lower)
     assert agrees("dpmpp_sde", x)
 
 
@@ -173,9 +178,9 @@ def test_er_sde_is_its_taylor_series_with_integrals_of_the_noise_scale(order):
     def phi(sigma):
         return sigma * (np.exp(sigma**0.3) + 10)
 
-    draw, x, slope, x0_before, slope_before = draws(), X, None, None, None
+    draw, x, slope, x0_before, slope_before = numpy_noise(), X, None, None, None
     for i, (sigma, lower) in enumerate(pairwise(SIGMAS)):
-        x0 = data(x, sigma)
+        x0 = guided(x, sigma)
         if lower == 0:
             x = x0
             break
@@ -199,7 +204,7 @@ def test_er_sde_without_noise_is_its_drift_alone():
     x = X
     for sigma, lower in pairwise(SIGMAS):
         r = lower * (math.exp(lower**0.3) + 10) / (sigma * (math.exp(sigma**0.3) + 10))
-        x = data(x, sigma) + (x - data(x, sigma)) * r
+        x = guided(x, sigma) + (x - guided(x, sigma)) * r
     assert agrees("er_sde:order=1,s_noise=0", x)
 
 
@@ -211,9 +216,9 @@ def test_res_multistep_is_written_with_phi_functions(eta):
     def phi2(z):
         return (phi1(z) - 1) / z
 
-    draw, x, before = draws(), X, None
+    draw, x, before = numpy_noise(), X, None
     for i, (sigma, lower) in enumerate(pairwise(SIGMAS)):
-        x0 = data(x, sigma)
+        x0 = guided(x, sigma)
         if lower == 0:
             x = x0
             break
@@ -234,29 +239,29 @@ def test_res_multistep_is_written_with_phi_functions(eta):
 def test_gradient_estimation_combines_two_estimates_of_the_noise(gamma):
     x, before = X, None
     for sigma, lower in pairwise(SIGMAS):
-        epsilon = (x - data(x, sigma)) / sigma
+        epsilon = (x - guided(x, sigma)) / sigma
         both = epsilon if before is None else gamma * epsilon + (1 - gamma) * before
         x = x - (sigma - lower) * both
         before = epsilon
     assert agrees(f"gradient_estimation:gamma={gamma}", x)
 
 
-def test_gradient_estimation_at_rest_is_euler():
-    assert agrees("gradient_estimation:gamma=1", ours("euler"))
+def test_gradient_estimation_at_gamma_1_is_euler():
+    assert agrees("gradient_estimation:gamma=1", final_x("euler"))
 
 
 def heun(x, sigma: float, lower: float):
     """The trapezoid rule for dx/dsigma = (x - D) / sigma."""
-    slope = (x - data(x, sigma)) / sigma
+    slope = (x - guided(x, sigma)) / sigma
     if lower == 0:
         return x - slope * sigma
     ahead = x + slope * (lower - sigma)
-    return x + (lower - sigma) * (slope + (ahead - data(ahead, lower)) / lower) / 2
+    return x + (lower - sigma) * (slope + (ahead - guided(ahead, lower)) / lower) / 2
 
 
 def test_restart_goes_back_up_with_the_noise_that_lies_between():
     top, bottom = 3, 6
-    draw, x = draws(), X
+    draw, x = numpy_noise(), X
     for i, (sigma, lower) in enumerate(pairwise(SIGMAS)):
         x = heun(x, sigma, lower)
         for _ in range(2 if i + 1 == bottom else 0):
@@ -267,8 +272,8 @@ def test_restart_goes_back_up_with_the_noise_that_lies_between():
 
 
 def test_restart_that_never_goes_back_is_heun():
-    assert np.array_equal(ours("restart:times=0"), ours("heun"))
-    assert np.array_equal(ours("restart:high=0.2,low=0.2"), ours("heun"))
+    assert np.array_equal(final_x("restart:times=0"), final_x("heun"))
+    assert np.array_equal(final_x("restart:high=0.2,low=0.2"), final_x("heun"))
 
 
 @pytest.mark.parametrize("steps", [3, 12])
@@ -282,10 +287,10 @@ def test_ipndm_is_that_of_diffusers(steps):
     theirs.set_timesteps(steps)
     y = torch.from_numpy(X * a(levels[0]))
     for t, sigma in zip(theirs.timesteps, levels, strict=False):
-        estimate = torch.from_numpy(data((y / a(sigma)).numpy(), sigma))
+        estimate = torch.from_numpy(guided((y / a(sigma)).numpy(), sigma))
         velocity = ((y - a(sigma) * estimate) / s(sigma) - s(sigma) * y) / a(sigma)
         y = theirs.step(velocity, t, y).prev_sample
-    assert np.allclose(ours("ipndm", levels), y.numpy(), atol=1e-4)
+    assert np.allclose(final_x("ipndm", levels), y.numpy(), atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -295,6 +300,6 @@ def test_ipndm_is_that_of_diffusers(steps):
 def test_cfg_pp_where_the_prompt_changes_nothing_is_its_plain_sampler(guided, plain):
     ends = []
     for sampler in (guided, plain):
-        *_, x = registry.find("samplers", sampler)(mixture(), torch.from_numpy(X), SIGMAS, drawn())
+        *_, x = registry.find("samplers", sampler)(mixture(), torch.from_numpy(X), SIGMAS, torch_noise())
         ends.append(x)
     assert torch.allclose(*ends, atol=1e-9)

@@ -1,8 +1,7 @@
-"""Samplers against the truth: data whose denoiser and whose exact end are known."""
+"""Samplers against the truth: data whose denoiser and whose exact final x are known."""
 
 import contextlib
 import importlib
-import itertools
 import math
 from pathlib import Path
 
@@ -17,13 +16,13 @@ from sdcli.errors import UsageError
 from tests.diffusion.truth import (
     MEAN,
     SPREAD,
-    Spelled,
-    SpelledPath,
+    UnitVectorPath,
+    UnitVectors,
     gaussian,
     gaussian_end,
     mixture,
     mixture_end,
-    spelled,
+    with_mean,
 )
 
 LEVELS = Levels.scaled_linear()
@@ -59,8 +58,8 @@ ORDER = {
     "dpm_fast": 3,
     "dpm_adaptive": 3,
 }
-"""The order a sampler claims; for the stochastic ones, without their noise."""
-STOCHASTIC = {  # how many steps the data's variance takes to within 2 %
+"""Sampler -> the order that it claims; the stochastic ones without their noise."""
+STOCHASTIC = {  # sampler -> steps after which the variance is within 2 % of the data's
     "euler_a": 600,
     "euler_a_cfg_pp": 600,
     "ddpm": 600,
@@ -77,20 +76,10 @@ STOCHASTIC = {  # how many steps the data's variance takes to within 2 %
     "restart": 100,
     "sa_solver": 100,
 }
-CONSISTENCY = ["lcm"]  # for networks that answer with the end of the flow in place of the mean
-PATHS = [
-    "dpm_adaptive",
-    "dpmpp_2m_sde",
-    "dpmpp_3m_sde",
-    "dpmpp_sde",
-    "sa_solver",
-]  # these walk along Brownian
-REMEMBERS = [
-    "lms",
-    "ipndm",
-    "plms",
-    "gradient_estimation",
-]  # also in the step to 0, so that it is no estimate
+CONSISTENCY = ["lcm"]  # for networks that predict the end of the flow, not the mean
+ON_BROWNIAN_PATHS = ["dpm_adaptive", "dpmpp_2m_sde", "dpmpp_3m_sde", "dpmpp_sde", "sa_solver"]
+MULTISTEP_TO_ZERO = ["lms", "ipndm", "plms", "gradient_estimation"]
+"""Samplers that use past slopes in the step to 0 too, so that its result is not the estimate."""
 ALL = registry.names("samplers")
 
 
@@ -98,226 +87,238 @@ def no_noise(sigma: float, lower: float) -> torch.Tensor:
     raise AssertionError("a deterministic sampler drew noise")
 
 
-def end(sampler: str, denoise, x, sigmas, noise=no_noise):
+def final_x(sampler: str, denoise, x, sigmas, noise=no_noise):
     *_, last = registry.find("samplers", sampler)(denoise, x, sigmas, noise)
     return last
+
+
+def facts(sampler: str):
+    """The facts in the docstring of a sampler."""
+    return registry.describe("samplers", sampler.partition(":")[0]).facts
 
 
 TRUTHS = {
     "gaussian": (gaussian(), gaussian_end, torch.linspace(-20, 20, 41, dtype=torch.float64)),
     "mixture": (mixture(), mixture_end, torch.linspace(-10, 10, 41, dtype=torch.float64)),
 }
+"""Data -> (its exact denoiser, its exact probability flow, starts)."""
+
+
+def even_in_log(steps: int) -> list[float]:
+    """Levels from 10 to 0.1 in equal ratios."""
+    return [10 * (0.1 / 10) ** (i / steps) for i in range(steps + 1)]
 
 
 def error(sampler: str, steps: int, data: str = "gaussian") -> float:
-    """The largest error of a run in float64 from sigma 10 to 0.1, against the exact flow."""
-    sigmas = [10 * (0.1 / 10) ** (i / steps) for i in range(steps + 1)]
-    denoise, truth, x = TRUTHS[data]
-    return float((end(sampler, denoise, x, sigmas) - truth(x, sigmas[0], sigmas[-1])).abs().max())
+    """The largest error of a run in float64 from sigma 10 to 0.1, against the exact probability flow."""
+    sigmas = even_in_log(steps)
+    denoise, flow, x = TRUTHS[data]
+    return float((final_x(sampler, denoise, x, sigmas) - flow(x, sigmas[0], sigmas[-1])).abs().max())
 
 
-def names(specs) -> set[str]:
-    return {spec.partition(":")[0] for spec in specs}
+def measured_order(sampler: str, data: str) -> float:
+    """The power of the step size with which the error falls, from one number of steps to twice as many."""
+    steps = {"gaussian": 150, "mixture": 600}[data]  # past the first, irregular steps and well above rounding
+    return math.log2(error(sampler, steps, data) / error(sampler, 2 * steps, data))
 
 
 def test_every_sampler_is_measured():
-    assert names(ORDER) | names(STOCHASTIC) | names(CONSISTENCY) == set(ALL)
-
-
-def order(sampler: str, data: str) -> float:
-    """The measured order: by which power of the step the error falls, from one number of steps to twice as many."""
-    steps = {"gaussian": 150, "mixture": 600}[
-        data
-    ]  # enough for each to be past its beginnings, above rounding
-    return math.log2(error(sampler, steps, data) / error(sampler, 2 * steps, data))
+    assert {spec.partition(":")[0] for spec in [*ORDER, *STOCHASTIC, *CONSISTENCY]} == set(ALL)
 
 
 @pytest.mark.parametrize("data", TRUTHS)
 @pytest.mark.parametrize("sampler", ORDER)
-def test_converges_with_the_order_it_claims(sampler, data):
-    assert order(sampler, data) >= {1: 0.97, 2: 1.95, 3: 2.9}[ORDER[sampler]]
+def test_a_sampler_converges_with_the_order_it_claims(sampler, data):
+    assert measured_order(sampler, data) >= {1: 0.97, 2: 1.95, 3: 2.9}[ORDER[sampler]]
 
 
-def drawn(sampler: str, denoise, steps: int):
-    """The end of a run from pure noise, of 102,400 numbers."""
+def sampled(sampler: str, denoise, steps: int):
+    """The final x of a run from pure noise: 102,400 samples."""
     shape = (1, 4, 160, 160)
     sigmas = registry.find("schedules", "karras")(steps, LEVELS)
     noise = Stream(1, shape)
     x = MEAN + noise(0, 0) * math.sqrt(SPREAD**2 + sigmas[0] ** 2)
-    return end(sampler, denoise, x, sigmas, noise)
+    return final_x(sampler, denoise, x, sigmas, noise)
 
 
-def exact(sampler: str, sigmas) -> tuple[float, float]:
-    """The mean and the variance that a run over Gaussian data ends with, without any sampling."""
-    noise = Spelled()
-    x = spelled(noise() * math.sqrt(SPREAD**2 + sigmas[0] ** 2), MEAN)
+def exact_moments(sampler: str, sigmas) -> tuple[float, float]:
+    """(mean, variance) that a run over Gaussian data ends with, computed without random numbers."""
+    noise = UnitVectors()
+    x = with_mean(noise() * math.sqrt(SPREAD**2 + sigmas[0] ** 2), MEAN)
 
     def denoise(x, sigma):
         share = SPREAD**2 / (SPREAD**2 + sigma**2)
-        return spelled(x * share, MEAN * (1 - share))
+        return with_mean(x * share, MEAN * (1 - share))
 
-    def consistent(x, sigma):
+    def end_of_the_flow(x, sigma):
         share = math.sqrt(SPREAD**2 / (SPREAD**2 + sigma**2))
-        return spelled(x * share, MEAN * (1 - share))
+        return with_mean(x * share, MEAN * (1 - share))
 
-    with along(SpelledPath):
-        mean, *rest = end(
-            sampler, consistent if sampler in CONSISTENCY else denoise, x, sigmas, noise
-        ).tolist()
-    return mean, sum(each**2 for each in rest)
+    network = end_of_the_flow if sampler in CONSISTENCY else denoise
+    with brownian_replaced_by(UnitVectorPath):
+        mean, *coefficients = final_x(sampler, network, x, sigmas, noise).tolist()
+    return mean, sum(coefficient**2 for coefficient in coefficients)
 
 
 @contextlib.contextmanager
-def along(path):
-    """Every sampler that walks along a Brownian path walks along this one."""
+def brownian_replaced_by(path):
+    """While inside, the samplers on Brownian paths use this kind of path."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in PATHS:
+        for name in ON_BROWNIAN_PATHS:
             patch.setattr(importlib.import_module(f"sdcli.diffusion.samplers.{name}"), "Brownian", path)
         yield
 
 
 @pytest.mark.parametrize("sampler", [*STOCHASTIC, *CONSISTENCY])
 def test_a_stochastic_sampler_ends_with_the_mean_and_variance_of_the_data(sampler):
-    mean, variance = exact(sampler, registry.find("schedules", "karras")(STOCHASTIC.get(sampler, 4), LEVELS))
+    sigmas = registry.find("schedules", "karras")(STOCHASTIC.get(sampler, 4), LEVELS)
+    mean, variance = exact_moments(sampler, sigmas)
     assert mean == pytest.approx(MEAN, abs=0.02 * SPREAD)
     assert variance == pytest.approx(SPREAD**2, rel=0.02)
 
 
 def weak_order(sampler: str) -> float:
-    """By which power of the step the error of the variance falls, from 200 steps to 400, from level 10 to 0.1."""
-    errors = []
-    for steps in (200, 400):
-        sigmas = [10 * (0.1 / 10) ** (i / steps) for i in range(steps + 1)]
-        errors.append(abs(exact(sampler, sigmas)[1] - SPREAD**2 - 0.1**2))
+    """The power of the step size with which the error of the variance falls, from 200 to 400 steps, level 10 to 0.1."""
+    errors = [abs(exact_moments(sampler, even_in_log(steps))[1] - SPREAD**2 - 0.1**2) for steps in (200, 400)]
     return math.log2(errors[0] / errors[1])
 
 
 @pytest.mark.parametrize("sampler", STOCHASTIC)
 def test_the_variance_converges_with_the_order_it_claims(sampler):
-    claim = (
-        1
-        if sampler == "res_multistep:eta=1"
-        else int(registry.describe("samplers", sampler.partition(":")[0]).facts["order"])
-    )
+    claim = 1 if sampler == "res_multistep:eta=1" else int(facts(sampler)["order"])
     assert weak_order(sampler) >= {1: 0.97, 2: 1.95, 3: 2.9}[claim]
 
 
-@pytest.mark.slow  # the real noise and the real path; the exact numbers above are the quick word on it
+@pytest.mark.slow  # with random noise and the real Brownian path; the exact moments above are the quick test
 @pytest.mark.parametrize("sampler", STOCHASTIC)
-def test_so_it_does_with_the_noise_that_is_drawn(sampler):
-    got = drawn(sampler, gaussian(), STOCHASTIC[sampler])
-    assert float(got.mean()) == pytest.approx(MEAN, abs=0.02 * SPREAD)
-    assert float(got.var()) == pytest.approx(SPREAD**2, rel=0.02)
+def test_the_samples_of_a_stochastic_sampler_have_the_mean_and_variance_of_the_data(sampler):
+    samples = sampled(sampler, gaussian(), STOCHASTIC[sampler])
+    assert float(samples.mean()) == pytest.approx(MEAN, abs=0.02 * SPREAD)
+    assert float(samples.var()) == pytest.approx(SPREAD**2, rel=0.02)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 8])
 @pytest.mark.parametrize("sampler", CONSISTENCY)
-def test_a_consistency_sampler_ends_with_the_mean_and_variance_of_the_data(sampler, steps):
-    got = drawn(sampler, lambda x, sigma: gaussian_end(x, sigma, 0), steps)
-    assert float(got.mean()) == pytest.approx(MEAN, abs=0.02 * SPREAD)
-    assert float(got.var()) == pytest.approx(SPREAD**2, rel=0.02)
+def test_the_samples_of_a_consistency_sampler_have_the_mean_and_variance_of_the_data(sampler, steps):
+    samples = sampled(sampler, lambda x, sigma: gaussian_end(x, sigma, 0), steps)
+    assert float(samples.mean()) == pytest.approx(MEAN, abs=0.02 * SPREAD)
+    assert float(samples.var()) == pytest.approx(SPREAD**2, rel=0.02)
 
 
 def check_evaluations(sampler: str, schedule: str, steps: int) -> None:
-    """The evaluations of a run are those that `sd samplers` tells."""
-    calls = []
+    """The evaluations of a run are those that `sd samplers` shows, or more where it shows `>=`."""
+    evaluated = []
 
     def denoise(x, sigma):
-        calls.append(sigma)
+        evaluated.append(sigma)
         return x * 0.5
 
     sigmas = registry.find("schedules", schedule)(steps, LEVELS)
     x = torch.ones(2)
-    with along(lambda noise, top: noise):
+    with brownian_replaced_by(lambda noise, top: noise):
         yields = sum(1 for _ in registry.find("samplers", sampler)(denoise, x, sigmas, lambda *_: x))
-    told = registry.describe("samplers", sampler.partition(":")[0]).facts["evaluations"]
-    least = eval(told.removeprefix(">="), {"steps": steps})
+    claim = facts(sampler)["evaluations"]
+    least = eval(claim.removeprefix(">="), {"steps": steps})
     assert yields == steps
-    assert len(calls) >= least
-    assert len(calls) == least or (told.startswith(">=") and sampler in ALL)
+    if claim.startswith(">=") and sampler != "restart:times=0":  # which does not go back, so takes the least
+        assert len(evaluated) >= least
+    else:
+        assert len(evaluated) == least
 
 
 @pytest.mark.parametrize("schedule", registry.names("schedules"))
 @pytest.mark.parametrize("sampler", [*ALL, "restart:times=0"])
-def test_evaluations_are_as_told(sampler, schedule):
+def test_a_sampler_takes_the_evaluations_that_it_claims(sampler, schedule):
     for steps in (1, 2, 3, 4, 5, 9, 27, 36, 37, 101, 999) if schedule == "karras" else (1, 2, 9):
         check_evaluations(sampler, schedule, steps)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sampler", [*ALL, "restart:times=0"])
-def test_evaluations_are_as_told_for_every_number_of_steps(sampler):
-    schedules = registry.names(
-        "schedules"
-    )  # each in its turn; that all have as many levels is tested with them
+def test_a_sampler_takes_the_evaluations_that_it_claims_for_every_number_of_steps(sampler):
+    schedules = registry.names("schedules")  # in turn; test_levels has them all for every number of steps
     for steps in range(1, 1001):
         check_evaluations(sampler, schedules[steps % len(schedules)], steps)
 
 
-def test_the_order_told_is_the_order_measured():
-    still = {f"{name}:{option}=0": name for name in ALL for option in ("eta", "gamma", "times")}
-    claims = {still.get(spec, spec): order for spec, order in ORDER.items()}
-    for name in ALL:
-        told = registry.describe("samplers", name).facts.get("order")
-        if name in claims:
-            assert told == str(claims[name]), name
-        else:  # by its variance alone
-            assert (told is None) == (name in CONSISTENCY)
-            assert told is None or name in STOCHASTIC
-
-
-def test_every_sampler_tells_its_paper():
-    for name in ALL:
-        assert registry.describe("samplers", name).facts["paper"].startswith("https://")
-
-
-@pytest.mark.parametrize("sampler", [name for name in ALL if name not in REMEMBERS])
-def test_the_last_step_to_zero_returns_the_estimate(sampler):
-    x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    for sigmas in ([1.0, 0.0], [2.0, 1.0, 0.0]):
-        seen = []
-
-        def denoise(x, sigma, seen=seen):
-            seen.append(mixture()(x, sigma))
-            return seen[-1]
-
-        got = end(sampler, denoise, x, sigmas, Stream(0, tuple(x.shape)))
-        assert torch.allclose(got, seen[-1], atol=1e-6)
+@pytest.mark.parametrize("sampler", ALL)
+def test_the_order_in_the_docstring_is_the_one_that_is_measured(sampler):
+    specs = {sampler, *(f"{sampler}:{option}=0" for option in ("eta", "gamma", "times"))}
+    measured = {str(order) for spec, order in ORDER.items() if spec in specs}
+    claim = facts(sampler).get("order")
+    if measured:
+        assert {claim} == measured
+    elif sampler in CONSISTENCY:
+        assert claim is None
+    else:  # measured by its variance alone, in test_the_variance_converges_with_the_order_it_claims
+        assert sampler in STOCHASTIC
+        assert claim is not None
 
 
 @pytest.mark.parametrize("sampler", ALL)
-def test_the_same_seed_gives_the_same_bits_and_the_input_is_left_alone(sampler):
+def test_a_sampler_names_its_paper(sampler):
+    assert facts(sampler)["paper"].startswith("https://")
+
+
+@pytest.mark.parametrize("sampler", [name for name in ALL if name not in MULTISTEP_TO_ZERO])
+def test_the_last_step_to_zero_returns_the_estimate(sampler):
+    x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    for sigmas in ([1.0, 0.0], [2.0, 1.0, 0.0]):
+        estimates = []
+
+        def denoise(x, sigma, estimates=estimates):
+            estimates.append(mixture()(x, sigma))
+            return estimates[-1]
+
+        result = final_x(sampler, denoise, x, sigmas, Stream(0, tuple(x.shape)))
+        assert torch.allclose(result, estimates[-1], atol=1e-6)
+
+
+@pytest.mark.parametrize("sampler", ALL)
+def test_the_same_seed_gives_the_same_bits_and_the_first_x_is_not_changed(sampler):
     sigmas = registry.find("schedules", "karras")(7, LEVELS)
     x = torch.randn(1, 4, 9, 9, generator=torch.Generator().manual_seed(3)) * sigmas[0]
     before = x.clone()
-    runs = [end(sampler, mixture(), x, sigmas, Stream(5, tuple(x.shape))) for _ in range(2)]
+    runs = [final_x(sampler, mixture(), x, sigmas, Stream(5, tuple(x.shape))) for _ in range(2)]
     assert torch.equal(*runs)
     assert torch.equal(x, before)
 
 
 @pytest.mark.parametrize("sampler", ALL)
-def test_one_step_to_zero_is_the_estimate(sampler):
+def test_a_single_step_to_zero_returns_the_estimate(sampler):
     x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0)) * 14
-    got = end(sampler, mixture(), x, [14.0, 0.0], Stream(0, tuple(x.shape)))
-    assert torch.allclose(got, mixture()(x, 14.0), atol=1e-5)
+    result = final_x(sampler, mixture(), x, [14.0, 0.0], Stream(0, tuple(x.shape)))
+    assert torch.allclose(result, mixture()(x, 14.0), atol=1e-5)
 
 
 def test_eta_zero_makes_the_ancestral_sampler_plain_euler():
     sigmas = registry.find("schedules", "uniform")(9, LEVELS)
     x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0)) * sigmas[0]
-    plain = end("euler", mixture(), x, sigmas)
-    assert torch.equal(end("euler_a:eta=0", mixture(), x, sigmas), plain)
-    assert torch.equal(end("ddim", mixture(), x, sigmas), plain)
+    plain = final_x("euler", mixture(), x, sigmas)
+    assert torch.equal(final_x("euler_a:eta=0", mixture(), x, sigmas), plain)
+    assert torch.equal(final_x("ddim", mixture(), x, sigmas), plain)
 
 
-def test_the_noise_of_a_step_splits_into_what_stays_and_what_is_drawn():
+STEPS = [(14.6, 9.1), (2.0, 1.9), (0.03, 0.0), (5.0, 0.01)]
 
-    for (sigma, lower), eta in itertools.product(
-        [(14.6, 9.1), (2.0, 1.9), (0.03, 0.0), (5.0, 0.01)], [0, 0.5, 1]
-    ):
+
+@pytest.mark.parametrize(("sigma", "lower"), STEPS)
+def test_at_eta_1_the_fresh_noise_is_that_of_ddpms_posterior(sigma, lower):
+    """Ho et al. 2020, equation 7: the posterior's variance in x of unit variance, with a = 1 / (1 + sigma^2)."""
+    down, up = ancestral_step(sigma, lower, 1.0)
+    a, a_lower = 1 / (1 + sigma**2), 1 / (1 + lower**2)
+    posterior = (1 - a_lower) / (1 - a) * (1 - a / a_lower)
+    assert up**2 == pytest.approx(posterior / a_lower)
+    assert down**2 + up**2 == pytest.approx(lower**2)
+
+
+@pytest.mark.parametrize(("sigma", "lower"), STEPS)
+def test_eta_scales_the_fresh_noise_up_to_all_of_the_next_level(sigma, lower):
+    full = ancestral_step(sigma, lower, 1.0)[1]
+    for eta in (0.0, 0.5, 10.0):
         down, up = ancestral_step(sigma, lower, eta)
+        assert up == pytest.approx(min(eta * full, lower))
         assert down**2 + up**2 == pytest.approx(lower**2)
-        assert 0 <= up <= lower
 
 
 def test_the_table_in_the_docs_names_them_all():
@@ -329,7 +330,7 @@ def test_the_table_in_the_docs_names_them_all():
         assert f"| `{spec}` | " in table
 
 
-BAD = [
+OUT_OF_RANGE = [
     "lms:order=0",
     "ipndm:order=5",
     "er_sde:order=4",
@@ -337,11 +338,17 @@ BAD = [
     "deis:order=-1",
     "sa_solver:order=0",
 ]
-BAD += ["euler_a:eta=-1", "ddim:eta=nan", "dpmpp_2m_sde:eta=-1", "dpmpp_3m_sde:eta=inf", "dpmpp_sde:eta=-0.5"]
-BAD += ["tcd:gamma=2", "restart:times=-1", "dpm_adaptive:rtol=0"]
+OUT_OF_RANGE += [
+    "euler_a:eta=-1",
+    "ddim:eta=nan",
+    "dpmpp_2m_sde:eta=-1",
+    "dpmpp_3m_sde:eta=inf",
+    "dpmpp_sde:eta=-0.5",
+]
+OUT_OF_RANGE += ["tcd:gamma=2", "restart:times=-1", "dpm_adaptive:rtol=0"]
 
 
-@pytest.mark.parametrize("spec", BAD)
-def test_a_knob_that_the_formula_cannot_take_is_a_usage_error(spec):
+@pytest.mark.parametrize("spec", OUT_OF_RANGE)
+def test_an_option_that_the_formula_cannot_take_is_a_usage_error(spec):
     with pytest.raises(UsageError, match="is outside"):
-        end(spec, gaussian(), torch.ones(1, 1, 4, 4), [9.0, 3.0, 1.0, 0.0], Stream(0, (1, 1, 4, 4)))
+        final_x(spec, gaussian(), torch.ones(1, 1, 4, 4), [9.0, 3.0, 1.0, 0.0], Stream(0, (1, 1, 4, 4)))

@@ -16,7 +16,7 @@ def gaussian(mean: float = MEAN, spread: float = SPREAD) -> Denoise:
 
 
 def gaussian_end(x: Tensor, start: float, end: float, mean: float = MEAN, spread: float = SPREAD) -> Tensor:
-    """Where the probability flow takes x from noise level `start` to `end`, exactly."""
+    """The exact x at noise level `end` of the probability flow that is at x at level `start`."""
     return mean + (x - mean) * math.sqrt((spread**2 + end**2) / (spread**2 + start**2))
 
 
@@ -34,41 +34,42 @@ def mixture(low: float = -1.0, high: float = 1.5, spread: float = 0.4) -> Denois
 def mixture_end(
     x: Tensor, start: float, end: float, low: float = -1.0, high: float = 1.5, spread: float = 0.4
 ) -> Tensor:
-    """Where the probability flow takes x from level `start` to `end`: to the same quantile, found by bisection."""
+    """The exact x at level `end` of the probability flow at x at level `start`: the same quantile, by bisection."""
 
-    def below(y: Tensor, sigma: float) -> Tensor:
+    def quantile(y: Tensor, sigma: float) -> Tensor:
         width = math.sqrt(spread**2 + sigma**2)
         return (torch.special.ndtr((y - low) / width) + torch.special.ndtr((y - high) / width)) / 2
 
-    wanted = below(x, start)
+    target = quantile(x, start)
     left, right = torch.full_like(x, -20.0), torch.full_like(x, 20.0)
     for _ in range(80):
         middle = (left + right) / 2
-        under = below(middle, end) < wanted
-        left, right = torch.where(under, middle, left), torch.where(under, right, middle)
+        too_low = quantile(middle, end) < target
+        left, right = torch.where(too_low, middle, left), torch.where(too_low, right, middle)
     return (left + right) / 2
 
 
-class Spelled:
-    """Unit noise as unit vectors, each draw at right angles to all before: a sum of it is one number a draw.
+class UnitVectors:
+    """Unit noise as unit vectors, each draw orthogonal to all earlier ones: x holds one coefficient per draw.
 
-    A run over Gaussian data is linear in its noise, so its exact mean and variance can be read off its end.
+    A run over Gaussian data is linear in its noise, so the final x holds its exact mean (entry 0, see `with_mean`) and,
+    as the sum of the squares of the other entries, its exact variance.
     """
 
-    def __init__(self, most: int = 4096) -> None:
-        self.most, self.drawn = most, 0
+    def __init__(self, size: int = 4096) -> None:
+        self.size, self.draws = size, 0
 
     def __call__(self, *_: float) -> Tensor:
-        self.drawn += 1  # place 0 is for the mean
-        return _unit(self.drawn, self.most)
+        self.draws += 1  # entry 0 is for the mean
+        return _unit_vector(self.draws, self.size)
 
 
-class SpelledPath:
-    """A Brownian path of spelled noise: each new level lies on the bridge between its neighbours."""
+class UnitVectorPath:
+    """A Brownian path of such noise: each new level lies on the bridge between its known neighbours."""
 
-    def __init__(self, noise: Spelled, top: float) -> None:
-        whole = noise()
-        self.noise, self.known = noise, {0.0: whole * 0, top: whole * math.sqrt(top)}
+    def __init__(self, noise: UnitVectors, top: float) -> None:
+        increment = noise()
+        self.noise, self.known = noise, {0.0: increment * 0, top: increment * math.sqrt(top)}
 
     def __call__(self, sigma: float, lower: float) -> Tensor:
         return (self.at(sigma) - self.at(lower)) / math.sqrt(sigma - lower)
@@ -77,18 +78,18 @@ class SpelledPath:
         if sigma not in self.known:
             low = max(level for level in self.known if level < sigma)
             high = min(level for level in self.known if level > sigma)
-            part = (sigma - low) / (high - low)
-            straight = self.known[low] * (1 - part) + self.known[high] * part
-            self.known[sigma] = straight + self.noise() * math.sqrt((sigma - low) * (1 - part))
+            share = (sigma - low) / (high - low)
+            expected = self.known[low] * (1 - share) + self.known[high] * share
+            self.known[sigma] = expected + self.noise() * math.sqrt((sigma - low) * (1 - share))
         return self.known[sigma]
 
 
-def spelled(x: Tensor, mean: float) -> Tensor:
-    """Spelled noise moved by a mean."""
-    return x + _unit(0, len(x)) * mean
+def with_mean(x: Tensor, mean: float) -> Tensor:
+    """Noise of unit vectors, shifted by a mean."""
+    return x + _unit_vector(0, len(x)) * mean
 
 
-def _unit(place: int, size: int) -> Tensor:
+def _unit_vector(entry: int, size: int) -> Tensor:
     x = torch.zeros(size, dtype=torch.float64)
-    x[place] = 1.0
+    x[entry] = 1.0
     return x

@@ -8,7 +8,7 @@ import pytest
 
 PROGRAM = """
 import resource, torch
-from sdcli.models import device
+from sdcli.models import memory
 
 def fetched():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -20,14 +20,14 @@ def held():
     return int(open("/proc/self/statm").read().split()[1])
 
 if {keep}:
-    device.keep_memory()
+    memory.keep_memory()
     fetched()
 now = fetched()
-with device.sparing():
+with memory.keep_less_memory():
     spared = fetched()
 now += fetched()  # and kept again after it, once fetched
 full = held()
-device.return_memory()
+memory.return_memory()
 print(now, spared, full - held())
 """
 

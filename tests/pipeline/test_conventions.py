@@ -14,6 +14,7 @@ from sdcli.models.load import load
 from sdcli.pipeline import unet, vae
 from sdcli.pipeline.text import encode_prompts
 from sdcli.request.request import Request
+from tests import judges
 
 CASES = {  # (sampler, schedule) -> diffusers' scheduler, as Stable Diffusion's config sets it up
     ("ddim", "leading"): ("DDIMScheduler", {"clip_sample": False, "set_alpha_to_one": False}),
@@ -42,7 +43,7 @@ def theirs(case) -> tuple[torch.Tensor, Image.Image]:
     model = load("test:sd1", "cpu", "float32")
     betas = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
     pipe = diffusers.StableDiffusionPipeline(
-        vae=model.vae, text_encoder=model.text_encoder("text_encoder"), unet=model.unet, tokenizer=None,
+        vae=judges.vae(model), text_encoder=judges.text_encoder(model), unet=judges.unet(model), tokenizer=None,
         scheduler=getattr(diffusers, name)(**betas, **options),
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
@@ -91,7 +92,7 @@ def test_pixels_are_rounded_or_cut_as_each_tool_does(toy, monkeypatch):
 def test_the_network_hears_the_timestep_that_the_tool_tells_it(toy, monkeypatch, like):
     heard, real = [], unet.call_unet
     monkeypatch.setattr(
-        unet, "call_unet", lambda model, x, t, conds, label: heard.append(t) or real(model, x, t, conds)
+        unet, "call_unet", lambda model, x, t, *rest: heard.append(t) or real(model, x, t, *rest)
     )
     generate(Request("a cat", model=str(toy), seed=1, steps=5, schedule="karras", like=like))
     assert all(t == round(t) for t in heard) == (like == "comfyui")

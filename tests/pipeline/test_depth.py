@@ -16,9 +16,10 @@ from sdcli.checkpoints.keys import ldm
 from sdcli.checkpoints.keys.ldm import Source
 from sdcli.convert import convert
 from sdcli.errors import ModelError
-from sdcli.models import classes, load
+from sdcli.models import build, load
 from sdcli.models.device import Placement
-from sdcli.pipeline.depth import PART, estimate, prepared, seen
+from sdcli.models.tensors import read_tensors
+from sdcli.pipeline.depth import PART, estimate, estimate_by, prepare
 from tests.checkpoints import midas
 from tests.checkpoints.test_checkpoint import published, write
 from tests.conftest import TOY, make_toy
@@ -39,7 +40,7 @@ def mapped(key: str) -> list[ldm.Target]:
 
 def drawn(config: dict) -> dict[str, torch.Tensor]:
     """Random weights of a network of this config, under their published names."""
-    need = classes.build_on_meta(PART, config, "x").state_dict()
+    need = build.build_on_meta(PART, config, "x").state_dict()
     random = torch.Generator().manual_seed(1)
     weights = {}
     for key in published("sd2-depth"):
@@ -60,7 +61,7 @@ def loaded(weights: dict[str, torch.Tensor], path, config: dict = NARROW) -> tor
     sources = {target.name: Source(key, target.take) for key in head.tensors for target in mapped(key)}
     where = Placement(torch.device("cpu"), torch.float32)
     return load.load_weights(
-        PART, classes.build_on_meta(PART, config, "x"), Component(config, head, sources), where
+        PART, build.build_on_meta(PART, config, "x"), Component(config, head, sources), where
     )
 
 
@@ -77,7 +78,7 @@ def test_every_published_name_is_one_tensor_of_the_network_and_none_is_left():
             assert target.name not in found
             shape = shapes[key]
             found[target.name] = [shape[0] // 3, *shape[1:]] if target.take.startswith("third") else shape
-    need = classes.build_on_meta(PART, FAMILY.configs[PART], "x").state_dict()
+    need = build.build_on_meta(PART, FAMILY.configs[PART], "x").state_dict()
     assert found == {name: list(tensor.shape) for name, tensor in need.items()}
 
 
@@ -91,8 +92,8 @@ def test_names_that_no_result_could_tell_apart_are_mapped_by_their_meaning():
 
 def test_depth_is_that_of_midas_written_out(tmp_path):
     weights = drawn(NARROW)
-    ours = seen(loaded(weights, tmp_path / "x.safetensors"), picture())
-    theirs = midas.depth(weights, prepared(picture(), 64), heads=2, groups=4)
+    ours = estimate_by(loaded(weights, tmp_path / "x.safetensors"), picture())
+    theirs = midas.depth(weights, prepare(picture(), 64), heads=2, groups=4)
     assert ours.shape == theirs.shape == (1, 1, 64, 64)
     assert theirs.std() > 0.01
     assert apart(ours, theirs) < 1e-5
@@ -112,9 +113,9 @@ SWAPS = [
 @pytest.mark.parametrize(("one", "other"), SWAPS)
 def test_two_swapped_keys_would_show(tmp_path, one, other):
     weights = drawn(NARROW)
-    theirs = midas.depth(weights, prepared(picture(), 64), heads=2, groups=4)
+    theirs = midas.depth(weights, prepare(picture(), 64), heads=2, groups=4)
     weights[one], weights[other] = weights[other], weights[one]
-    assert apart(seen(loaded(weights, tmp_path / "x.safetensors"), picture()), theirs) > 1e-4
+    assert apart(estimate_by(loaded(weights, tmp_path / "x.safetensors"), picture()), theirs) > 1e-4
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +127,7 @@ def deep(tmp_path_factory):
     shutil.rmtree(made / "unet")
     unet = {**TOY["unet"], "in_channels": 5}
     UNet2DConditionModel(**unet).save_pretrained(made / "unet")
-    classes.build_random(PART, NARROW).save_pretrained(made / PART)
+    build.build_random(PART, NARROW).save_pretrained(made / PART)
     return made
 
 
@@ -143,7 +144,7 @@ def test_depth_of_a_folder_is_that_of_transformers(folder):
     model = load.load(str(folder), "cpu", "float32")
     ours = estimate(model, picture())
     with torch.no_grad():
-        theirs = DPTForDepthEstimation.from_pretrained(folder / PART)(prepared(picture(), 64)).predicted_depth
+        theirs = DPTForDepthEstimation.from_pretrained(folder / PART)(prepare(picture(), 64)).predicted_depth
     assert model.family.name == "sd2_depth"
     assert apart(ours[:, 0], theirs) < 1e-5
 
@@ -157,7 +158,6 @@ def test_the_network_is_loaded_once_and_not_before_it_is_asked(folder, monkeypat
     assert filled.count(PART) == 1
     assert first.dtype == torch.float32
     assert torch.equal(first, second)
-    load.unload()
 
 
 def test_a_damaged_network_is_found_when_the_model_is_loaded(folder, tmp_path):
@@ -175,7 +175,7 @@ def test_a_converted_model_keeps_its_depth_network(folder, tmp_path, single, mon
     before = load_file(folder / PART / "model.safetensors")
     out = convert(checkpoint.read(str(folder)), tmp_path / ("x.safetensors" if single else "x"))
     if single:
-        after = dict(load.tensors(checkpoint.read(str(out)).networks[PART]))
+        after = dict(read_tensors(checkpoint.read(str(out)).networks[PART]))
     else:
         after = load_file(out / PART / "model.safetensors")
         assert json.loads((out / PART / "config.json").read_text())["architectures"] == [
@@ -206,7 +206,7 @@ def test_pictures_are_prepared_as_transformers_prepares_them(size):
     theirs = pytest.importorskip("transformers.models.dpt.image_processing_pil_dpt")
     processor = theirs.DPTImageProcessorPil()
     expected = torch.as_tensor(processor(picture(*size), return_tensors="pt")["pixel_values"])
-    assert torch.allclose(prepared(picture(*size), 384), expected, atol=1e-6)
+    assert torch.allclose(prepare(picture(*size), 384), expected, atol=1e-6)
 
 
 def test_the_test_model_sees_depth_in_a_picture():

@@ -7,12 +7,13 @@ import torch
 from PIL import Image
 
 from sdcli.engine import generate
-from sdcli.models.load import load, unload
+from sdcli.models.load import load
 from sdcli.pipeline.start import start_of
 from sdcli.pipeline.text import encode_prompts
 from sdcli.pipeline.vae import grey_to_tensor
 from sdcli.request.inputs import open_inputs
 from sdcli.request.request import Request
+from tests import judges
 from tests.pictures import half_mask, photo
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -58,8 +59,8 @@ def compare(tmp_path, monkeypatch):
             prediction_type=model.prediction,
         )  # fmt: skip
         parts = {
-            "vae": model.vae, "unet": model.unet,
-            "text_encoder": model.text_encoder("text_encoder"), "tokenizer": None,
+            "vae": judges.vae(model), "unet": judges.unet(model),
+            "text_encoder": judges.text_encoder(model), "tokenizer": None,
             "scheduler": scheduler, "safety_checker": None, "feature_extractor": None, "depth_estimator": None,
             "low_res_scheduler": diffusers.DDPMScheduler(
                 beta_start=0.0001, beta_end=0.02, beta_schedule="scaled_linear"
@@ -139,9 +140,9 @@ def test_the_x4_upscaler(compare, monkeypatch, file):
     model = load(name, "cpu", "float32")
     request = Request("a cat", model=name, seed=SEED, steps=5, **asked)
     given = open_inputs(request)
-    request = model.with_defaults(given.fill_in_size(request))
-    assert (request.width, request.height) == (64, 64)
-    stream = start_of(model, request, given.at_size(request))
+    job = model.with_defaults(given.fill_in_size(request))
+    assert (job.width, job.height) == (64, 64)
+    stream = start_of(model, job, given.at_size(job))
     random = torch.Generator().manual_seed(SEED)
     first, second = (torch.randn(1, 4, 16, 16, generator=random) for _ in range(2))
     assert stream.inputs.class_label == 20
@@ -194,7 +195,6 @@ def test_full_size_checkpoints_do_as_their_pipelines(compare, file, pipeline):
     try:
         assert compare(pipeline, name, theirs, **asked, **LIKE) < 1e-3
     finally:
-        unload()
         Path(name).unlink()
 
 
@@ -204,8 +204,8 @@ def test_a_run_at_full_strength_begins_with_the_noise_of_words_alone(compare):
     def begun(**asked):
         request = Request("a cat", model="test:sd1", seed=SEED, steps=5, **asked)
         given = open_inputs(request)
-        request = model.with_defaults(given.fill_in_size(request))
-        return start_of(model, request, given.at_size(request))
+        job = model.with_defaults(given.fill_in_size(request))
+        return start_of(model, job, given.at_size(job))
 
     words, both = begun(), begun(image="in.png", strength=1.0)
     assert both.sigmas == words.sigmas

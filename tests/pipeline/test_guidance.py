@@ -6,8 +6,9 @@ import torch
 from sdcli.engine import generate
 from sdcli.models.load import load
 from sdcli.pipeline.text import encode_prompts
-from sdcli.pipeline.unet import predictor
+from sdcli.pipeline.unet import TO_DENOISED, predictor
 from sdcli.request.request import Request
+from tests import judges
 
 
 @pytest.fixture
@@ -43,23 +44,22 @@ def test_the_perturbed_network_answers_otherwise_and_is_whole_again_afterwards(t
     assert torch.equal(predict(x, 1.0, [positive])[0], before)
 
 
-def test_cut_attention_is_that_of_diffusers(toy, request_):
+def test_perturbed_attention_is_that_of_diffusers(toy, request_):
+    """Whose processor perturbs the second half of the rows."""
     from diffusers.models.attention_processor import PAGIdentitySelfAttnProcessor2_0
 
     model = load(str(toy), "cpu", "float32")
     positive, _ = conds(model, request_)
     x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     ours = predictor(model)(x, 1.0, [positive.perturbed])[0]
-    seats = [each.attn1 for each in model.unet.mid_block.modules() if hasattr(each, "attn1")]
-    before = [seat.processor for seat in seats]
-    try:
-        for seat in seats:
-            seat.processor = PAGIdentitySelfAttnProcessor2_0()
-        both = predictor(model)(x, 1.0, [positive, positive])[1]
-    finally:
-        for seat, processor in zip(seats, before, strict=True):
-            seat.processor = processor
-    assert torch.allclose(ours, both, atol=1e-5)
+    judge = judges.unet(model)
+    for block in judge.mid_block.modules():
+        if hasattr(block, "attn1"):
+            block.attn1.processor = PAGIdentitySelfAttnProcessor2_0()
+    with torch.no_grad():
+        scaled, context = (x / 2**0.5).repeat(2, 1, 1, 1), positive.context.repeat(2, 1, 1)
+        theirs = judge(scaled, torch.tensor(model.levels.t(1.0)), context).sample[1:]
+    assert torch.allclose(ours, TO_DENOISED[model.prediction](x, theirs, 1.0), atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, heads: int, context_width: int | None = None, bias: bool = False) -> None:
         super().__init__()
+        check_heads(width, heads)
         self.heads = heads
         self.to_q = nn.Linear(width, width, bias=bias)
         self.to_k = nn.Linear(context_width or width, width, bias=bias)
@@ -37,6 +38,12 @@ def attend(attention: Attention, x: Tensor, context: Tensor | None = None) -> Te
     out = F.scaled_dot_product_attention(q, k, v)
     projected: Tensor = attention.to_out[0](join_heads(out))
     return projected
+
+
+def check_heads(width: int, heads: int) -> None:
+    """Raise ValueError if so many heads do not divide the width."""
+    if heads < 1 or width % heads:
+        raise ValueError(f"{heads} attention heads do not divide a width of {width}")
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sdcli.models.architectures.attention import join_heads, split_heads
+from sdcli.models.architectures.attention import check_heads, join_heads, split_heads
 
 
 def quick_gelu(x: Tensor) -> Tensor:
@@ -40,13 +40,12 @@ class TextStates:
 class CLIPTextModel(nn.Module):
     """The text transformer (Radford et al. 2021, "Learning Transferable Visual Models").
 
-    `settings` is a complete config in transformers' words, as `config.text_settings` makes it.
+    `settings` is a complete config in transformers' words, as `config.settings` makes it.
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         super().__init__()
         width = settings["hidden_size"]
-        self.end = settings["eos_token_id"]
         self.embeddings = Embeddings(settings["vocab_size"], settings["max_position_embeddings"], width)
         self.encoder = Encoder(settings)
         self.final_layer_norm = nn.LayerNorm(width, settings["layer_norm_eps"])
@@ -54,6 +53,7 @@ class CLIPTextModel(nn.Module):
             if isinstance(module, Embeddings | CausalAttention | MLP):
                 module.init_weights()
         if settings["architectures"] == ["CLIPTextModelWithProjection"]:
+            self.end = int(settings["eos_token_id"])
             self.text_projection = nn.Linear(width, settings["projection_dim"], bias=False)
             _init([(self.text_projection, width**-0.5)])
 
@@ -132,6 +132,7 @@ class CausalAttention(nn.Module):
 
     def __init__(self, width: int, heads: int, count: int) -> None:
         super().__init__()
+        check_heads(width, heads)
         self.heads, self._count = heads, count
         self.k_proj = nn.Linear(width, width)
         self.v_proj = nn.Linear(width, width)

@@ -20,7 +20,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 class AutoencoderTiny(nn.Module):
     """Ollin Boer Bohan's TAESD: plain convolutions and residual blocks without norms or attention.
 
-    `settings` is a complete config in diffusers' words, as `config.taesd_settings` makes it.
+    `settings` is a complete config in diffusers' words, as `config.settings` makes it.
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
@@ -63,8 +63,10 @@ class Encoder(nn.Module):
         layers: list[nn.Module] = []
         widths = settings["encoder_block_out_channels"]
         for i, (width, blocks) in enumerate(zip(widths, settings["num_encoder_blocks"], strict=True)):
-            first = nn.Conv2d(settings["in_channels"], width, 3, padding=1)
-            layers.append(first if i == 0 else nn.Conv2d(width, width, 3, padding=1, stride=2, bias=False))
+            if i == 0:
+                layers.append(nn.Conv2d(settings["in_channels"], width, 3, padding=1))
+            else:
+                layers.append(nn.Conv2d(width, width, 3, padding=1, stride=2, bias=False))
             layers += [Block(width, act) for _ in range(blocks)]
         layers.append(nn.Conv2d(widths[-1], settings["latent_channels"], 3, padding=1))
         self.layers = nn.Sequential(*layers)

@@ -28,7 +28,8 @@ class AttentionPooling(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.positional_embedding = nn.Parameter(torch.randn(1, width) / width**0.5)
+        self.positional_embedding = nn.Parameter(torch.empty(1, width))
+        nn.init.normal_(self.positional_embedding, std=width**-0.5)
         self.k_proj = nn.Linear(width, width)
         self.q_proj = nn.Linear(width, width)
         self.v_proj = nn.Linear(width, width)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import Any
 
@@ -37,7 +37,7 @@ class Residuals:
 class UNet(nn.Module):
     """The conditional U-Net (Rombach et al. 2022, "High-Resolution Image Synthesis with Latent Diffusion Models").
 
-    `settings` is a complete config in diffusers' words, as `config.unet_settings` makes it.
+    `settings` is a complete config in diffusers' words, as `config.settings` makes it.
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
@@ -65,8 +65,7 @@ class UNet(nn.Module):
             )
         levels = _levels(settings, time_width, act)
         self.down_blocks = _down_blocks(settings, levels)
-        middle = settings["mid_block_type"] == "UNetMidBlock2DCrossAttn"
-        self.mid_block = MidBlock(levels[-1], _middle_depth(settings) if middle else 0)
+        self.mid_block = MidBlock(levels[-1], settings["mid_block_type"], _middle_depth(settings))
         self.up_blocks = _up_blocks(settings, levels)
         self.conv_norm_out = nn.GroupNorm(settings["norm_num_groups"], widths[0], settings["norm_eps"])
         self.conv_out = nn.Conv2d(widths[0], settings["out_channels"], 3, padding=1)
@@ -215,23 +214,28 @@ class DownBlock(nn.Module):
 
 
 class MidBlock(nn.Module):
-    """A residual block, and if it has a depth a transformer and a second residual block, at the lowest resolution."""
+    """The block at the lowest resolution, by `mid_block_type`.
 
-    def __init__(self, level: _Level, depth: int) -> None:
+    UNetMidBlock2DCrossAttn: a residual block, a transformer and a second residual block; UNetMidBlock2D: one residual
+    block; None: nothing.
+    """
+
+    def __init__(self, level: _Level, kind: str | None, depth: int) -> None:
         super().__init__()
-        self.resnets, self.attentions = (
-            nn.ModuleList([level.resnet(level.width, level.width)]),
-            nn.ModuleList(),
-        )
-        if depth:
+        self.resnets, self.attentions = nn.ModuleList(), nn.ModuleList()
+        if kind is not None:
+            self.resnets.append(level.resnet(level.width, level.width))
+        if kind == "UNetMidBlock2DCrossAttn":
+            level = replace(level, only_cross=False)  # diffusers asks only the levels' own blocks for it
             self.attentions.append(level.transformer(depth))
             self.resnets.append(level.resnet(level.width, level.width))
 
     def forward(self, x: Tensor, time: Tensor, contexts: Iterator[Tensor]) -> Tensor:
         """(n, width, h, w) -> the same shape."""
-        x = self.resnets[0](x, time)
-        for attention, resnet in zip(self.attentions, self.resnets[1:], strict=True):
-            x = resnet(attention(x, contexts), time)
+        for i, resnet in enumerate(self.resnets):
+            if i > 0:
+                x = self.attentions[i - 1](x, contexts)
+            x = resnet(x, time)
         return x
 
 
@@ -326,5 +330,9 @@ def _middle_depth(settings: Mapping[str, Any]) -> int:
 
 
 def _depths(depth: int | Sequence[int], layers: int) -> list[int]:
-    """The transformer blocks behind each of so many residual blocks."""
-    return [depth] * layers if isinstance(depth, int) else list(depth)[:layers]
+    """The number of transformer blocks behind each of so many residual blocks."""
+    if isinstance(depth, int):
+        return [depth] * layers
+    if len(depth) < layers:
+        raise ValueError(f"transformer_layers_per_block has {len(depth)} depths for {layers} layers")
+    return list(depth)[:layers]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdcli.models.architectures.attention import Attention
@@ -16,7 +17,7 @@ EPS = 1e-6  # of all its group norms
 class AutoencoderKL(nn.Module):
     """The autoencoder (Rombach et al. 2022). Its latents are not scaled here: the caller applies `scaling_factor`.
 
-    `settings` is a complete config in diffusers' words, as `config.vae_settings` makes it.
+    `settings` is a complete config in diffusers' words, as `config.settings` makes it.
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
@@ -111,21 +112,19 @@ class Level(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Pixels to the moments of latents."""
+    """Pixels to the moments of latents. `act_fn` is for the residual blocks: the last activation is always SiLU."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         super().__init__()
         widths, groups = list(settings["block_out_channels"]), settings["norm_num_groups"]
-        self.act = ACTIVATIONS[settings["act_fn"]]
+        act = ACTIVATIONS[settings["act_fn"]]
         layers = settings["layers_per_block"]
         self.conv_in = nn.Conv2d(settings["in_channels"], widths[0], 3, padding=1)
         self.down_blocks = nn.ModuleList(
-            Level(
-                widths[max(i - 1, 0)], width, layers, groups, self.act, "down" if i < len(widths) - 1 else ""
-            )
-            for i, width in enumerate(widths)
+            Level(widths[max(i - 1, 0)], width, layers, groups, act, "down" if i < len(widths) - 1 else "")
+            for i, (width, _) in enumerate(zip(widths, settings["down_block_types"], strict=True))
         )
-        self.mid_block = Middle(widths[-1], groups, self.act, bool(settings["mid_block_add_attention"]))
+        self.mid_block = Middle(widths[-1], groups, act, bool(settings["mid_block_add_attention"]))
         self.conv_norm_out = nn.GroupNorm(groups, widths[-1], EPS)
         self.conv_out = nn.Conv2d(widths[-1], 2 * settings["latent_channels"], 3, padding=1)
 
@@ -134,23 +133,23 @@ class Encoder(nn.Module):
         x = self.conv_in(x)
         for block in self.down_blocks:
             x = block(x)
-        out: Tensor = self.conv_out(self.act(self.conv_norm_out(self.mid_block(x))))
+        out: Tensor = self.conv_out(F.silu(self.conv_norm_out(self.mid_block(x))))
         return out
 
 
 class Decoder(nn.Module):
-    """Latents to pixels."""
+    """Latents to pixels. `act_fn` is for the residual blocks: the last activation is always SiLU."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         super().__init__()
         widths, groups = list(settings["block_out_channels"])[::-1], settings["norm_num_groups"]
-        self.act = ACTIVATIONS[settings["act_fn"]]
+        act = ACTIVATIONS[settings["act_fn"]]
         layers = settings["layers_per_block"] + 1
         self.conv_in = nn.Conv2d(settings["latent_channels"], widths[0], 3, padding=1)
-        self.mid_block = Middle(widths[0], groups, self.act, bool(settings["mid_block_add_attention"]))
+        self.mid_block = Middle(widths[0], groups, act, bool(settings["mid_block_add_attention"]))
         self.up_blocks = nn.ModuleList(
-            Level(widths[max(i - 1, 0)], width, layers, groups, self.act, "up" if i < len(widths) - 1 else "")
-            for i, width in enumerate(widths)
+            Level(widths[max(i - 1, 0)], width, layers, groups, act, "up" if i < len(widths) - 1 else "")
+            for i, (width, _) in enumerate(zip(widths, settings["up_block_types"], strict=True))
         )
         self.conv_norm_out = nn.GroupNorm(groups, widths[-1], EPS)
         self.conv_out = nn.Conv2d(widths[-1], settings["out_channels"], 3, padding=1)
@@ -160,5 +159,5 @@ class Decoder(nn.Module):
         x = self.mid_block(self.conv_in(z))
         for block in self.up_blocks:
             x = block(x)
-        out: Tensor = self.conv_out(self.act(self.conv_norm_out(x)))
+        out: Tensor = self.conv_out(F.silu(self.conv_norm_out(x)))
         return out
