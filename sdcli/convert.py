@@ -1,6 +1,7 @@
-"""Convert: a checkpoint written anew, as a single file or a diffusers folder, in a dtype; the same bytes every time.
+"""Convert: write a checkpoint as a single file or a diffusers folder, in a chosen dtype; the same bytes every time.
 
-Tensors go from file to file one by one, so that a model of any size needs little memory.
+Tensors go from file to file one by one, so a model of any size needs little memory. This is no part of `checkpoints/`
+because it needs torch for the values and `store` for the writing.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from torch import Tensor
 
 import sdcli
 from sdcli import store
-from sdcli.checkpoints import tokenizer
+from sdcli.checkpoints import shards, tokenizer
 from sdcli.checkpoints.checkpoint import Checkpoint
 from sdcli.checkpoints.component import Component
 from sdcli.checkpoints.family import Config
-from sdcli.checkpoints.keys import to_ldm
+from sdcli.checkpoints.keys import single_file
 from sdcli.diffusion.levels import SD_BETAS, TIMESTEPS
 from sdcli.errors import ModelError, UsageError
 from sdcli.models import config as configs
@@ -29,7 +30,7 @@ from sdcli.models.build import build_on_meta
 from sdcli.models.load import check_tensors
 from sdcli.models.tensors import DTYPES, all_finite, read_tensor
 
-CLASSES = {
+LIBRARY_CLASSES = {
     "unet": ("diffusers", "UNet2DConditionModel"),
     "vae": ("diffusers", "AutoencoderKL"),
     "text_encoder": ("transformers", "CLIPTextModel"),
@@ -39,15 +40,19 @@ CLASSES = {
     "tokenizer_2": ("transformers", "CLIPTokenizer"),
     "scheduler": ("diffusers", "DDIMScheduler"),
 }
-SCHEDULE = {
+"""Folder of a diffusers folder -> the library and the class that open it."""
+TINY_AUTOENCODER_CLASS = ("diffusers", "AutoencoderTiny")
+OLDEST_DIFFUSERS = "0.36.0"  # that opens such a folder
+
+DEFAULT_SCHEDULE = {
     "beta_start": SD_BETAS[0],
     "beta_end": SD_BETAS[1],
     "beta_schedule": "scaled_linear",
     "num_train_timesteps": TIMESTEPS,
 }
-"""The noise levels of a model that says nothing of them."""
+"""The noise levels of a model whose files do not describe them."""
 
-SETTINGS = (
+SETTINGS_WITHOUT_TENSOR = (
     "scaling_factor",
     "shift_factor",
     "attention_head_dim",
@@ -61,226 +66,263 @@ SETTINGS = (
     "freq_shift",
     "center_input_sample",
 )
-"""What a config may say that changes what a network computes, but no tensor's shape."""
+"""Keys of a config that change what a network computes, and no tensor's shape."""
 
-ADVICE = "choose another place"
-_TOLD = {"epsilon": "epsilon", "v_prediction": "v"}
+MODELSPEC_WORDS = {"epsilon": "epsilon", "v_prediction": "v"}
+"""Prediction type -> its word in the metadata of a single file."""
+
+Shapes = Mapping[str, list[int]]
+"""Name in the network -> shape."""
+
+_ADVICE = "choose another place"
 
 
 @dataclass(frozen=True)
-class Piece:
-    """One tensor of a file to be written: its key, its shape there, and the network's tensors that it is made of.
+class OutputTensor:
+    """One tensor of a file to be written, and the tensors of a component that it is made of.
 
-    A marker, which tells by its name alone, is made of none.
+    Several are stacked along their first axis. A marker, which says something by its key alone, is made of none.
     """
 
     key: str
     shape: list[int]
-    network: Component
+    component: Component
     names: list[str]
-    turned: bool = False
+    transpose: bool = False
 
-    def tensor(self, dtype: torch.dtype) -> Tensor:
-        """Its values; raises ModelError if one is not a finite number of this dtype."""
-        stored = [read_tensor(self.network, name) for name in self.names]
-        parts = [(part.T if self.turned else part).to(dtype) for part in stored]
-        whole = torch.cat(parts or [torch.empty(0, dtype=dtype)]).reshape(self.shape).contiguous()
-        if not all_finite(whole):
+    def values(self, dtype: torch.dtype) -> Tensor:
+        """Its values; raises ModelError if one is not finite in this dtype."""
+        stored = [read_tensor(self.component, name) for name in self.names]
+        converted = [(tensor.T if self.transpose else tensor).to(dtype) for tensor in stored]
+        values = torch.cat(converted or [torch.empty(0, dtype=dtype)]).reshape(self.shape).contiguous()
+        if not all_finite(values):
             reason = "the file is damaged, fetch it again"
             if all(map(all_finite, stored)):
                 reason = f"{str(dtype).removeprefix('torch.')} is too narrow for it, leave out --dtype"
-            raise ModelError(f"{self.network.path(self.names[0])}: {self.key}: not finite; {reason}")
-        return whole
+            raise ModelError(f"{self.component.path(self.names[0])}: {self.key}: not finite; {reason}")
+        return values
 
-    def dtype(self) -> str:
-        """The format's name of the dtype that it is stored in."""
-        if not self.names:
-            return "F32"
-        assert self.network.header is not None
-        return self.network.header.tensors[self.network.sources[self.names[0]].key].dtype
+    def stored_dtype(self) -> str:
+        """The dtype that it has in the checkpoint, by the format's name."""
+        return self.component.entry(self.names[0]).dtype if self.names else "F32"
 
 
-def convert(found: Checkpoint, out: Path, dtype: torch.dtype | None = None) -> Path:
+def convert(checkpoint: Checkpoint, out: Path, dtype: torch.dtype | None = None) -> Path:
     """Write the checkpoint to `out`: one file with LDM names if it ends in .safetensors, else a diffusers folder.
 
-    `dtype` is that of all weights; None keeps each as it is stored. Raises UsageError if `out` is there already, and
-    ModelError if a tensor is missing, surplus, misshapen or not finite, or a single file cannot tell all.
+    `dtype` is that of all weights; None keeps each as it is stored. Raises UsageError if `out` exists, and ModelError
+    if a tensor is missing, surplus, misshapen or not finite, or if a single file cannot say what the model is.
     """
     if out.exists():
         raise UsageError(f"{out}: is there already; nothing is overwritten, choose another name")
-    if any(network.header is None for network in found.networks.values()):
-        raise ModelError(f"{found.name}: a test model is in no file; there is nothing to convert")
-    shapes = {part: _shapes(part, network, found.path) for part, network in found.networks.items()}
-    if out.suffix == ".safetensors":
-        _check_alone(found, shapes)
-        pieces = [piece for part in shapes for piece in _original(found, part, shapes[part])]
-        pieces += [Piece(key, [0], found.networks["unet"], []) for key in _markers(found)]
-        told = {"modelspec.prediction_type": _TOLD[found.prediction]}
-        return store.save(_file(pieces, dtype, told), out, ADVICE)
-    return store.save_folder(_files(found, shapes, dtype), out, ADVICE)
+    if any(component.header is None for component in checkpoint.components.values()):
+        raise ModelError(f"{checkpoint.name}: a test model is in no file; there is nothing to convert")
+    shapes = {
+        part: _checked_shapes(part, component, checkpoint.path)
+        for part, component in checkpoint.components.items()
+    }
+    if out.suffix != ".safetensors":
+        return store.save_folder(_folder_files(checkpoint, shapes, dtype), out, _ADVICE)
+    _check_single_file_can_hold(checkpoint, shapes)
+    tensors = [tensor for part in shapes for tensor in _ldm_tensors(checkpoint, part, shapes[part])]
+    tensors += [OutputTensor(key, [0], checkpoint.components["unet"], []) for key in _markers(checkpoint)]
+    metadata = {"modelspec.prediction_type": MODELSPEC_WORDS[checkpoint.prediction]}
+    return store.save(_safetensors(tensors, dtype, metadata), out, _ADVICE)
 
 
-def _files(
-    found: Checkpoint, shapes: Mapping[str, Mapping[str, list[int]]], dtype: torch.dtype | None
-) -> Iterator[tuple[str, bytes | Iterator[bytes]]]:
-    """The files of a diffusers folder, by their names in it."""
-    for part, network in found.networks.items():
-        stem = "diffusion_pytorch_model" if part in ("unet", "vae") else "model"
-        prefix = "text_model." if part.startswith("text_encoder") else ""
-        pieces = [
-            Piece(name if name == "text_projection.weight" else prefix + name, shape, network, [name])
-            for name, shape in shapes[part].items()
-        ]
-        yield f"{part}/{stem}.safetensors", _file(pieces, dtype)
-        library, kind = _class(part, found)
-        config: dict[str, object] = {"_class_name": kind}
-        if (
-            library == "transformers"
-        ):  # opened in float32 where no other is asked for, as diffusers opens the others
-            config = {"architectures": [kind], "dtype": "float32"}
-        yield f"{part}/config.json", _json({**network.config, **config})
-        if part in found.family.text_encoders:
-            for name, data in tokenizer.saved(found.family.text_encoders[part].pad).items():
-                yield f"{part.replace('text_encoder', 'tokenizer')}/{name}", data
-    yield "scheduler/scheduler_config.json", _json(_scheduler(found))
-    yield "model_index.json", _json(_index(found))
+def _checked_shapes(part: str, component: Component, path: Path) -> Shapes:
+    """The shapes of a component's tensors, of which all were found; raises ModelError otherwise."""
+    check_tensors(component, build_on_meta(part, component.config, str(path)))
+    return _shapes(part, component.config, path)
 
 
-def _shapes(part: str, network: Component, path: Path) -> dict[str, list[int]]:
-    """The network's tensors by their names in a folder, and their shapes there."""
-    check_tensors(network, build_on_meta(part, network.config, str(path)))
-    return _blank_shapes(part, network.config, path)
-
-
-def _blank_shapes(part: str, config: Config, path: Path) -> dict[str, list[int]]:
+def _shapes(part: str, config: Config, path: Path) -> Shapes:
+    """The shapes of the tensors of a network with this config."""
     network = build_on_meta(part, config, str(path))
     return {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
 
 
-def _check_alone(found: Checkpoint, shapes: Mapping[str, Mapping[str, list[int]]]) -> None:
-    """A single file brings no configs, so its networks must be those that its family is known to have."""
-    configs_known = found.family.configs
-    known = {
-        part: _blank_shapes(part, configs_known[part], found.path) for part in shapes if part in configs_known
-    }
-    if known != shapes:
+# --- a single file
+
+
+def _check_single_file_can_hold(checkpoint: Checkpoint, shapes: Mapping[str, Shapes]) -> None:
+    """Raise ModelError unless the model is its family's in all that a single file, which has no configs, cannot say."""
+    usual = checkpoint.family.configs
+    usual_shapes = {part: _shapes(part, usual[part], checkpoint.path) for part in shapes if part in usual}
+    if usual_shapes != shapes:
         raise ModelError(
-            f"{found.name}: its networks are not shaped as a single file's must be, which brings no configs; "
+            f"{checkpoint.name}: its networks are not shaped as a single file's must be, which brings no configs; "
             "name a folder to convert it to"
         )
-    for part in known:
-        own, usual = (
-            configs.settings(part, each) for each in (found.networks[part].config, configs_known[part])
-        )
-        for key in SETTINGS:
-            if _plain(own.get(key)) != _plain(usual.get(key)):
-                raise ModelError(
-                    f"{found.name}: the {key} of its {part.replace('_', ' ')} is not what a single file, which "
-                    "brings no configs, is taken to have; name a folder to convert it to"
-                )
-    told = {key: found.schedule.get(key, SCHEDULE[key]) for key in SCHEDULE}
-    if told != SCHEDULE | {**found.family.levels} or found.prediction not in _TOLD:
+    for part in shapes:
+        key = _different_setting(part, checkpoint.components[part].config, usual[part])
+        if key is not None:
+            raise ModelError(
+                f"{checkpoint.name}: the {key} of its {part.replace('_', ' ')} is not what a single file, which "
+                "brings no configs, is taken to have; name a folder to convert it to"
+            )
+    schedule = {key: checkpoint.schedule.get(key, value) for key, value in DEFAULT_SCHEDULE.items()}
+    usual_schedule = {**DEFAULT_SCHEDULE, **checkpoint.family.levels}
+    if schedule != usual_schedule or checkpoint.prediction not in MODELSPEC_WORDS:
         raise ModelError(
-            f"{found.name}: its noise levels or its prediction type are not what a single file can tell; "
+            f"{checkpoint.name}: its noise levels or its prediction type are not what a single file can tell; "
             "name a folder to convert it to"
         )
 
 
-def _plain(setting: object) -> object:
-    """A setting of each level as the one of all, where they are the same."""
-    if isinstance(setting, list | tuple):
-        return setting[0] if len(set(setting)) == 1 else tuple(setting)
-    return setting
+def _different_setting(part: str, config: Config, usual: Config) -> str | None:
+    """The first key whose values differ in a way that no tensor shows, or None."""
+    settings, usual_settings = configs.settings(part, config), configs.settings(part, usual)
+    for key in SETTINGS_WITHOUT_TENSOR:
+        if _collapsed(settings.get(key)) != _collapsed(usual_settings.get(key)):
+            return key
+    return None
 
 
-def _markers(found: Checkpoint) -> list[str]:
-    """Empty tensors by whose names other programs, too, know what a single file was trained for."""
-    rescaled = bool(found.schedule.get("rescale_betas_zero_snr"))
-    large = found.family.pipeline.startswith("StableDiffusionXL")
-    marks = ["v_pred"] if found.prediction == "v_prediction" and (large or rescaled) else []
-    return marks + ["ztsnr"] * rescaled
+def _collapsed(value: object) -> object:
+    """A list of one value for each level as that one value, if they are all equal."""
+    if isinstance(value, list | tuple):
+        return value[0] if len(set(value)) == 1 else tuple(value)
+    return value
 
 
-def _original(found: Checkpoint, part: str, shapes: Mapping[str, list[int]]) -> Iterator[Piece]:
-    """One network's tensors under their LDM names; what was split is packed again."""
-    network = found.networks[part]
-    open_clip = network.config.get("hidden_act") == "gelu"
+def _markers(checkpoint: Checkpoint) -> list[str]:
+    """The keys of empty tensors by which other programs, too, know how a model was trained."""
+    zero_snr = bool(checkpoint.schedule.get("rescale_betas_zero_snr"))
+    is_xl = checkpoint.family.pipeline.startswith("StableDiffusionXL")
+    predicts_v = checkpoint.prediction == "v_prediction" and (is_xl or zero_snr)
+    return ["v_pred"] * predicts_v + ["ztsnr"] * zero_snr
+
+
+def _ldm_tensors(checkpoint: Checkpoint, part: str, shapes: Shapes) -> Iterator[OutputTensor]:
+    """One component's tensors under their LDM names; q, k and v are packed where the original has them in one."""
+    component = checkpoint.components[part]
+    open_clip = component.config.get("hidden_act") == "gelu"
+    sources = single_file.sources(part, list(shapes), checkpoint.family.name, open_clip)
     packed: dict[str, list[str]] = {}
-    for name, source in to_ldm.keys(part, list(shapes), found.family.name, open_clip).items():
+    for name, source in sources.items():
         shape = shapes[name]
         if source.take.startswith("third"):
             thirds = packed.setdefault(source.key, ["", "", ""])
             thirds[int(source.take[-1])] = name
             if all(thirds):
-                yield Piece(source.key, [3 * shape[0], *shape[1:]], network, thirds)
+                yield OutputTensor(source.key, [3 * shape[0], *shape[1:]], component, thirds)
         elif source.take == "transpose":
-            yield Piece(source.key, shape[::-1], network, [name], turned=True)
-        elif ".mid.attn_1." in source.key and len(shape) == 2:  # LDM has convolutions there
-            yield Piece(source.key, [*shape, 1, 1], network, [name])
+            yield OutputTensor(source.key, shape[::-1], component, [name], transpose=True)
+        elif ".mid.attn_1." in source.key and len(shape) == 2:  # LDM has 1x1 convolutions there
+            yield OutputTensor(source.key, [*shape, 1, 1], component, [name])
         else:
-            yield Piece(source.key, shape, network, [name])
+            yield OutputTensor(source.key, shape, component, [name])
 
 
-def _file(
-    pieces: list[Piece], dtype: torch.dtype | None, told: Mapping[str, str] | None = None
-) -> Iterator[bytes]:
-    """A safetensors file of these pieces: wider dtypes first, then by name, as the format's own library writes it."""
-    names = {value: name for name, value in DTYPES.items()}
-    kinds = {piece.key: names[dtype] if dtype else piece.dtype() for piece in pieces}
-    widths = {piece.key: DTYPES[kinds[piece.key]].itemsize for piece in pieces}
-    pieces = sorted(pieces, key=lambda piece: (-widths[piece.key], piece.key))
-    header: dict[str, object] = {"__metadata__": {"format": "pt", **(told or {})}}
-    place = 0
-    for piece in pieces:
-        end = place + widths[piece.key] * math.prod(piece.shape)
-        header[piece.key] = {"dtype": kinds[piece.key], "shape": piece.shape, "data_offsets": [place, end]}
-        place = end
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)
-    yield struct.pack("<Q", len(text)) + text
-    for piece in pieces:
-        yield piece.tensor(DTYPES[kinds[piece.key]]).flatten().view(torch.uint8).numpy().tobytes()
+# --- a diffusers folder
+
+
+def _folder_files(
+    checkpoint: Checkpoint, shapes: Mapping[str, Shapes], dtype: torch.dtype | None
+) -> Iterator[tuple[str, bytes | Iterator[bytes]]]:
+    """(name in the folder, contents) of each file."""
+    text_encoders = checkpoint.family.text_encoders
+    for part, component in checkpoint.components.items():
+        tensors = [
+            OutputTensor(_library_name(part, name), shape, component, [name])
+            for name, shape in shapes[part].items()
+        ]
+        yield f"{part}/{shards.stem_of(part)}.safetensors", _safetensors(tensors, dtype)
+        yield f"{part}/config.json", _json(_config(checkpoint, part))
+        if part in text_encoders:
+            for name, data in tokenizer.folder_files(text_encoders[part].pad).items():
+                yield f"{_tokenizer_of(part)}/{name}", data
+    yield "scheduler/scheduler_config.json", _json(_scheduler(checkpoint))
+    yield "model_index.json", _json(_index(checkpoint))
+
+
+def _library_name(part: str, name: str) -> str:
+    """A tensor's name in a diffusers folder."""
+    if part.startswith("text_encoder") and name != "text_projection.weight":
+        return f"text_model.{name}"
+    return name
+
+
+def _tokenizer_of(text_encoder: str) -> str:
+    return text_encoder.replace("text_encoder", "tokenizer")
+
+
+def _config(checkpoint: Checkpoint, part: str) -> dict[str, object]:
+    """config.json of a component, with the class that opens it."""
+    library, class_name = _library_class(checkpoint, part)
+    config = checkpoint.components[part].config
+    if library == "diffusers":
+        return {**config, "_class_name": class_name}
+    # opened in float32 unless another dtype is asked for, as diffusers opens its own classes
+    return {**config, "architectures": [class_name], "dtype": "float32"}
+
+
+def _library_class(checkpoint: Checkpoint, part: str) -> tuple[str, str]:
+    """The library and the class that open a folder of the checkpoint."""
+    if part == "vae" and "encoder_block_out_channels" in checkpoint.components["vae"].config:
+        return TINY_AUTOENCODER_CLASS
+    return LIBRARY_CLASSES[part]
+
+
+def _index(checkpoint: Checkpoint) -> dict[str, object]:
+    """model_index.json, by which diffusers opens the folder."""
+    family = checkpoint.family
+    tokenizers = [_tokenizer_of(part) for part in checkpoint.components if part in family.text_encoders]
+    index: dict[str, object] = {
+        part: list(_library_class(checkpoint, part))
+        for part in [*checkpoint.components, *tokenizers, "scheduler"]
+    }
+    if family.pipeline.startswith("StableDiffusionXL"):
+        absent = [part for part in ("text_encoder", "tokenizer") if part not in index]
+        index["force_zeros_for_empty_prompt"] = family.zero_empty
+    else:
+        absent = ["safety_checker", "feature_extractor"]
+        index["requires_safety_checker"] = False
+    index |= {part: [None, None] for part in absent}
+    versions = {"_diffusers_version": OLDEST_DIFFUSERS, "_sdcli_version": sdcli.__version__}
+    return {"_class_name": family.pipeline, **versions, **index}
+
+
+def _scheduler(checkpoint: Checkpoint) -> dict[str, object]:
+    """scheduler_config.json."""
+    ddim = {
+        "_class_name": "DDIMScheduler",
+        "clip_sample": False,
+        "set_alpha_to_one": False,
+        "steps_offset": 1,
+    }
+    return {**DEFAULT_SCHEDULE, **ddim, **checkpoint.schedule, "prediction_type": checkpoint.prediction}
 
 
 def _json(value: Mapping[str, object]) -> bytes:
     return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
 
 
-def _class(part: str, found: Checkpoint) -> tuple[str, str]:
-    """The library and the class that a part is opened with."""
-    tiny = part == "vae" and "encoder_block_out_channels" in found.networks["vae"].config
-    return ("diffusers", "AutoencoderTiny") if tiny else CLASSES[part]
+# --- both
 
 
-def _index(found: Checkpoint) -> dict[str, object]:
-    """model_index.json, by which diffusers opens the folder."""
-    read = [
-        part.replace("text_encoder", "tokenizer")
-        for part in found.networks
-        if part in found.family.text_encoders
-    ]
-    index: dict[str, object] = {
-        part: list(_class(part, found)) for part in [*found.networks, *read, "scheduler"]
-    }
-    if found.family.pipeline.startswith("StableDiffusionXL"):
-        absent = [part for part in ("text_encoder", "tokenizer") if part not in index]
-        index |= {"force_zeros_for_empty_prompt": found.family.zero_empty}
-    else:
-        absent = ["safety_checker", "feature_extractor"]
-        index |= {"requires_safety_checker": False}
-    index |= {part: [None, None] for part in absent}
-    versions = {
-        "_diffusers_version": "0.36.0",
-        "_sdcli_version": sdcli.__version__,
-    }  # the oldest that reads it
-    return {"_class_name": found.family.pipeline, **versions, **index}
-
-
-def _scheduler(found: Checkpoint) -> dict[str, object]:
-    told = {
-        "_class_name": "DDIMScheduler",
-        "clip_sample": False,
-        "set_alpha_to_one": False,
-        "steps_offset": 1,
-    }
-    return {**SCHEDULE, **told, **found.schedule, "prediction_type": found.prediction}
+def _safetensors(
+    tensors: list[OutputTensor], dtype: torch.dtype | None, metadata: Mapping[str, str] | None = None
+) -> Iterator[bytes]:
+    """A safetensors file, piece by piece: wider dtypes first, then by key, as the format's own library writes it."""
+    format_names = {dtype: name for name, dtype in DTYPES.items()}
+    dtypes = {tensor.key: format_names[dtype] if dtype else tensor.stored_dtype() for tensor in tensors}
+    widths = {key: DTYPES[name].itemsize for key, name in dtypes.items()}
+    tensors = sorted(tensors, key=lambda tensor: (-widths[tensor.key], tensor.key))
+    header: dict[str, object] = {"__metadata__": {"format": "pt", **(metadata or {})}}
+    start = 0
+    for tensor in tensors:
+        end = start + widths[tensor.key] * math.prod(tensor.shape)
+        header[tensor.key] = {
+            "dtype": dtypes[tensor.key],
+            "shape": tensor.shape,
+            "data_offsets": [start, end],
+        }
+        start = end
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    yield struct.pack("<Q", len(text)) + text
+    for tensor in tensors:
+        values = tensor.values(DTYPES[dtypes[tensor.key]])
+        yield values.flatten().view(torch.uint8).numpy().tobytes()

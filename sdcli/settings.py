@@ -1,15 +1,27 @@
-"""Settings: what a user chose once, from the environment and a small file; read late, written never."""
+"""Settings: what a user chose once, and the folders of this user. Read when they are needed, never written."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+import platformdirs
+
+_APP = "sdcli"
+
 
 def model_folders() -> list[Path]:
-    """Where models are looked for by name: SDCLI_MODELS, parted as PATH is; else ~/.local/share/sdcli/models."""
-    told = os.environ.get("SDCLI_MODELS")
-    if told is not None:
-        return [Path(each).expanduser() for each in told.split(os.pathsep) if each]
-    home = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return [Path(home).expanduser() / "sdcli" / "models"]
+    """The folders in which models are looked for by name.
+
+    They are those in SDCLI_MODELS, separated as in PATH; without it, `models` in the user's data folder, which is
+    ~/.local/share/sdcli on Linux.
+    """
+    folders = os.environ.get("SDCLI_MODELS")
+    if folders is not None:
+        return [Path(folder).expanduser() for folder in folders.split(os.pathsep) if folder]
+    return [platformdirs.user_data_path(_APP, appauthor=False) / "models"]
+
+
+def cache_folder() -> Path:
+    """The folder for what can be computed again: ~/.cache/sdcli on Linux."""
+    return platformdirs.user_cache_path(_APP, appauthor=False)

@@ -1,10 +1,10 @@
-"""Checkpoint: what a model's files are, from their headers and configs alone; imports no torch, reads no weights."""
+"""Checkpoint: what a model's files are, by their headers and configs alone; no weights are read."""
 
 from __future__ import annotations
 
+import functools
 import math
 import os
-import re
 import statistics
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -15,49 +15,38 @@ from typing import Any
 
 from sdcli import settings
 from sdcli.checkpoints import compatibility, header, hub, shards, toy, vae_file
-from sdcli.checkpoints.component import Component, add_source, config_of, decoder_levels, listing
+from sdcli.checkpoints.component import OPTIONAL, PARTS, Component, add_source, listing, read_config
 from sdcli.checkpoints.family import Config, Family, UNetSignature, recognise
-from sdcli.checkpoints.header import Header
-from sdcli.checkpoints.keys import ldm
-from sdcli.checkpoints.keys.ldm import OPTIONAL, PARTS, Source
+from sdcli.checkpoints.header import Header, ReadHeader
+from sdcli.checkpoints.keys import diffusers, single_file
+from sdcli.checkpoints.keys.types import Source
 from sdcli.errors import ModelError, UsageError
+
+Sources = dict[str, Source]
+"""Name in the network -> where the tensor is in the file."""
+
+_FOLDER_HAS = "a diffusers folder has unet, vae and text_encoder"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A recognised model. `rule` says what the prediction type was decided by; `ignored` are tensors of no use."""
+    """A model that was recognised: all that is needed to load it, so that no header is read again."""
 
-    name: str
+    name: str  # as the user wrote it
     path: Path
     family: Family
-    networks: Mapping[str, Component]
-    schedule: Config
-    prediction: str
-    rule: str
-    size: int
-    ignored: tuple[str, ...] = ()
+    components: Mapping[str, Component]  # by the names in component.PARTS
+    schedule: Config  # scheduler_config.json, or what stands for it
+    prediction: str  # epsilon, v_prediction or sample
+    prediction_from: str  # what decided the prediction type, for the user
+    size: int  # pixels
+    ignored: tuple[str, ...] = ()  # keys of tensors that no network needs
 
     @property
     def paths(self) -> list[Path]:
-        """Its weights' files, each once."""
-        heads = [net.header for net in self.networks.values() if net.header is not None]
-        return list(dict.fromkeys(path for head in heads for path in head.paths))
-
-
-def find(name: str, revision: str | None = None, fetches: bool = True) -> Path:
-    """The file or folder of a model's name: tiny, a path, a name in a model folder, or a repo id of the hub.
-
-    A repo is fetched if it was not before, where `fetches` allows it. Raises ModelError, saying what was looked for, if
-    there is none, and UsageError for a revision of what is no repo.
-    """
-    path = _here(name)
-    if path is None:
-        path = _of_the_hub(name, revision, fetches)
-    elif revision is not None:
-        raise UsageError(f"--revision {revision}: {name} is no repo of the hub; leave it out")
-    if path.is_dir() and not (path / "unet").is_dir():
-        raise ModelError(f"{name}: no unet folder in it; a diffusers folder has unet, vae and text_encoder")
-    return path
+        """The files with its weights, each once."""
+        headers = [component.header for component in self.components.values()]
+        return list(dict.fromkeys(path for header in headers if header for path in header.paths))
 
 
 def read(
@@ -66,37 +55,66 @@ def read(
     vae: str | None = None,
     revision: str | None = None,
     fetches: bool = True,
+    read_header: ReadHeader | None = None,
 ) -> Checkpoint:
-    """The checkpoint that `find` finds. A prediction type other than auto overrides what is recognised, `vae` its VAE.
+    """The checkpoint that `find` finds. Each file's header is read once, also if the hub's cache is looked through.
 
-    Raises ModelError if a file is missing, bad, holds a tensor that is not known, or is of no known family.
+    A prediction type other than "auto" overrides what is recognised; `vae` names a file or folder with another VAE.
+    Raises ModelError if a file is missing or damaged, holds an unknown tensor, or is of no known family.
     """
-    path = find(name, revision, fetches)
+    read_header = read_header or functools.cache(header.read)
+    path = find(name, revision, fetches, read_header)
     if name.startswith("test:"):
-        found = _toy(name, path)
+        checkpoint = _read_toy(name, path)
+    elif path.is_dir():
+        checkpoint = _read_folder(name, path, prediction, read_header)
     else:
-        found = _folder(name, path, prediction) if path.is_dir() else _file(name, path, prediction)
+        checkpoint = _read_file(name, path, prediction, read_header)
     if vae is not None:
-        found = replace(found, networks={**found.networks, "vae": vae_file.read(vae, found.family)})
-    compatibility.check_parts_fit(name, found.family, found.networks)
+        other_vae = vae_file.read(vae, checkpoint.family, read_header)
+        checkpoint = replace(checkpoint, components={**checkpoint.components, "vae": other_vae})
+    compatibility.check_parts_fit(name, checkpoint.family, checkpoint.components)
     if prediction == "auto":
-        return found
-    return replace(found, prediction=prediction, rule="--prediction")
+        return checkpoint
+    return replace(checkpoint, prediction=prediction, prediction_from="--prediction")
 
 
-def _here(name: str) -> Path | None:
-    """The same, of all but the hub's; None if there is no such model."""
+# --- from a name to a path
+
+
+def find(
+    name: str, revision: str | None = None, fetches: bool = True, read_header: ReadHeader = header.read
+) -> Path:
+    """The file or folder of a model: `tiny`, a test model, a path, a name in a model folder, or a repo id of the hub.
+
+    A repo that was not fetched before is fetched if `fetches` is true. Raises ModelError if there is no such model, and
+    UsageError for a revision of something else than a repo.
+    """
+    path = _find_local(name)
+    if path is None:
+        path = _find_on_hub(name, revision, fetches, read_header)
+    elif revision is not None:
+        raise UsageError(f"--revision {revision}: {name} is no repo of the hub; leave it out")
+    if path.is_dir() and not (path / "unet").is_dir():
+        raise ModelError(f"{name}: no unet folder in it; {_FOLDER_HAS}")
+    return path
+
+
+def _find_local(name: str) -> Path | None:
+    """Path of a local model (test:, tiny, a path, a name in a model folder), or None."""
     if name.startswith("test:"):
-        toy.family(name)
+        toy.family(name)  # raises if there is no such test model
         return Path(name)
     if name == "tiny":
         return Path(str(files("sdcli.tiny")))
     path = Path(os.path.expanduser(name))
-    return path if os.path.exists(path) else _named(name)  # what can be no file's name does not exist either
+    if os.path.exists(path):  # False, and no error, for a name that no file can have
+        return path
+    return _find_in_model_folders(name)
 
 
-def _named(name: str) -> Path | None:
-    """The model of this name, with or without its suffix, in one of the user's model folders."""
+def _find_in_model_folders(name: str) -> Path | None:
+    """The model of this name, with or without .safetensors; a name that leads out of the folder finds nothing."""
     for folder in settings.model_folders():
         for path in (folder / name, folder / f"{name}.safetensors"):
             if os.path.exists(path) and Path(os.path.normpath(path)).is_relative_to(os.path.normpath(folder)):
@@ -104,165 +122,266 @@ def _named(name: str) -> Path | None:
     return None
 
 
-def _of_the_hub(name: str, revision: str | None, fetches: bool) -> Path:
+def _find_on_hub(name: str, revision: str | None, fetches: bool, read_header: ReadHeader) -> Path:
     if not hub.is_repo(name):
         folders = ", ".join(map(str, settings.model_folders()))
         raise ModelError(f"{name}: no such model here or in {folders}; `sd models` lists what there is")
-    there = hub.cached(name, revision)
-    if there is None and not fetches:
+    path = hub.cached(name, revision, read_header)
+    if path is None and not fetches:
         raise ModelError(
             f"{name}: no such file here, and no repo fetched before; `sd models pull` fetches one"
         )
-    return there or hub.fetch(name, revision)
+    return path or hub.fetch(name, revision)
 
 
-def _toy(name: str, path: Path) -> Checkpoint:
+# --- test models
+
+
+def _read_toy(name: str, path: Path) -> Checkpoint:
     family, prediction = toy.family(name)
-    networks = {part: Component(config, None, {}) for part, config in toy.configs(family).items()}
-    return Checkpoint(name, path, family, networks, dict(family.levels), prediction, "its name", toy.SIZE)
+    return Checkpoint(
+        name=name,
+        path=path,
+        family=family,
+        components={part: Component(config, None, {}) for part, config in toy.configs(family).items()},
+        schedule=dict(family.levels),
+        prediction=prediction,
+        prediction_from="its name",
+        size=toy.SIZE,
+    )
 
 
-def _file(name: str, path: Path, asked: str) -> Checkpoint:
-    head = header.read(path)
-    sources: dict[str, dict[str, Source]] = {}
+# --- a single file
+
+
+def _read_file(name: str, path: Path, prediction: str, read_header: ReadHeader) -> Checkpoint:
+    """A checkpoint in one file; its configs are the family's."""
+    head = read_header(path)
+    sources, ignored, unknown = _sort_keys(head)
+    if "unet" not in sources:
+        raise ModelError(f"{name}: {_describe_other_file(head)}")
+    family = recognise(_signature(head, sources["unet"]), name)
+    sources = _with_turbo_text_encoder(sources, family)
+    for part in sources.keys() - family.configs.keys():
+        spare = [source.key for tensor, source in sources[part].items() if _is_merged_depth(part, tensor)]
+        ignored += spare
+        unknown += [source.key for source in sources[part].values() if source.key not in spare]
+    if unknown:
+        raise ModelError(
+            f"{name}: {listing(sorted(unknown))} of no network known here; is it a Stable Diffusion checkpoint?"
+        )
+    components = {}
+    for part, config in family.configs.items():
+        if part in sources:
+            used, unused = _split_unused(sources[part], config)
+            ignored += unused
+            components[part] = Component(config, head, used)
+        elif part not in OPTIONAL:
+            raise ModelError(f"{name}: no {part.replace('_', ' ')} in it; get the full checkpoint")
+    schedule = dict(family.levels)
+    if "ztsnr" in head.tensors:
+        schedule["rescale_betas_zero_snr"] = True
+    kind, decided_by = _prediction_of_file(head, family, sources["unet"], prediction)
+    return Checkpoint(
+        name=name,
+        path=path,
+        family=family,
+        components=components,
+        schedule=schedule,
+        prediction=kind,
+        prediction_from=decided_by,
+        size=_size(family, kind),
+        ignored=tuple(sorted(set(ignored))),
+    )
+
+
+def _sort_keys(head: Header) -> tuple[dict[str, Sources], list[str], list[str]]:
+    """(component -> its sources, keys that can be ignored, keys that are not known)."""
+    sources: dict[str, Sources] = {}
     ignored, unknown = [], []
-    levels = decoder_levels(head)
-    for key in head.tensors:
-        targets = ldm.targets(key)
+    for key, targets in single_file.targets(head.tensors.keys()).items():
         if targets is None:
             unknown.append(key)
         elif not targets:
             ignored.append(key)
         for target in targets or []:
-            settled = ldm.settle(target, levels)
-            add_source(sources.setdefault(settled.part, {}), settled.name, Source(key, settled.take), head)
-    if "unet" not in sources:
-        raise ModelError(f"{name}: {_something_else(head)}")
-    family = recognise(_traits(head, sources["unet"]), name)
-    if (
-        "text_encoder_2" in sources
-        and "text_encoder_2" not in family.configs
-        and "text_encoder" not in sources
-    ):
-        sources["text_encoder"] = sources.pop("text_encoder_2")  # SD Turbo's, named as SDXL names its own
-    for part in sources.keys() - family.configs.keys():
-        for own, source in sources[part].items():
-            spare = part in OPTIONAL and own.startswith(
-                ("dpt.", "neck.", "head.")
-            )  # merged with a depth model
-            (ignored if spare else unknown).append(source.key)
-    if unknown:
-        raise ModelError(
-            f"{name}: {listing(sorted(unknown))} of no network known here; is it a Stable Diffusion checkpoint?"
-        )
-    configs = {
-        part: config for part, config in family.configs.items() if part in sources or part not in OPTIONAL
-    }
-    for part in configs:
-        if part not in sources:
-            raise ModelError(f"{name}: no {part.replace('_', ' ')} in it; get the full checkpoint")
-    networks = {}
-    for part, config in configs.items():
-        beyond = [own for own in sources[part] if _beyond(own, config, sources[part])]
-        ignored += [sources[part].pop(own).key for own in beyond]
-        networks[part] = Component(config, head, sources[part])
-    prediction, rule = _prediction(head, family, sources["unet"], asked)
-    schedule = dict(family.levels)
-    if "ztsnr" in head.tensors:
-        schedule["rescale_betas_zero_snr"] = True
-    return Checkpoint(
-        name,
-        path,
-        family,
-        networks,
-        schedule,
-        prediction,
-        rule,
-        _size(family, prediction),
-        tuple(sorted(set(ignored))),
+            add_source(sources.setdefault(target.part, {}), target.name, Source(key, target.take), head)
+    return sources, ignored, unknown
+
+
+def _with_turbo_text_encoder(sources: dict[str, Sources], family: Family) -> dict[str, Sources]:
+    """The sources, with SD Turbo's one text encoder, which has the prefix of SDXL's second, as the first one."""
+    misplaced = "text_encoder_2" in sources and "text_encoder_2" not in family.configs
+    if not misplaced or "text_encoder" in sources:
+        return sources
+    return {"text_encoder" if part == "text_encoder_2" else part: own for part, own in sources.items()}
+
+
+def _is_merged_depth(part: str, name: str) -> bool:
+    """True for a tensor of the depth network, which merging with a depth model leaves in models of other families."""
+    return part == "depth_estimator" and name.startswith(("dpt.", "neck.", "head."))
+
+
+def _split_unused(sources: Sources, config: Config) -> tuple[Sources, list[str]]:
+    """(the sources that the network has a use for, the keys of those that it never reads)."""
+    used = {name: source for name, source in sources.items() if not _is_unused(name, config, sources)}
+    return used, [source.key for name, source in sources.items() if name not in used]
+
+
+def _is_unused(name: str, config: Config, sources: Sources) -> bool:
+    """True for a tensor of a text encoder that is never read: an unused projection, or OpenCLIP's last layer."""
+    if "num_hidden_layers" not in config or "architectures" in config:
+        return False
+    if name == "text_projection.weight":
+        return True
+    layer_after_last = f"encoder.layers.{config['num_hidden_layers']}."
+    return (
+        config.get("hidden_act") == "gelu"  # OpenCLIP's
+        and name.startswith(layer_after_last)
+        and f"encoder.layers.0.{name.removeprefix(layer_after_last)}" in sources
     )
 
 
-def _folder(name: str, path: Path, asked: str) -> Checkpoint:
-    parts = [part for part in PARTS if (path / part).is_dir()]
-    for part in ("unet", "vae"):
-        if part not in parts:
-            raise ModelError(
-                f"{name}: no {part} folder in it; a diffusers folder has unet, vae and text_encoder"
-            )
-    networks, ignored = {}, []
-    for part in parts:
-        head = shards.read(path / part, part)
-        sources: dict[str, Source] = {}
-        for key in head.tensors:
-            if ldm.IGNORABLE.search(f"{part}.{key}"):
-                ignored.append(key)
-            else:
-                add_source(sources, ldm.folder_name(part, key), Source(key, "all"), head)
-        networks[part] = Component(config_of(path / part / "config.json"), head, sources)
-    unet = networks["unet"]
+def _prediction_of_file(
+    head: Header, family: Family, unet: Mapping[str, Source], prediction: str
+) -> tuple[str, str]:
+    """(prediction type, what decided it): the user, the metadata, a marker tensor, or the weights of SD 2."""
+    if prediction != "auto":
+        return prediction, "--prediction"
+    stated = head.metadata.get("modelspec.prediction_type")
+    if stated:
+        return _parse_prediction(stated, head.path), "the file's metadata"
+    if "v_pred" in head.tensors:
+        return "v_prediction", "a tensor named v_pred"
+    norm = unet.get("up_blocks.3.attentions.2.transformer_blocks.0.norm1.bias")
+    if family.name == "sd2" and norm is not None and head.tensors[norm.key].dtype in header.FLOATS:
+        return _prediction_by_spread(head, norm.key)
+    return family.prediction, "the family's default"
+
+
+def _prediction_by_spread(head: Header, key: str) -> tuple[str, str]:
+    """The prediction type of SD 2 by the standard deviation of one bias: it is large in models that predict v.
+
+    The published v models are well above 0.09, the others well below. ComfyUI has the same rule.
+    """
+    values = head.values(key)
+    if not values or not all(map(math.isfinite, values)):
+        fault = "not finite" if values else "empty"
+        raise ModelError(f"{head.path}: {listing([key])} {fault}; the file is damaged, fetch it again")
+    spread = statistics.pstdev(values)
+    return (
+        "v_prediction" if spread > 0.09 else "epsilon",
+        f"the spread of the last attention's norm, {spread:.3f}",
+    )
+
+
+_OTHER_FILES = {
+    "lora": "a LoRA, which changes a model but is none; no U-Net in it",
+    "hada_": "a LyCORIS, which changes a model but is none; no U-Net in it",
+    "control_model": "a ControlNet; no U-Net in it",
+    "controlnet_": "a ControlNet; no U-Net in it",
+    "string_to_param": "a textual inversion; no U-Net in it",
+    "emb_params": "a textual inversion; no U-Net in it",
+    "double_blocks": "a Flux model; sd draws with Stable Diffusion 1, 2 and XL",
+    "joint_blocks": "a Stable Diffusion 3 model; sd draws with Stable Diffusion 1, 2 and XL",
+    "decoder.layers.": "a tiny autoencoder, which --vae takes; -m needs a whole checkpoint or model folder",
+    "decoder.conv_in.": "a VAE alone, which --vae takes; -m needs a whole checkpoint or model folder",
+    "down_blocks.0.": "a U-Net alone; -m needs a whole checkpoint or model folder",
+    "input_blocks.0.": "a U-Net alone; -m needs a whole checkpoint or model folder",
+    "token_embedding.": "a text encoder alone; -m needs a whole checkpoint or model folder",
+}
+"""What is in a key -> what its file is. The first that is found counts."""
+
+
+def _describe_other_file(head: Header) -> str:
+    """What a safetensors file without a U-Net is, by its keys, and what to do with it."""
+    for mark, description in _OTHER_FILES.items():
+        if any(mark in key for key in head.tensors):
+            return description
+    if {"0.weight", "1.weight"} & head.tensors.keys():
+        return "half of a tiny autoencoder, which --vae takes; -m needs a whole checkpoint or model folder"
+    beginnings = Counter(key.split(".")[0] for key in head.tensors).most_common(3)
+    shown = ", ".join(beginning[:40] for beginning, _ in beginnings) or "nothing"
+    return f"no U-Net in it, only {shown}; is it a whole checkpoint?"
+
+
+# --- a diffusers folder
+
+
+def _read_folder(name: str, folder: Path, prediction: str, read_header: ReadHeader) -> Checkpoint:
+    components, ignored = _read_components(name, folder, read_header)
+    unet = components["unet"]
     assert unet.header is not None
     if "conv_in.weight" not in unet.sources:
         raise ModelError(
             f"{unet.header.path}: no conv_in.weight in it, as a folder's U-Net has; "
             "a whole checkpoint is named by itself"
         )
-    family = recognise(_traits(unet.header, unet.sources), name)
-    told = path / "scheduler" / "scheduler_config.json"
-    schedule = config_of(told) if told.exists() else {}
-    prediction, rule = family.prediction, "the family's default"
-    if asked != "auto":
-        prediction, rule = asked, "--prediction"
+    family = recognise(_signature(unet.header, unet.sources), name)
+    scheduler = folder / "scheduler" / "scheduler_config.json"
+    schedule = read_config(scheduler) if scheduler.exists() else {}
+    kind, decided_by = family.prediction, "the family's default"
+    if prediction != "auto":
+        kind, decided_by = prediction, "--prediction"
     elif "prediction_type" in schedule:
-        prediction, rule = _understood(schedule["prediction_type"], told), "scheduler_config.json"
-    side = unet.config.get("sample_size")
-    size = side * 8 if isinstance(side, int) else _size(family, prediction)
-    return Checkpoint(name, path, family, networks, schedule, prediction, rule, size, tuple(ignored))
+        kind = _parse_prediction(schedule["prediction_type"], scheduler)
+        decided_by = "scheduler_config.json"
+    sample_size = unet.config.get("sample_size")
+    return Checkpoint(
+        name=name,
+        path=folder,
+        family=family,
+        components=components,
+        schedule=schedule,
+        prediction=kind,
+        prediction_from=decided_by,
+        size=sample_size * 8 if isinstance(sample_size, int) else _size(family, kind),
+        ignored=tuple(ignored),
+    )
 
 
-def _traits(head: Header, unet: Mapping[str, Source]) -> UNetSignature:
-    """The signature of a U-Net, from the shapes of three of its tensors."""
+def _read_components(
+    name: str, folder: Path, read_header: ReadHeader
+) -> tuple[dict[str, Component], list[str]]:
+    """(components, keys that can be ignored)."""
+    parts = [part for part in PARTS if (folder / part).is_dir()]
+    for part in ("unet", "vae"):
+        if part not in parts:
+            raise ModelError(f"{name}: no {part} folder in it; {_FOLDER_HAS}")
+    components, ignored = {}, []
+    for part in parts:
+        head = shards.read(folder / part, part, read_header)
+        sources: Sources = {}
+        for key in head.tensors:
+            if single_file.IGNORABLE.search(f"{part}.{key}"):
+                ignored.append(key)
+            else:
+                add_source(sources, diffusers.current_name(part, key), Source(key), head)
+        components[part] = Component(read_config(folder / part / "config.json"), head, sources)
+    return components, ignored
 
-    def width(wanted: Callable[[str], bool], axis: int) -> int:
-        shapes = (head.tensors[source.key].shape for own, source in unet.items() if wanted(own))
+
+# --- both
+
+
+def _signature(head: Header, unet: Mapping[str, Source]) -> UNetSignature:
+    """The signature of a U-Net, by the shapes of three of its tensors; 0 for one that it lacks."""
+
+    def width(is_wanted: Callable[[str], bool], axis: int) -> int:
+        shapes = (head.tensors[source.key].shape for name, source in unet.items() if is_wanted(name))
         shape = next(shapes, ())
         return shape[axis] if len(shape) > axis else 0
 
     return UNetSignature(
-        channels=width(lambda own: own == "conv_in.weight", 1),
-        context=width(lambda own: own.endswith("attn2.to_k.weight"), 1),
-        added=width(lambda own: own == "add_embedding.linear_1.weight", 1),
+        channels=width(lambda name: name == "conv_in.weight", 1),
+        context=width(lambda name: name.endswith("attn2.to_k.weight"), 1),
+        added=width(lambda name: name == "add_embedding.linear_1.weight", 1),
     )
 
 
-def _prediction(head: Header, family: Family, unet: Mapping[str, Source], asked: str) -> tuple[str, str]:
-    """(prediction type, what decided): the user, metadata, a marker tensor, what is known of the weights of SD 2."""
-    if asked != "auto":
-        return asked, "--prediction"
-    told = head.metadata.get("modelspec.prediction_type")
-    if told:
-        return _understood(told, head.path), "the file's metadata"
-    if "v_pred" in head.tensors:
-        return "v_prediction", "a tensor named v_pred"
-    norm = unet.get("up_blocks.3.attentions.2.transformer_blocks.0.norm1.bias")
-    if family.name == "sd2" and norm is not None and head.tensors[norm.key].dtype in header.FLOATS:
-        values = head.values(norm.key)
-        if not values or not all(map(math.isfinite, values)):
-            what = "not finite" if values else "empty"
-            raise ModelError(
-                f"{head.path}: {listing([norm.key])} {what}; the file is damaged, fetch it again"
-            )
-        spread = statistics.pstdev(values)
-        kind = (
-            "v_prediction" if spread > 0.09 else "epsilon"
-        )  # the published v models are well above, the others below
-        return kind, f"the spread of the last attention's norm, {spread:.3f}"
-    return family.prediction, "the family's default"
-
-
-def _understood(told: Any, path: Path) -> str:
-    """The prediction type that is meant; raises ModelError if none is."""
-    word = str(told).strip().lower().replace("-", "_")
+def _parse_prediction(stated: Any, path: Path) -> str:
+    """The prediction type by the words that files use for it; raises ModelError for any other word."""
+    word = str(stated).strip().lower().replace("-", "_")
     word = {"v": "v_prediction", "v_pred": "v_prediction", "eps": "epsilon"}.get(word, word)
     if word not in ("epsilon", "v_prediction", "sample"):
         raise ModelError(f"{path}: unknown prediction_type {word[:40]!r}; say which it is with --prediction")
@@ -270,43 +389,5 @@ def _understood(told: Any, path: Path) -> str:
 
 
 def _size(family: Family, prediction: str) -> int:
+    """The side of the pictures that the model was trained on, in pixels; SD 2's models that predict v are larger."""
     return 768 if family.name == "sd2" and prediction == "v_prediction" else family.size
-
-
-def _beyond(own: str, config: Config, sources: Mapping[str, Source]) -> bool:
-    """Is this a tensor of a text encoder that is never read: an unused projection, or OpenCLIP's last layer?"""
-    if "num_hidden_layers" not in config or "architectures" in config:
-        return False
-    if own == "text_projection.weight":
-        return True
-    layer = re.match(rf"encoder\.layers\.{config['num_hidden_layers']}\.", own)
-    return (
-        config.get("hidden_act") == "gelu"
-        and layer is not None
-        and f"encoder.layers.0.{own[layer.end() :]}" in sources
-    )
-
-
-def _something_else(head: Header) -> str:
-    kinds = {
-        "lora": "a LoRA, which changes a model but is none; no U-Net in it",
-        "hada_": "a LyCORIS, which changes a model but is none; no U-Net in it",
-        "control_model": "a ControlNet; no U-Net in it",
-        "controlnet_": "a ControlNet; no U-Net in it",
-        "string_to_param": "a textual inversion; no U-Net in it",
-        "emb_params": "a textual inversion; no U-Net in it",
-        "double_blocks": "a Flux model; sd draws with Stable Diffusion 1, 2 and XL",
-        "joint_blocks": "a Stable Diffusion 3 model; sd draws with Stable Diffusion 1, 2 and XL",
-        "decoder.layers.": "a tiny autoencoder, which --vae takes; -m needs a whole checkpoint or model folder",
-        "decoder.conv_in.": "a VAE alone, which --vae takes; -m needs a whole checkpoint or model folder",
-        "down_blocks.0.": "a U-Net alone; -m needs a whole checkpoint or model folder",
-        "input_blocks.0.": "a U-Net alone; -m needs a whole checkpoint or model folder",
-        "token_embedding.": "a text encoder alone; -m needs a whole checkpoint or model folder",
-    }
-    for mark, what in kinds.items():
-        if any(mark in key for key in head.tensors):
-            return what
-    if {"0.weight", "1.weight"} & head.tensors.keys():
-        return "half of a tiny autoencoder, which --vae takes; -m needs a whole checkpoint or model folder"
-    common = Counter(key.split(".")[0] for key in head.tensors).most_common(3)
-    return f"no U-Net in it, only {', '.join(key[:40] for key, _ in common) or 'nothing'}; is it a whole checkpoint?"

@@ -1,4 +1,7 @@
-"""Kinship: whether the networks of a model belong together, from shapes and configs; each alone is `load.account`'s."""
+"""Compatibility: do the components of a model belong together, by their shapes and configs?
+
+Whether each component is complete by itself is checked later, against its network, by `models.load.check_tensors`.
+"""
 
 from __future__ import annotations
 
@@ -10,69 +13,84 @@ from sdcli.checkpoints.family import Family
 from sdcli.checkpoints.tokenizer import CHUNK, END
 from sdcli.errors import ModelError
 
-CHANNELS = 4  # of latents, in every family
-LARGEST = 1e6  # of what latents are scaled with
-POOLED = ["CLIPTextModelWithProjection"]
-MIXED = "they are of different models"
+LATENT_CHANNELS = 4  # in every family
+MAX_SCALING = 1e6  # of the factor and the shift between the VAE's latents and the U-Net's
+POOLED_CLASS = "CLIPTextModelWithProjection"
+_MIXED = "they are of different models"
 
 
-def check_parts_fit(name: str, family: Family, networks: Mapping[str, Component]) -> None:
-    """Raise ModelError if one of the networks that a model of this family needs is absent, or two do not fit."""
-    wanted = list(family.text_encoders)
-    has = f"a model of the family {family.name} has {' and '.join(wanted)}"
-    for part in wanted:
-        if part not in networks:
+def check_parts_fit(name: str, family: Family, components: Mapping[str, Component]) -> None:
+    """Raise ModelError if a component that this family needs is missing, or if two of them do not fit together.
+
+    `name` is what the model is called in the message.
+    """
+    _check_which_text_encoders(name, family, components)
+    for part, use in family.text_encoders.items():
+        _check_text_encoder(components[part], use.pooled)
+    _check_text_width(name, family, components)
+    _check_pooled_width(name, family, components)
+    _check_vae(components["vae"])
+    channels = _side(components["unet"], "conv_out.weight", 0, LATENT_CHANNELS)
+    if channels != LATENT_CHANNELS:
+        raise _bad(components["unet"], f"a U-Net that predicts {channels} channels, not {LATENT_CHANNELS}")
+
+
+def _check_which_text_encoders(name: str, family: Family, components: Mapping[str, Component]) -> None:
+    needed = list(family.text_encoders)
+    has = f"a model of the family {family.name} has {' and '.join(needed)}"
+    for part in needed:
+        if part not in components:
             raise ModelError(f"{name}: no {part} folder in it; {has}")
-    for part in networks:
-        if part.startswith("text_encoder") and part not in wanted:
+    for part in components:
+        if part.startswith("text_encoder") and part not in needed:
             raise ModelError(f"{name}: the folder {part} is one too many; {has}")
-    for part in wanted:
-        _check_text(networks[part], family.text_encoders[part].pooled)
-    _check_widths(name, family, networks)
-    _check_pixels(networks["vae"])
-    unet = networks["unet"]
-    told = _side(unet, "conv_out.weight", 0, CHANNELS)
-    if told != CHANNELS:
-        raise _bad(unet, f"a U-Net that predicts {told} channels, not {CHANNELS}")
 
 
-def _check_text(text: Component, pooled: bool) -> None:
-    ids = _side(text, "embeddings.token_embedding.weight", 0, END + 1)
-    if ids <= END:
-        raise _bad(text, f"a text encoder with {ids:,} tokens, not the {END + 1:,} of CLIP")
-    places = _side(text, "embeddings.position_embedding.weight", 0, CHUNK + 2)
-    if places < CHUNK + 2:
-        raise _bad(text, f"a text encoder that reads {places} tokens at once, not {CHUNK + 2}")
-    if pooled and text.config.get("architectures") != POOLED:
-        raise _bad(text, f"its config.json does not name {POOLED[0]} in architectures, as this family needs")
+def _check_text_encoder(encoder: Component, pooled: bool) -> None:
+    tokens = _side(encoder, "embeddings.token_embedding.weight", 0, END + 1)
+    if tokens <= END:
+        raise _bad(encoder, f"a text encoder with {tokens:,} tokens, not the {END + 1:,} of CLIP")
+    positions = _side(encoder, "embeddings.position_embedding.weight", 0, CHUNK + 2)
+    if positions < CHUNK + 2:
+        raise _bad(encoder, f"a text encoder that reads {positions} tokens at once, not {CHUNK + 2}")
+    if pooled and encoder.config.get("architectures") != [POOLED_CLASS]:
+        raise _bad(
+            encoder, f"its config.json does not name {POOLED_CLASS} in architectures, as this family needs"
+        )
 
 
-def _check_widths(name: str, family: Family, networks: Mapping[str, Component]) -> None:
-    """The U-Net reads text as wide as its encoders give it, and adds as much to its time as they pool."""
-    unet = networks["unet"]
-    context = _side(unet, next((own for own in unet.sources if own.endswith("attn2.to_k.weight")), ""), 1, 0)
-    added = _side(unet, "add_embedding.linear_1.weight", 1, 0)
-    each = unet.config.get("addition_time_embed_dim")
-    sizes = (5 if family.aesthetic else 6) * (each if type(each) is int else 0)
+def _check_text_width(name: str, family: Family, components: Mapping[str, Component]) -> None:
+    """The U-Net's cross-attention must read text as wide as the text encoders' states side by side."""
+    unet = components["unet"]
+    cross_attention = next((tensor for tensor in unet.sources if tensor.endswith("attn2.to_k.weight")), "")
+    read = _side(unet, cross_attention, 1, 0)
     widths = [
-        _side(networks[part], "embeddings.token_embedding.weight", 1, 0) for part in family.text_encoders
+        _side(components[part], "embeddings.token_embedding.weight", 1, 0) for part in family.text_encoders
     ]
-    if all(widths) and sum(widths) != context:
-        given = " and ".join(map(str, widths))
-        raise ModelError(f"{name}: text of width {given}, of which its U-Net reads {context}; {MIXED}")
-    for part, reader in family.text_encoders.items():
-        pooled = _side(networks[part], "text_projection.weight", 0, 0)
-        if reader.pooled and pooled and pooled + sizes != added:
+    if all(widths) and sum(widths) != read:
+        shown = " and ".join(map(str, widths))
+        raise ModelError(f"{name}: text of width {shown}, of which its U-Net reads {read}; {_MIXED}")
+
+
+def _check_pooled_width(name: str, family: Family, components: Mapping[str, Component]) -> None:
+    """The U-Net's added embedding must take the pooled text and the family's time ids, each embedded as sinusoids."""
+    unet = components["unet"]
+    added = _side(unet, "add_embedding.linear_1.weight", 1, 0)
+    width = unet.config.get("addition_time_embed_dim")
+    read = added - family.time_ids * (width if type(width) is int else 0)
+    for part, use in family.text_encoders.items():
+        pooled = _side(components[part], "text_projection.weight", 0, 0)
+        if use.pooled and pooled and pooled != read:
             raise ModelError(
-                f"{name}: pooled text of width {pooled}, of which its U-Net reads {added - sizes}; {MIXED}"
+                f"{name}: pooled text of width {pooled}, of which its U-Net reads {read}; {_MIXED}"
             )
 
 
-def _check_pixels(vae: Component) -> None:
-    for key, need in {"in_channels": 3, "out_channels": 3, "latent_channels": CHANNELS}.items():
-        have = vae.config.get(key, need)
-        if have != need:
-            raise _bad(vae, f"a VAE whose {key} are {have!r}, not {need}")
+def _check_vae(vae: Component) -> None:
+    for key, needed in {"in_channels": 3, "out_channels": 3, "latent_channels": LATENT_CHANNELS}.items():
+        value = vae.config.get(key, needed)
+        if value != needed:
+            raise _bad(vae, f"a VAE whose {key} are {value!r}, not {needed}")
     scale, shift = vae.config.get("scaling_factor", 1.0), vae.config.get("shift_factor")
     if not _is_number(scale) or scale == 0:
         raise _bad(vae, f"a VAE whose scaling_factor is {scale!r}, which is no number to divide by")
@@ -81,14 +99,15 @@ def _check_pixels(vae: Component) -> None:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and -LARGEST < value < LARGEST
+    """True for a finite number of sane size; a JSON true is none."""
+    return type(value) in (int, float) and -MAX_SCALING < value < MAX_SCALING
 
 
-def _side(network: Component, name: str, axis: int, default: int) -> int:
-    """One side of a tensor's shape, or the default where there is none: what is absent is not told here."""
-    shape = network.shape(name) if name in network.sources else []
+def _side(component: Component, name: str, axis: int, default: int) -> int:
+    """One side of a tensor's shape; the default if there is no such tensor, which is reported elsewhere."""
+    shape = component.shape(name) if name in component.sources else []
     return shape[axis] if len(shape) > axis else default
 
 
-def _bad(network: Component, what: str) -> ModelError:
-    return ModelError(f"{network.header.path if network.header else 'a test model'}: {what}")
+def _bad(component: Component, fault: str) -> ModelError:
+    return ModelError(f"{component.header.path if component.header else 'a test model'}: {fault}")

@@ -1,78 +1,80 @@
-"""Component: where one network's config and tensors are, by headers alone; imports no torch, reads no weights."""
+"""Component: one network of a checkpoint, as its config and its file's header describe it; no weights are read."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sdcli.checkpoints.family import Config
-from sdcli.checkpoints.header import Header
-from sdcli.checkpoints.keys.ldm import Source
+from sdcli.checkpoints.header import Entry, Header
+from sdcli.checkpoints.keys.types import Source
 from sdcli.errors import ModelError
 
-LARGEST = 1_000_000  # bytes of a config
+PARTS = ("text_encoder", "text_encoder_2", "unet", "vae", "depth_estimator")
+"""The components that a checkpoint may have, by the names of their folders in a diffusers folder."""
+OPTIONAL = ("depth_estimator",)
+"""Those that a model can do without even if its family has them; they are loaded when they are needed."""
+
+MAX_CONFIG_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
 class Component:
-    """One network of a checkpoint: its config, the file it is in, and name in the network -> source.
+    """One network of a checkpoint: its config, its file's header, and where each of its tensors is in that file.
 
-    A test model's is in no file: its weights are random, from a seed.
+    A test model has no file, so its header is None and it has no sources; its weights are random, from a seed.
     """
 
     config: Config
     header: Header | None
-    sources: Mapping[str, Source]
+    sources: Mapping[str, Source]  # by the tensors' names in the network
+
+    def entry(self, name: str) -> Entry:
+        """The stored tensor that the network's tensor `name` is, or is taken from."""
+        assert self.header is not None
+        return self.header.tensors[self.sources[name].key]
 
     def shape(self, name: str) -> list[int]:
-        """The shape of one of its tensors, as the network takes it."""
-        assert self.header is not None
-        source = self.sources[name]
-        shape = list(self.header.tensors[source.key].shape)
-        if source.take == "transpose":
+        """The shape of the tensor `name` as the network takes it."""
+        shape = list(self.entry(name).shape)
+        take = self.sources[name].take
+        if take == "transpose":
             return shape[::-1]
-        if source.take.startswith("third") and shape and shape[0] % 3 == 0:
+        if take.startswith("third") and shape and shape[0] % 3 == 0:
             return [shape[0] // 3, *shape[1:]]
         return shape
 
     def path(self, name: str) -> Path:
-        """The file that one of its tensors is in."""
-        assert self.header is not None
-        return self.header.tensors[self.sources[name].key].path
+        """The file that the tensor `name` is in."""
+        return self.entry(name).path
 
 
-def add_source(sources: dict[str, Source], own: str, source: Source, head: Header) -> None:
-    """Note where a network's tensor is; raises ModelError if another one is the same tensor."""
-    other = sources.setdefault(own, source)
+def add_source(sources: dict[str, Source], name: str, source: Source, header: Header) -> None:
+    """Add where the tensor `name` is; raises ModelError if another tensor of the file has that name too."""
+    other = sources.setdefault(name, source)
     if other is not source:
         raise ModelError(
-            f"{head.path}: {other.key[:80]} and {source.key[:80]} are two names of one tensor; get a file with one"
+            f"{header.path}: {other.key[:80]} and {source.key[:80]} are two names of one tensor; get a file with one"
         )
 
 
-def decoder_levels(head: Header) -> int:
-    """How many levels the decoder of an LDM-named VAE has."""
-    decoder = (re.match(r"(?:first_stage_model\.)?decoder\.up\.(\d)\.", key) for key in head.tensors)
-    return 1 + max((int(found[1]) for found in decoder if found), default=0)
+def listing(names: list[str]) -> str:
+    """The number of tensors and the first three names: `4 tensors (a, b, c and 1 more)`."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    first = ", ".join(name[:60] for name in names[:3])
+    return f"{len(names)} tensor{'s' * (len(names) > 1)} ({first}{more})"
 
 
-def listing(found: list[str]) -> str:
-    """How many tensors, and the first three by name."""
-    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-    listed = ", ".join(key[:60] for key in found[:3])
-    return f"{len(found)} tensor{'s' * (len(found) > 1)} ({listed}{more})"
-
-
-def config_of(path: Path) -> dict[str, Any]:
-    """A config.json, or another file of settings; raises ModelError if it is none."""
+def read_config(path: Path) -> dict[str, Any]:
+    """The object in a config.json or another JSON file; raises ModelError if there is none."""
     if not path.is_file():
         raise ModelError(f"{path}: no such file; is the model folder whole?")
-    if path.stat().st_size > LARGEST:
-        raise ModelError(f"{path}: {path.stat().st_size:,} bytes, far more than a config has; it is not read")
+    size = path.stat().st_size
+    if size > MAX_CONFIG_BYTES:
+        raise ModelError(f"{path}: {size:,} bytes, far more than a config has; it is not read")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""Family: what makes one kind of checkpoint different: its networks' shapes, how its text is read, its defaults."""
+"""Family: one kind of checkpoint: its networks' shapes, how its text encoders are used, its defaults."""
 
 from __future__ import annotations
 
@@ -10,49 +10,44 @@ from sdcli import registry
 from sdcli.errors import ModelError
 
 Config = Mapping[str, Any]
-"""A network's config.json, as diffusers and transformers read it."""
+"""A network's config.json, with diffusers' and transformers' keys."""
 
 
 @dataclass(frozen=True)
 class UNetSignature:
-    """What tells families apart, from shapes alone: the U-Net's input channels, the width of the text it reads, and
-    of what is added to its time embedding."""
+    """Three widths of a U-Net, by which families are told apart."""
 
-    channels: int
-    context: int
-    added: int = 0
+    channels: int  # of its input
+    context: int  # of the text that its cross-attention reads
+    added: int = 0  # of what is added to its time embedding: pooled text and sizes, in SDXL
 
 
 @dataclass(frozen=True)
 class TextEncoderUse:
-    """How one text encoder is read: what its prompts are padded with, which state is taken, and whether it pools.
+    """How one text encoder is used: the padding of its prompts, and which of its states the U-Net reads."""
 
-    `layer` counts states from the end, 1 the last; `norm` sends it through the final norm; `pooled` adds the
-    projected state of the end token to the time embedding.
-    """
-
-    pad: int = 49407
-    layer: int = 1
-    norm: bool = True
-    pooled: bool = False
+    pad: int = 49407  # token id
+    layer: int = 1  # whose state is read, counted from the end: 1 is the last
+    norm: bool = True  # send that state through the final layer norm
+    pooled: bool = False  # add the projected state of the end token to the time embedding
 
 
 @dataclass(frozen=True)
 class Family:
-    """One kind of checkpoint. `configs` build its networks where a single file brings none."""
+    """One kind of checkpoint, and the defaults that its models are drawn with."""
 
     name: str
     summary: str
     signature: UNetSignature
-    configs: Mapping[str, Config] = field(default_factory=dict)
+    configs: Mapping[str, Config] = field(
+        default_factory=dict
+    )  # by component, for single files, which have none
     text_encoders: Mapping[str, TextEncoderUse] = field(
         default_factory=lambda: {"text_encoder": TextEncoderUse()}
     )
     prediction: str = "epsilon"
-    levels: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # of its scheduler_config.json, where they are its own
-    size: int = 512
+    levels: Config = field(default_factory=dict)  # its noise levels, with scheduler_config.json's keys
+    size: int = 512  # pixels
     steps: int = 20
     cfg: float = 7.0
     sampler: str = "dpmpp_2m"
@@ -60,17 +55,24 @@ class Family:
     guidance: str = "cfg"
     strength: float = 0.75  # of a run that starts from a picture
     clip_skip: int = 1
-    zero_empty: bool = False  # an empty negative is told as zeros, as in training
-    pipeline: str = "StableDiffusionPipeline"  # diffusers' class for it, as a model folder names it
-    aesthetic: tuple[float, ...] = ()  # scores that prompt and negative are told instead of a size
+    zero_empty: bool = False  # an empty negative prompt is all zeros, as in training
+    pipeline: str = "StableDiffusionPipeline"  # diffusers' class, for model_index.json
+    aesthetic: tuple[
+        float, ...
+    ] = ()  # scores that replace the target size: the prompt's, the negative prompt's
+
+    @property
+    def time_ids(self) -> int:
+        """How many numbers SDXL's U-Nets are told: original size, crop, and target size or aesthetic score."""
+        return 5 if self.aesthetic else 6
 
 
-def recognise(signature: UNetSignature, path: str) -> Family:
-    """The family of these signature; raises ModelError with what was seen if there is none."""
-    for name in registry.names("families"):
-        family: Family = registry.find("families", name)
+def recognise(signature: UNetSignature, name: str) -> Family:
+    """The family whose U-Net has this signature; raises ModelError if there is none. `name` is the model's."""
+    for candidate in registry.names("families"):
+        family = registry.find("families", candidate)
         if family.signature == signature:
             return family
     seen = f"{signature.channels} input channels, text width {signature.context}"
     known = ", ".join(registry.names("families"))
-    raise ModelError(f"{path}: a network of no known family ({seen}); known are: {known}")
+    raise ModelError(f"{name}: a network of no known family ({seen}); known are: {known}")

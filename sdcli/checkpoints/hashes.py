@@ -1,4 +1,4 @@
-"""Digest: the sha256 of a model's weights; that of a large file is computed once and remembered."""
+"""Hashes: the sha256 of a model's weights; that of a large file is computed once and remembered."""
 
 from __future__ import annotations
 
@@ -8,40 +8,49 @@ import json
 import os
 from pathlib import Path
 
-LARGE = 100_000_000  # bytes from which a digest is worth remembering
+from sdcli import settings
+
+LARGE_FILE = 100_000_000  # bytes from which a hash is worth remembering
 
 
 def digest(paths: list[Path]) -> str:
-    """The sha256 of one file, or of several files' sha256s in their order."""
-    each = [_of_file(path) for path in paths]
-    return each[0] if len(each) == 1 else hashlib.sha256(b"".join(map(bytes.fromhex, each))).hexdigest()
+    """The sha256 of one file in hex, or for several files the sha256 of their sha256s in order."""
+    hashes = [_of_file(path) for path in paths]
+    if len(hashes) == 1:
+        return hashes[0]
+    return hashlib.sha256(b"".join(map(bytes.fromhex, hashes))).hexdigest()
 
 
 def _of_file(path: Path) -> str:
-    told = path.stat()
-    key = f"{path.resolve()} {told.st_size} {told.st_mtime_ns}"
-    memory = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sdcli" / "digests.json"
-    if told.st_size < LARGE:
+    status = path.stat()
+    if status.st_size < LARGE_FILE:
         return _computed(path)
-    known = _known(memory)
-    if key not in known:
-        known[key] = _computed(path)
-        with contextlib.suppress(OSError):  # a cache that cannot be written costs time, no more
-            memory.parent.mkdir(parents=True, exist_ok=True)
-            fresh = memory.with_suffix(f".{os.getpid()}")
-            fresh.write_text(json.dumps(known), encoding="utf-8")
-            fresh.replace(memory)
-    return known[key]
-
-
-def _known(memory: Path) -> dict[str, str]:
-    try:
-        known = json.loads(memory.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return known if isinstance(known, dict) else {}
+    memory = settings.cache_folder() / "digests.json"
+    key = f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
+    hashes = _remembered(memory)
+    if key not in hashes:
+        hashes[key] = _computed(path)
+        _remember(memory, hashes)
+    return hashes[key]
 
 
 def _computed(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _remembered(memory: Path) -> dict[str, str]:
+    try:
+        hashes = json.loads(memory.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return hashes if isinstance(hashes, dict) else {}
+
+
+def _remember(memory: Path, hashes: dict[str, str]) -> None:
+    """Replace the file in one step; a cache folder that cannot be written costs time and nothing else."""
+    with contextlib.suppress(OSError):
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        temporary = memory.with_suffix(f".{os.getpid()}")
+        temporary.write_text(json.dumps(hashes), encoding="utf-8")
+        temporary.replace(memory)

@@ -1,4 +1,4 @@
-"""Hub: models by repo id, fetched once through huggingface_hub into its own cache; safetensors only, and no more."""
+"""Hub: models by repo id, fetched once through huggingface_hub into its own cache; only the files that are needed."""
 
 from __future__ import annotations
 
@@ -10,73 +10,161 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import Path
 
-from sdcli.checkpoints import header, shards
-from sdcli.checkpoints.component import config_of
+from sdcli.checkpoints import shards
+from sdcli.checkpoints.component import PARTS, read_config
+from sdcli.checkpoints.header import ReadHeader
 from sdcli.errors import ModelError
 
 REPO = re.compile(r"[\w.-]+/[\w.-]+")
-NETWORKS = ("unet", "vae", "text_encoder", "text_encoder_2", "depth_estimator")
+MODEL_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth")
 _INDEX, _SCHEDULER = "model_index.json", "scheduler/scheduler_config.json"
+_UNET_CONFIG = "unet/config.json"
+"""The file by which a repo is known as a diffusers folder."""
 
-PATIENCE = 10.0  # seconds that the hub has for its first answer
-_bars = ContextVar("bars", default=False)
+TIMEOUT = 10.0  # seconds for the hub's first answer
+_progress_bars: ContextVar[bool] = ContextVar("progress_bars", default=False)
 
 
 @contextlib.contextmanager
 def progress(shown: bool) -> Iterator[None]:
-    """Within it a fetch shows the hub's own progress bars, or does not; without it, it does not."""
-    before = _bars.set(shown)
+    """Inside, `fetch` shows the hub's own progress bars if `shown` is true; outside, it shows none."""
+    token = _progress_bars.set(shown)
     try:
         yield
     finally:
-        _bars.reset(before)
+        _progress_bars.reset(token)
 
 
 def is_repo(name: str) -> bool:
-    """Could this be a repo id: owner/name, and neither a path that exists nor one that is written as such?"""
-    path = name.startswith(".") or name.lower().endswith((".safetensors", ".ckpt", ".pt", ".pth"))
-    return REPO.fullmatch(name) is not None and not path and not os.path.exists(name)
+    """True if `name` can be a repo id: owner/name, and neither a path that exists nor written like one."""
+    like_a_path = name.startswith(".") or name.lower().endswith(MODEL_SUFFIXES)
+    return REPO.fullmatch(name) is not None and not like_a_path and not os.path.exists(name)
 
 
-def cached(repo: str, revision: str | None = None) -> Path | None:
-    """The folder or file of a repo that was fetched before, without asking the network; None if it is not all there."""
+# --- the hub's cache on this machine
+
+
+def cached(repo: str, revision: str | None, read_header: ReadHeader) -> Path | None:
+    """The folder or file of a repo that was fetched before; None if it is not there or not complete.
+
+    The network is not used.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        told = snapshot_download(repo, revision=revision, local_files_only=True, allow_patterns=[])
+        snapshot = snapshot_download(repo, revision=revision, local_files_only=True, allow_patterns=[])
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError):
         return None
-    folder = Path(told)
-    if _is_whole_folder(folder):
-        return folder
-    files = list(folder.glob("*.safetensors"))
-    return files[0] if len(files) == 1 and _is_whole(files[0]) else None
+    return _complete_model(Path(snapshot), read_header)
 
 
-def all_cached() -> Iterator[tuple[str, str | None, Path]]:
-    """Every model in the hub's cache: its repo, its revision if that is not the default one, and where it lies."""
-    from huggingface_hub.constants import HF_HUB_CACHE
+def all_cached(read_header: ReadHeader) -> Iterator[tuple[str, str | None, Path]]:
+    """(repo, revision, path) of every complete model in the hub's cache; revision None is the default one."""
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
 
-    for folder in sorted(Path(HF_HUB_CACHE).glob("models--*--*")):
-        repo = folder.name.removeprefix("models--").replace("--", "/", 1)
-        refs = sorted(path for path in (folder / "refs").rglob("*") if path.is_file())
-        names = [path.relative_to(folder / "refs").as_posix() for path in refs]
-        hashes = sorted(path.name for path in (folder / "snapshots").glob("*"))
-        seen = set()
-        for revision in (None, *(name for name in names if name != "main"), *hashes):
-            there = cached(repo, revision)
-            if there is not None and there not in seen:
-                seen.add(there)
-                yield repo, revision, there
+    try:
+        repos = scan_cache_dir().repos
+    except (CacheNotFound, OSError):
+        return
+    for repo in sorted(repos, key=lambda repo: repo.repo_id):
+        if repo.repo_type != "model" or not REPO.fullmatch(repo.repo_id):
+            continue
+        revisions = [(_revision_name(found.refs, found.commit_hash), found) for found in repo.revisions]
+        for name, found in sorted(revisions, key=lambda pair: pair[0] or ""):
+            path = _complete_model(found.snapshot_path, read_header)
+            if path is not None:
+                yield repo.repo_id, name, path
+
+
+def _revision_name(refs: frozenset[str], commit_hash: str) -> str | None:
+    """None for the default branch, else the first branch or tag, else the commit."""
+    return None if "main" in refs else min(refs, default=commit_hash)
+
+
+def _complete_model(snapshot: Path, read_header: ReadHeader) -> Path | None:
+    """The diffusers folder or single file in a snapshot of a repo; None if it is not complete."""
+    if _is_complete_folder(snapshot, read_header):
+        return snapshot
+    files = list(snapshot.glob("*.safetensors"))
+    try:
+        return files[0] if len(files) == 1 and read_header(files[0]) else None
+    except ModelError:
+        return None
+
+
+def _is_complete_folder(folder: Path, read_header: ReadHeader) -> bool:
+    """True if every component is there, with its config and all its weights."""
+    try:
+        parts = _expected_parts(folder)
+        configs = [f"{part}/config.json" for part in PARTS if part in parts]
+        configs += [_SCHEDULER] if "scheduler" in parts else []
+        for name in configs:
+            read_config(folder / name)
+        for part in PARTS:
+            if part in parts:
+                shards.read(folder / part, part, read_header)
+    except ModelError:
+        return False
+    return True
+
+
+def _expected_parts(folder: Path) -> set[str]:
+    """The parts that model_index.json lists; without one, those of every diffusers folder and those that are there."""
+    index = read_config(folder / _INDEX) if (folder / _INDEX).exists() else {}
+    listed = {part for part, classes in index.items() if isinstance(classes, list) and any(classes)}
+    present = {part for part in PARTS if (folder / part).is_dir()}
+    return {"unet", "vae"} | (listed or {"text_encoder", "scheduler"} | present)
+
+
+# --- fetching
 
 
 def fetch(repo: str, revision: str | None = None) -> Path:
-    """Fetch what a model needs of a repo, and again what lies here but not whole; returns its folder or single file.
+    """Fetch what a model needs of a repo, anew where a file here is not complete; returns its folder or single file.
 
-    Raises ModelError for a repo that is missing, gated or without safetensors, and where the network is not there.
+    Raises ModelError if the repo is missing, gated or without safetensors, or if the hub cannot be reached.
     """
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+
+    _silence_hub()
+    name = f"{repo}@{revision}" if revision else repo
+    try:
+        return _fetch(repo, revision, name)
+    except (HTTPError, OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{name}: {_why_not_fetched(error)}") from None
+
+
+def _fetch(repo: str, revision: str | None, name: str) -> Path:
     from huggingface_hub import HfApi, snapshot_download
+
+    info = HfApi().model_info(repo, revision=revision, files_metadata=True, timeout=TIMEOUT)
+    sizes = {file.rfilename: file.size for file in info.siblings or []}
+    needed = _needed(name, list(sizes))
+    patterns = [glob.escape(file) for file in needed]
+    folder = Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
+    damaged = [glob.escape(file) for file in needed if not _has_size(folder / file, sizes[file])]
+    if damaged:
+        snapshot_download(repo, revision=revision, allow_patterns=damaged, force_download=True)
+    return folder if _UNET_CONFIG in needed else folder / needed[0]
+
+
+def _has_size(path: Path, size: int | None) -> bool:
+    return path.is_file() and size in (None, path.stat().st_size)
+
+
+def _silence_hub() -> None:
+    """Log no retries, and show progress bars only inside `progress(True)`."""
+    from huggingface_hub.utils import logging
+    from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
+
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    (enable_progress_bars if _progress_bars.get() else disable_progress_bars)()
+
+
+def _why_not_fetched(error: Exception) -> str:
+    """The reason and the next step for an error of huggingface_hub."""
     from huggingface_hub.errors import (  # type: ignore[attr-defined]
         GatedRepoError,
         HfHubHTTPError,
@@ -88,132 +176,81 @@ def fetch(repo: str, revision: str | None = None) -> Path:
         RevisionNotFoundError,
     )
 
-    _hush()
-    at = f"{repo}@{revision}" if revision else repo
-    try:
-        told = HfApi().model_info(repo, revision=revision, files_metadata=True, timeout=PATIENCE)
-        sizes = {file.rfilename: file.size for file in told.siblings or []}
-        needed = _needed(at, list(sizes))
-        patterns = [glob.escape(name) for name in needed]
-        folder = Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
-        spoilt = [glob.escape(name) for name in needed if not _arrived(folder / name, sizes[name])]
-        if spoilt:
-            snapshot_download(repo, revision=revision, allow_patterns=spoilt, force_download=True)
-        return folder if "unet/config.json" in needed else folder / needed[0]
-    except GatedRepoError:
-        raise ModelError(
-            f"{at}: the repo is gated; accept its terms on the hub and run `hf auth login`"
-        ) from None
-    except RevisionNotFoundError:
-        raise ModelError(
-            f"{at}: the repo has no such revision; leave out --revision for the newest"
-        ) from None
-    except RepositoryNotFoundError:
-        raise ModelError(
-            f"{at}: no such folder or file here, and no such repo on the hub; if it is private, run `hf auth login`"
-        ) from None
-    except HFValidationError as error:
-        raise ModelError(f"{at}: no repo id ({_line(error)}); write owner/name") from None
-    except HfHubHTTPError as error:
-        refused = error.response is not None and error.response.status_code in (401, 403)
-        advice = "run `hf auth login`" if refused else "try again"
-        raise ModelError(f"{at}: the hub answered with an error ({_line(error)}); {advice}") from None
-    except (OfflineModeIsEnabled, LocalEntryNotFoundError, HTTPError) as error:
-        reason = "HF_HUB_OFFLINE is set" if isinstance(error, OfflineModeIsEnabled) else _line(error)
-        raise ModelError(
-            f"{at}: not here, or not whole, and the hub is out of reach ({reason}); "
-            "name a local file or folder, or try again with a network"
-        ) from None
-    except OSError as error:
-        raise ModelError(
-            f"{at}: could not be fetched ({_line(error)}); what is whole was kept, try again"
-        ) from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(
-            f"{at}: what answers in the hub's place is no hub ({_line(error)}); "
-            "log in to the network, or see HF_ENDPOINT"
-        ) from None
+    line = _first_line(error)
+    match error:  # from the narrowest class to the widest, for they are each other's subclasses
+        case GatedRepoError():
+            return "the repo is gated; accept its terms on the hub and run `hf auth login`"
+        case RevisionNotFoundError():
+            return "the repo has no such revision; leave out --revision for the newest"
+        case RepositoryNotFoundError():
+            return "no such folder or file here, and no such repo on the hub; if it is private, run `hf auth login`"
+        case HFValidationError():
+            return f"no repo id ({line}); write owner/name"
+        case HfHubHTTPError():
+            refused = error.response is not None and error.response.status_code in (401, 403)
+            next_step = "run `hf auth login`" if refused else "try again"
+            return f"the hub answered with an error ({line}); {next_step}"
+        case OfflineModeIsEnabled() | LocalEntryNotFoundError() | HTTPError():
+            reason = "HF_HUB_OFFLINE is set" if isinstance(error, OfflineModeIsEnabled) else line
+            return (
+                f"not here, or not whole, and the hub is out of reach ({reason}); "
+                "name a local file or folder, or try again with a network"
+            )
+        case OSError():
+            return f"could not be fetched ({line}); what is whole was kept, try again"
+    return f"what answers in the hub's place is no hub ({line}); log in to the network, or see HF_ENDPOINT"
 
 
-def _hush() -> None:
-    """The hub's retries are not told, and its bars are only where they were asked for."""
-    from huggingface_hub.utils import logging
-    from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
-
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    (enable_progress_bars if _bars.get() else disable_progress_bars)()
-
-
-def _line(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return re.sub(r"^\[Errno -?\d+\] ", "", line)[:80]
 
 
-def _needed(repo: str, listed: list[str]) -> list[str]:
-    """Of a repo's files, those of the diffusers folder; else its one safetensors file."""
-    single = [name for name in listed if name.endswith(".safetensors") and "/" not in name]
-    if "unet/config.json" in listed:
-        networks = [part for part in NETWORKS if f"{part}/config.json" in listed]
-        weights = {part: shards.needed(_inside(part, listed), part) for part in networks}
+# --- which of a repo's files are needed
+
+
+def _needed(repo: str, files: list[str]) -> list[str]:
+    """Of a repo's files, those of the diffusers folder, or else its one safetensors file; raises ModelError."""
+    singles = [name for name in files if name.endswith(".safetensors") and "/" not in name]
+    if _UNET_CONFIG in files:
+        weights = _weights(files)
         if all(weights.values()):
-            configs = [_INDEX, _SCHEDULER, *(f"{part}/config.json" for part in networks)]
-            tensors = [f"{part}/{name}" for part, own in weights.items() for name in own]
-            return [name for name in configs if name in listed] + tensors
-        if len(single) != 1:
-            part = next(part for part, found in weights.items() if not found)
-            raise ModelError(f"{repo}: {_why_no_weights(part, listed)}")
-    if len(single) == 1:
-        return single
-    if not single:
+            return _folder_files(files, weights)
+        if len(singles) != 1:
+            part = next(part for part, names in weights.items() if not names)
+            raise ModelError(f"{repo}: {_why_no_weights(part, files)}")
+    if len(singles) == 1:
+        return singles
+    if not singles:
         raise ModelError(
             f"{repo}: no diffusers folder and no safetensors file in the repo; only safetensors is read"
         )
-    shown = ", ".join(single[:3])
-    raise ModelError(f"{repo}: {len(single)} safetensors files ({shown}, …); fetch one and name it with -m")
+    shown = ", ".join(singles[:3])
+    raise ModelError(f"{repo}: {len(singles)} safetensors files ({shown}, …); fetch one and name it with -m")
 
 
-def _inside(part: str, listed: list[str]) -> list[str]:
-    return [name.rpartition("/")[2] for name in listed if name.rpartition("/")[0] == part]
+def _weights(files: list[str]) -> dict[str, list[str]]:
+    """Component -> the names, in its folder, of the files with its weights; none if they are not all there."""
+    parts = [part for part in PARTS if f"{part}/config.json" in files]
+    return {part: shards.needed(_names_in(part, files), part) for part in parts}
 
 
-def _why_no_weights(part: str, listed: list[str]) -> str:
-    own = _inside(part, listed)
-    if any("-of-" in name and name.endswith(".safetensors") for name in own):
+def _folder_files(files: list[str], weights: dict[str, list[str]]) -> list[str]:
+    """The configs and the weights of a diffusers folder."""
+    configs = [_INDEX, _SCHEDULER, *(f"{part}/config.json" for part in weights)]
+    return [name for name in configs if name in files] + [
+        f"{part}/{name}" for part, names in weights.items() for name in names
+    ]
+
+
+def _names_in(folder: str, files: list[str]) -> list[str]:
+    return [name.rpartition("/")[2] for name in files if name.rpartition("/")[0] == folder]
+
+
+def _why_no_weights(part: str, files: list[str]) -> str:
+    names = _names_in(part, files)
+    if any("-of-" in name and name.endswith(".safetensors") for name in names):
         return f"some of the several files of its {part} are not in the repo; get another copy of the model"
-    if any(name.endswith(".bin") for name in own):
+    if any(name.endswith(".bin") for name in names):
         return f"its {part} is only a pickle (.bin), which can run code, and is never read; get safetensors"
     return f"no safetensors file of its {part} in the repo; get another copy of the model"
-
-
-def _arrived(path: Path, size: int | None) -> bool:
-    return path.is_file() and size in (None, path.stat().st_size)
-
-
-def _is_whole_folder(folder: Path) -> bool:
-    """Is every part here that its index names, or without one, that every diffusers folder has?"""
-    try:
-        index = config_of(folder / _INDEX) if (folder / _INDEX).exists() else {}
-    except ModelError:
-        return False
-    named = [part for part, classes in index.items() if isinstance(classes, list) and any(classes)]
-    there = [part for part in NETWORKS if (folder / part).is_dir()]
-    parts = named or ["unet", "vae", "text_encoder", "scheduler", *there]
-    networks = {"unet", "vae", *parts}.intersection(NETWORKS)
-    configs = [folder / part / "config.json" for part in networks]
-    configs += [folder / _SCHEDULER] if "scheduler" in parts else []
-    try:
-        for path in configs:
-            config_of(path)
-        for part in networks:
-            shards.read(folder / part, part)
-    except ModelError:
-        return False
-    return True
-
-
-def _is_whole(path: Path) -> bool:
-    """Can this file be read to its end, as far as its header tells?"""
-    try:
-        return header.read(path) is not None
-    except ModelError:
-        return False

@@ -1,6 +1,6 @@
-"""CLIP's tokenizer: text to token ids, from the vocabulary in the package; needs neither torch nor transformers.
+"""Tokenizer: text -> CLIP's token ids, by the vocabulary in the package; needs neither torch nor transformers.
 
-The vocabulary is OpenAI's `bpe_simple_vocab_16e6.txt.gz` (MIT) as it was published; the `tokenizers` library runs it.
+The vocabulary is OpenAI's `bpe_simple_vocab_16e6.txt.gz` (MIT), unchanged; the `tokenizers` library applies it.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 BEGIN, END = 49406, 49407
 CHUNK = 75
-"""Tokens of text that one pass of the text encoder reads; BEGIN and END make it 77."""
+"""Tokens of text in one pass of the text encoder; with BEGIN and END it reads 77."""
 
-_MERGES = 49152 - 256 - 2
-_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
+_MERGES = 49152 - 256 - 2  # pairs of tokens; CLIP uses only these first lines of the file
+_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
 
 
 def ids(text: str) -> list[int]:
@@ -29,21 +29,21 @@ def ids(text: str) -> list[int]:
 
 
 def chunks(text: str) -> list[list[int]]:
-    """The ids in chunks of at most 75; one empty chunk for an empty text. Nothing is cut off."""
+    """The token ids in chunks of at most 75, or one empty chunk for an empty text. No token is dropped."""
     tokens = ids(text)
     return [tokens[i : i + CHUNK] for i in range(0, len(tokens), CHUNK)] or [[]]
 
 
 def framed(chunk: Sequence[int], pad: int = END) -> list[int]:
-    """A chunk as the text encoder takes it: BEGIN, the tokens, END, padding; 77 ids."""
+    """A chunk as the text encoder takes it, 77 ids: BEGIN, the tokens, END, then `pad`."""
     return [BEGIN, *chunk, END, *[pad] * (CHUNK - len(chunk))]
 
 
-def saved(pad: int = END) -> dict[str, bytes]:
-    """The files, by name, from which transformers makes the same tokenizer; other tools need them in a folder."""
-    told = json.loads(_tokenizer().to_str())["model"]
-    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in told["merges"]]
-    words = {number: word for word, number in told["vocab"].items()}
+def folder_files(pad: int = END) -> dict[str, bytes]:
+    """The files of a tokenizer folder, by name, from which transformers loads the same tokenizer."""
+    model = json.loads(_tokenizer().to_str())["model"]
+    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
+    words = {number: word for word, number in model["vocab"].items()}
     special = {
         "bos_token": words[BEGIN],
         "eos_token": words[END],
@@ -55,7 +55,7 @@ def saved(pad: int = END) -> dict[str, bytes]:
         "merges.txt": "\n".join(["#version: 0.2", *merges, ""]).encode(),
         "special_tokens_map.json": json.dumps(special, indent=2, sort_keys=True).encode(),
         "tokenizer_config.json": json.dumps(config, indent=2, sort_keys=True).encode(),
-        "vocab.json": json.dumps(told["vocab"], ensure_ascii=False).encode(),
+        "vocab.json": json.dumps(model["vocab"], ensure_ascii=False).encode(),
     }
 
 
@@ -63,10 +63,9 @@ def saved(pad: int = END) -> dict[str, bytes]:
 def _tokenizer() -> Tokenizer:
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
-    with gzip.open(
-        str(files("sdcli.checkpoints") / "bpe_simple_vocab_16e6.txt.gz"), "rt", encoding="utf-8"
-    ) as f:
-        lines = f.read().split("\n")[1 : _MERGES + 1]
+    path = str(files("sdcli.checkpoints") / "bpe_simple_vocab_16e6.txt.gz")
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        lines = file.read().split("\n")[1 : _MERGES + 1]  # the first is a comment
     merges = [(first, second) for first, second in map(str.split, lines)]
     letters = list(_bytes_to_letters().values())
     words = [*letters, *(letter + "</w>" for letter in letters), *map("".join, merges)]
@@ -79,7 +78,7 @@ def _tokenizer() -> Tokenizer:
     )
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(_PATTERN), behavior="removed", invert=True),
+            pre_tokenizers.Split(Regex(_WORDS), behavior="removed", invert=True),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
@@ -88,7 +87,7 @@ def _tokenizer() -> Tokenizer:
 
 
 def _bytes_to_letters() -> dict[int, str]:
-    """GPT-2's printable letter for each byte, in the order in which CLIP's vocabulary counts them."""
+    """GPT-2's printable letter for each byte, in the order of CLIP's vocabulary."""
     plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     rest = [b for b in range(256) if b not in plain]
     return {b: chr(b) for b in plain} | {b: chr(256 + i) for i, b in enumerate(rest)}

@@ -1,11 +1,10 @@
-"""Toy: the networks of a family at toy width, with seeded random weights; what `test:sd1` and its like stand for.
+"""Toy: the models `test:sd1` and the like: a family's networks at toy width, with random weights from a seed.
 
-They draw nothing worth seeing, in no time and without a download: a script can try every option with them.
+They draw nothing worth seeing, but within milliseconds and without a download, so a script can try every option.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from sdcli import registry
@@ -26,60 +25,64 @@ MODELS = {
 """Name -> (family, prediction type)."""
 
 SIZE = 64  # pixels
-WIDTH = 16  # of the text and of the narrowest level
+WIDTH = 16  # of the text, and of every level of the U-Net
+VAE_WIDTH = 8
+TIME_ID_WIDTH = 8
+_NARROW_TRANSFORMER = {"hidden_size": WIDTH, "intermediate_size": 32, "num_attention_heads": 2}
 
 
 def family(name: str) -> tuple[Family, str]:
-    """The family and prediction type of a test model's name; raises ModelError for one there is not."""
+    """The family and the prediction type of a test model; raises ModelError if there is none of this name."""
     if name not in MODELS:
         raise ModelError(f"no test model is called {name!r}; {registry.nearest(name, list(MODELS))}")
-    kind, prediction = MODELS[name]
-    return registry.find("families", kind), prediction
+    family_name, prediction = MODELS[name]
+    return registry.find("families", family_name), prediction
 
 
-def configs(of: Family) -> dict[str, Config]:
-    """The family's configs at toy width: as many levels and layers of every kind, but narrow ones."""
-    return {part: _shrunk(config, of) for part, config in of.configs.items()}
+def configs(family: Family) -> dict[str, Config]:
+    """The family's configs at toy width: as many levels and as many kinds of layers, but narrow ones."""
+    return {part: _narrow(part, config, family) for part, config in family.configs.items()}
 
 
-def _shrunk(config: Config, of: Family) -> Mapping[str, Any]:
-    if config.get("is_hybrid"):
-        return _shrunk_depth(config)
-    small: dict[str, Any] = {"norm_num_groups": 4}
-    if "hidden_size" in config:
-        layers = min(3, config["num_hidden_layers"])
-        narrow = {
-            "hidden_size": WIDTH,
-            "intermediate_size": 32,
-            "num_attention_heads": 2,
-            "projection_dim": WIDTH,
+def _narrow(part: str, config: Config, family: Family) -> Config:
+    if part == "unet":
+        return _narrow_unet(config, family)
+    if part == "vae":
+        return {
+            **config,
+            "norm_num_groups": 4,
+            "block_out_channels": [VAE_WIDTH] * len(config["block_out_channels"]),
         }
-        return {**config, **narrow, "num_hidden_layers": layers}
-    levels = len(config["block_out_channels"])
-    small["block_out_channels"] = [8] * levels if "latent_channels" in config else [WIDTH] * levels
-    if "cross_attention_dim" in config:
-        small["cross_attention_dim"] = WIDTH * len(of.text_encoders)
-        small["attention_head_dim"] = 2
-        small["layers_per_block"] = 1
-        small["transformer_layers_per_block"] = 1
-        if "addition_time_embed_dim" in config:
-            small["addition_time_embed_dim"] = 8
-            small["projection_class_embeddings_input_dim"] = WIDTH + (5 if of.aesthetic else 6) * 8
-    return {**config, **small}
+    return _narrow_depth(config) if part == "depth_estimator" else _narrow_text_encoder(config)
 
 
-def _shrunk_depth(config: Config) -> Mapping[str, Any]:
-    """Of pictures of 64 pixels, and with one block a stage."""
-    narrow = {
-        "hidden_size": WIDTH,
-        "intermediate_size": 32,
-        "num_attention_heads": 2,
-        "fusion_hidden_size": WIDTH,
+def _narrow_text_encoder(config: Config) -> Config:
+    layers = min(3, config["num_hidden_layers"])
+    return {**config, **_NARROW_TRANSFORMER, "projection_dim": WIDTH, "num_hidden_layers": layers}
+
+
+def _narrow_unet(config: Config, family: Family) -> Config:
+    narrow: dict[str, Any] = {
+        "norm_num_groups": 4,
+        "block_out_channels": [WIDTH] * len(config["block_out_channels"]),
+        "cross_attention_dim": WIDTH * len(family.text_encoders),
+        "attention_head_dim": 2,
+        "layers_per_block": 1,
+        "transformer_layers_per_block": 1,
     }
+    if "addition_time_embed_dim" in config:
+        narrow["addition_time_embed_dim"] = TIME_ID_WIDTH
+        narrow["projection_class_embeddings_input_dim"] = WIDTH + family.time_ids * TIME_ID_WIDTH
+    return {**config, **narrow}
+
+
+def _narrow_depth(config: Config) -> Config:
+    """The depth network for pictures of 64 pixels, with one block a stage."""
     stages = {"embedding_size": WIDTH, "hidden_sizes": [WIDTH, 24, 32], "depths": [1, 1, 1], "num_groups": 4}
     return {
         **config,
-        **narrow,
+        **_NARROW_TRANSFORMER,
+        "fusion_hidden_size": WIDTH,
         "image_size": SIZE,
         "backbone_config": {**config["backbone_config"], **stages},
         "backbone_featmap_shape": [1, 32, SIZE // 16, SIZE // 16],

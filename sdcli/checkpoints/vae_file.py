@@ -1,16 +1,17 @@
-"""Other VAE: the one that --vae names, which replaces a model's own; imports no torch, reads no weights."""
+"""VAE file: the VAE that --vae names, which replaces a model's own; no weights are read."""
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from sdcli.checkpoints import header, shards
-from sdcli.checkpoints.component import Component, add_source, config_of, decoder_levels
+from sdcli.checkpoints.component import Component, add_source, read_config
 from sdcli.checkpoints.family import Config, Family
-from sdcli.checkpoints.header import Header
-from sdcli.checkpoints.keys import ldm
-from sdcli.checkpoints.keys.ldm import Source
+from sdcli.checkpoints.header import Entry, Header, ReadHeader
+from sdcli.checkpoints.keys import diffusers, single_file
+from sdcli.checkpoints.keys.types import Source
 from sdcli.errors import ModelError
 
 TINY_AUTOENCODER: Config = {
@@ -20,47 +21,92 @@ TINY_AUTOENCODER: Config = {
     "num_decoder_blocks": [3, 3, 3, 1],
     "scaling_factor": 1.0,
 }
-"""TAESD, as diffusers names it: it reads latents as the U-Net gives them."""
+"""The config of a tiny autoencoder (TAESD), with diffusers' keys; its latents need no scaling."""
 
 
-def read(name: str, family: Family) -> Component:
-    """The VAE in a file of its own or in a whole checkpoint: LDM or diffusers names, with or without their prefix; or a
-    tiny autoencoder's.
+def read(name: str, family: Family, read_header: ReadHeader = header.read) -> Component:
+    """The VAE in a file or folder, for a model of this family.
+
+    A file may be a VAE alone, a whole checkpoint or a tiny autoencoder, with LDM or diffusers names, with or without
+    their prefix; a folder is a diffusers folder, or the vae folder in one. Raises ModelError if there is no VAE in it.
     """
     path = Path(os.path.expanduser(name))
     if not os.path.exists(path):
         raise ModelError(f"--vae {name}: no such file or folder")
-    config: Config
-    if path.is_dir():
-        path = path / "vae" if (path / "vae").is_dir() else path
-        head = shards.read(path, "vae")
-        config, sources = config_of(path / "config.json"), _sources(head)
-    else:
-        head = shards.halves(header.read(path))
-        sources = _sources(head)
-        tiny = any(own.startswith("decoder.layers.") for own in sources)
-        config = TINY_AUTOENCODER if tiny else family.configs.get("vae", {})
-        if not config:
-            raise ModelError(
-                f"--vae {name}: a {family.name} model has a VAE of its own kind; only a folder will do"
-            )
-    if not any(own.startswith(("decoder.conv_in.", "decoder.layers.")) for own in sources):
+    component = _in_folder(path, read_header) if path.is_dir() else _in_file(path, name, family, read_header)
+    if not any(tensor.startswith(("decoder.conv_in.", "decoder.layers.")) for tensor in component.sources):
         raise ModelError(
             f"--vae {name}: no VAE in it; it needs a decoder of the kind kl-f8 or a tiny autoencoder"
         )
-    return Component(config, head, sources)
+    return component
 
 
-def _sources(head: Header) -> dict[str, Source]:
-    found: dict[str, Source] = {}
-    levels = decoder_levels(head)
-    whole = any(key.startswith(("model.diffusion_model.", "unet.")) for key in head.tensors)
-    for key in head.tensors:
-        if whole and not key.startswith(("first_stage_model.", "vae.")):
-            continue  # a checkpoint, whose other networks are not asked for
-        plain = key.removeprefix("first_stage_model.").removeprefix("vae.")
-        if not ldm.IGNORABLE.search(key) and not plain.startswith("loss."):
-            for target in ldm.targets(f"first_stage_model.{plain}") or []:
-                own = ldm.folder_name("vae", ldm.settle(target, levels).name)
-                add_source(found, own, Source(key, target.take), head)
-    return found
+def _in_folder(folder: Path, read_header: ReadHeader) -> Component:
+    if (folder / "vae").is_dir():
+        folder = folder / "vae"
+    weights = shards.read(folder, "vae", read_header)
+    return Component(read_config(folder / "config.json"), weights, _sources(weights))
+
+
+def _in_file(path: Path, name: str, family: Family, read_header: ReadHeader) -> Component:
+    weights = _with_other_half(read_header(path), read_header)
+    sources = _sources(weights)
+    is_tiny = any(tensor.startswith("decoder.layers.") for tensor in sources)
+    config = TINY_AUTOENCODER if is_tiny else family.configs.get("vae", {})
+    if not config:
+        raise ModelError(
+            f"--vae {name}: a {family.name} model has a VAE of its own kind; only a folder will do"
+        )
+    return Component(config, weights, sources)
+
+
+def _sources(weights: Header) -> dict[str, Source]:
+    """Where the VAE's tensors are; a whole checkpoint's other tensors are passed over."""
+    keys = list(weights.tensors)
+    if any(key.startswith(("model.diffusion_model.", "unet.")) for key in keys):
+        keys = [key for key in keys if key.startswith((single_file.VAE, "vae."))]
+    keys = [key for key in keys if not single_file.IGNORABLE.search(key)]
+    prefixed = {key: single_file.VAE + key.removeprefix(single_file.VAE).removeprefix("vae.") for key in keys}
+    targets = single_file.targets(prefixed.values())
+    sources: dict[str, Source] = {}
+    for key in keys:
+        for target in targets[prefixed[key]] or []:
+            add_source(sources, diffusers.current_name("vae", target.name), Source(key, target.take), weights)
+    return sources
+
+
+def _with_other_half(half: Header, read_header: ReadHeader) -> Header:
+    """The two files of a tiny autoencoder as one header with diffusers' names; any other header unchanged.
+
+    Each file is a list of layers. The two file names differ in `encoder` and `decoder` alone, and either may be given.
+    """
+    first_layers = {
+        "0.weight": "encoder",
+        "1.weight": "decoder",
+    }  # the decoder begins with a clamp, without weights
+    side = next((first_layers[key] for key in first_layers if key in half.tensors), None)
+    if side is None:
+        return half
+    other_side = "decoder" if side == "encoder" else "encoder"
+    other_path = half.path.with_name(other_side.join(half.path.name.rsplit(side, 1)))
+    if other_path == half.path:
+        raise ModelError(f"{half.path}: half of a tiny autoencoder, and its name has no {side}; get both")
+    if not other_path.is_file():
+        raise ModelError(
+            f"{half.path}: half of a tiny autoencoder, and the other is not beside it as {other_path.name}; get both"
+        )
+    halves = {side: half, other_side: read_header(other_path)}
+    tensors = {**_layers(halves["decoder"], "decoder"), **_layers(halves["encoder"], "encoder")}
+    return Header(half.path, tensors, {})
+
+
+def _layers(half: Header, side: str) -> dict[str, Entry]:
+    """The tensors of one half by diffusers' names, which do not count the decoder's clamp as a layer."""
+    tensors = {}
+    for key, entry in half.tensors.items():
+        match = re.fullmatch(r"(0|[1-9][0-9]?)\.(.+)", key)
+        if not match:
+            raise ModelError(f"{half.path}: {key[:80]} is no tensor of a tiny autoencoder's {side}")
+        number = int(match[1]) - (1 if side == "decoder" else 0)
+        tensors[f"{side}.layers.{number}.{match[2]}"] = entry
+    return tensors

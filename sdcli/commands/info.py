@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections import Counter
@@ -8,6 +9,7 @@ from typing import Any
 
 import click
 
+from sdcli import file_signatures
 from sdcli.checkpoints import checkpoint
 from sdcli.checkpoints.component import Component
 from sdcli.commands._options import options_given, options_of
@@ -15,9 +17,9 @@ from sdcli.errors import UsageError
 from sdcli.request.png_metadata import read_png_metadata
 from sdcli.request.request import Request, flag
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
-STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"GIF8")
-"""What the names of pictures end in, and what their files begin with."""
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
+LISTED_ALONE = 3
+"""Ignored tensors whose keys begin alike are counted together if there are more than this many."""
 
 
 @click.command()
@@ -25,99 +27,112 @@ STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"GIF8")
 @options_of("prediction", "vae", "revision")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, every ignored tensor in it.")
 def info(file: str, as_json: bool, **values: Any) -> None:
-    """Tell what a picture or a model is, from its header alone.
+    """Show what a picture or a model is, by its header alone.
 
-    FILE is a PNG, - for one on standard input, or a model as -m takes it: tiny, a safetensors file, a diffusers
-    folder, a name in a model folder, or a hub repo that was fetched before. Pictures of other tools tell what those
-    wrote into them.
+    FILE is a PNG, - for a PNG on standard input, or a model as -m takes it: tiny, a safetensors file, a diffusers
+    folder, a name in a model folder, or a hub repo that was fetched before. For a PNG by another tool, what that tool
+    wrote into it is shown.
     """
-    asked = options_given(values)
+    options = options_given(values)
     if not _is_picture(file):
-        told = _model(file, Request(**asked))
-    elif asked:
-        raise UsageError(f"{flag(next(iter(asked)))} is about a model, and {file} is a picture; leave it out")
+        facts = _model_facts(file, Request(**options))
+    elif options:
+        raise UsageError(
+            f"{flag(next(iter(options)))} is about a model, and {file} is a picture; leave it out"
+        )
     else:
-        told = _picture(file)
+        facts = _picture_facts(file)
     if as_json:
-        print(json.dumps({"path": file, **told}))
+        print(json.dumps({"path": file, **facts}))
         return
-    for key, value in {file: told.pop("kind"), **told}.items():
-        print(_printable(f"{'' if key == file else '  '}{key}: {_text(value)}"))
+    print(_printable(f"{file}: {facts.pop('kind')}"))
+    for key, value in facts.items():
+        print(_printable(f"  {key}: {_to_text(value)}"))
 
 
 def _is_picture(file: str) -> bool:
-    """Whether its name or its first bytes are a picture's; all else is looked for as a model is."""
+    """True if the name or the first bytes are a picture's; everything else is looked for as a model."""
     if file == "-":
         return True
     if os.path.isdir(file):
         return False
-    return file.lower().endswith(PICTURES) or _start(file).startswith(STARTS)
+    is_named_so = file.lower().endswith(PICTURE_SUFFIXES)
+    return is_named_so or file_signatures.kind_of(_first_bytes(file)) in file_signatures.PICTURES
 
 
-def _start(file: str) -> bytes:
-    """A file's first bytes; none where there is no file that can be read."""
+def _first_bytes(file: str) -> bytes:
+    """The first bytes of a file; none if it cannot be read."""
+    if not os.path.isfile(file):  # a pipe would be waited for
+        return b""
     try:
-        with open(file if os.path.isfile(file) else os.devnull, "rb") as opened:
-            return opened.read(8)
+        with open(file, "rb") as opened:
+            return opened.read(file_signatures.HEAD_BYTES)
     except OSError:
         return b""
 
 
-def _text(value: Any) -> str:
-    """A value as it stands on its line."""
-    if isinstance(value, dict):
-        return " ".join(map(str, value.values()))
-    return _listed(value) if isinstance(value, list) else str(value)
+# --- what is shown
 
 
-def _listed(keys: list[str]) -> str:
-    """Tensors that are ignored: how many, and their names; where more than three begin alike, how many do."""
-    heads = Counter(key.partition(".")[0] for key in keys)
-    many = {head: f"{count:,} of {head}.*" for head, count in heads.items() if count > 3}
-    names = dict.fromkeys([many.get(key.partition(".")[0]) or key for key in keys])
-    what = f"{len(keys):,} tensor{'s' * (len(keys) != 1)} that no network needs"
-    return f"{what}: {', '.join(names)}" if names else what
-
-
-def _printable(text: str) -> str:
-    """The text without what would speak to the terminal; a file's own names and words may hold anything."""
-    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
-
-
-def _picture(file: str) -> dict[str, Any]:
+def _picture_facts(file: str) -> dict[str, Any]:
     source, name = (sys.stdin.buffer, "standard input") if file == "-" else (file, file)
-    told = read_png_metadata(source, name)
-    kind = f"PNG, {told.width}x{told.height}"
-    if "sd" not in told.texts:
-        return {"kind": kind, **(dict(told.texts) or {"made": "it tells nothing of how"})}
-    facts = told.facts(file)
-    request = told.request(file).as_dict()
+    metadata = read_png_metadata(source, name)
+    kind = f"PNG, {metadata.width}x{metadata.height}"
+    if "sd" not in metadata.texts:
+        return {"kind": kind, **(metadata.texts or {"made": "it does not say how"})}
+    facts = metadata.facts(file)
+    request = metadata.request(file).as_dict()
     return {"kind": kind, **request, **{key: value for key, value in facts.items() if key != "request"}}
 
 
-def _model(file: str, asked: Request) -> dict[str, Any]:
-    found = checkpoint.read(file, asked.prediction, asked.vae, asked.revision, fetches=False)
-    networks = {part: _described(network) for part, network in found.networks.items()}
+def _model_facts(file: str, request: Request) -> dict[str, Any]:
+    found = checkpoint.read(file, request.prediction, request.vae, request.revision, fetches=False)
     return {
         "kind": f"a {found.family.name} model",
         "family": found.family.summary,
-        "prediction": f"{found.prediction}, by {found.rule}",
+        "prediction": f"{found.prediction}, by {found.prediction_from}",
         "size": f"{found.size}x{found.size}",
-        **networks,
+        **{part: _weights(component) for part, component in found.components.items()},
         "ignored": list(found.ignored),
     }
 
 
-def _described(network: Component) -> str:
-    if network.header is None:
+def _weights(component: Component) -> str:
+    """How many parameters a component has, and in which dtypes, the most frequent one first."""
+    if component.header is None:
         return "random weights"
-    entries = [network.header.tensors[key] for key in {source.key for source in network.sources.values()}]
-    dtypes = "/".join(kind for kind, _ in Counter(entry.dtype for entry in entries).most_common())
-    return f"{sum(_count(entry.shape) for entry in entries) / 1e6:,.1f} M parameters in {dtypes}"
+    keys = {source.key for source in component.sources.values()}  # several sources may share a packed tensor
+    entries = [component.header.tensors[key] for key in keys]
+    dtypes = "/".join(dtype for dtype, _ in Counter(entry.dtype for entry in entries).most_common())
+    return f"{sum(math.prod(entry.shape) for entry in entries) / 1e6:,.1f} M parameters in {dtypes}"
 
 
-def _count(shape: tuple[int, ...]) -> int:
-    count = 1
-    for side in shape:
-        count *= side
-    return count
+# --- how it is printed
+
+
+def _to_text(value: Any) -> str:
+    if isinstance(value, dict):
+        return " ".join(map(str, value.values()))
+    return _summary(value) if isinstance(value, list) else str(value)
+
+
+def _summary(keys: list[str]) -> str:
+    """How many tensors are ignored, and their keys; keys that begin alike are counted if there are many of them."""
+    counts = Counter(_beginning(key) for key in keys)
+    shown = dict.fromkeys(
+        f"{counts[_beginning(key)]:,} of {_beginning(key)}.*"
+        if counts[_beginning(key)] > LISTED_ALONE
+        else key
+        for key in keys
+    )
+    count = f"{len(keys):,} tensor{'s' * (len(keys) != 1)} that no network needs"
+    return f"{count}: {', '.join(shown)}" if shown else count
+
+
+def _beginning(key: str) -> str:
+    return key.partition(".")[0]
+
+
+def _printable(text: str) -> str:
+    """The text with control characters escaped, because a file's keys and metadata may hold anything."""
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)

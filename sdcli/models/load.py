@@ -14,9 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from sdcli.checkpoints.checkpoint import Checkpoint
-from sdcli.checkpoints.component import Component, listing
+from sdcli.checkpoints.component import OPTIONAL, Component, listing
 from sdcli.checkpoints.hashes import digest
-from sdcli.checkpoints.keys.ldm import OPTIONAL
 from sdcli.diffusion.levels import SD_BETAS, TIMESTEPS, Levels
 from sdcli.errors import ModelError
 from sdcli.models import build, config, library
@@ -46,13 +45,13 @@ def load_model(found: Checkpoint, loading: Loading) -> Model:
     with memory_errors("loading the model"), ThreadPoolExecutor(1) as pool:
         hashing = pool.submit(digest, found.paths)  # in a thread, beside the imports
         modules = {
-            part: _empty_network(found, part, by_library) for part in found.networks if part not in OPTIONAL
+            part: _empty_network(found, part, by_library) for part in found.components if part not in OPTIONAL
         }
         placement = choose_device(loading.device, loading.dtype, _parameters(modules))
         networks = offloaded(
             found.name,
             modules,
-            lambda part, module: load_weights(part, module, found.networks[part], placement),
+            lambda part, module: load_weights(part, module, found.components[part], placement),
             placement,
         )
         if placement.device.type == "cpu" and not networks.one_at_a_time:
@@ -62,14 +61,16 @@ def load_model(found: Checkpoint, loading: Loading) -> Model:
         name=found.name,
         family=found.family,
         networks=networks,
-        configs={part: config.settings(part, found.networks[part].config) for part in modules},
+        configs={part: config.settings(part, found.components[part].config) for part in modules},
         levels=_trained_levels(found),
         prediction=found.prediction,
         size=found.size,
         placement=placement,
         facts=facts | (library.versions() if by_library else {}),
         load_depth_network=(
-            _load_later(found, "depth_estimator", placement) if "depth_estimator" in found.networks else None
+            _load_later(found, "depth_estimator", placement)
+            if "depth_estimator" in found.components
+            else None
         ),
     )
 
@@ -81,7 +82,7 @@ def load_network(found: Checkpoint, part: str, device: str = "auto") -> nn.Modul
 
 def _empty_network(found: Checkpoint, part: str, by_library: bool = False) -> nn.Module:
     """A network of the checkpoint on the meta device, with its tensors checked against the headers."""
-    component = found.networks[part]
+    component = found.components[part]
     folder = found.path if component.header is None else component.header.path.parent
     module = build.build_on_meta(part, component.config, str(folder), by_library)
     check_tensors(component, module)
@@ -96,7 +97,7 @@ def _load_later(found: Checkpoint, part: str, placement: Placement) -> Callable[
     """A function that loads a network in float32 when it is first called; its tensors are checked now."""
     module = _empty_network(found, part)
     placement = Placement(placement.device, torch.float32)
-    return functools.cache(partial(load_weights, part, module, found.networks[part], placement))
+    return functools.cache(partial(load_weights, part, module, found.components[part], placement))
 
 
 def load_weights(part: str, module: nn.Module, component: Component, placement: Placement) -> nn.Module:

@@ -32,7 +32,7 @@ def estimate(model: Model, image: Image.Image) -> Tensor:
 def load_depth_network(name: str, device: str = "auto") -> Any:
     """The depth network (DPT) of the model of this name, and no other network; raises ModelError if it has none."""
     found = checkpoint.read(name)
-    if PART not in found.networks:
+    if PART not in found.components:
         raise ModelError(f"{name}: {_LACKING}")
     return load_network(found, PART, device)
 

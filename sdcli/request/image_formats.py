@@ -1,45 +1,50 @@
-"""Kinds: what a file that should be a picture is, by its first bytes."""
+"""Image formats: what a file that should be a picture is, by its first bytes, and what to do if it is not read."""
 
 from __future__ import annotations
 
-import re
-
 from sdcli.errors import ImageError
+from sdcli.file_signatures import HEAD_BYTES, kind_of
 
-HEAD = 256  # bytes that are enough to tell
-READ = {
-    "PNG": rb"\x89PNG\r\n\x1a\n",
-    "JPEG": rb"\xff\xd8\xff",
-    "WEBP": rb"RIFF....WEBP",
-    "GIF": rb"GIF8[79]a",
-    "BMP": rb"BM",
-}  # Pillow's names. Not TIFF, EPS or PSD: large decoders that little else here needs, and where its holes were found.
-_SAVE = "save it as a PNG, JPEG or WebP"
-_REFUSED = [
-    (rb"....ftyp(hei|hev|mif1|msf1)", "a HEIC picture", _SAVE),
-    (rb"....ftypavi", "an AVIF picture", _SAVE),
-    (rb"\xff\x0a|....JXL ", "a JPEG XL picture", _SAVE),
-    (rb"....jP  |\xff\x4f\xff\x51", "a JPEG 2000 picture", _SAVE),
-    (rb"II[*+]\0|MM\0[*+]", "a TIFF picture", _SAVE),
-    (rb"8BPS", "a Photoshop file", _SAVE),
-    (rb"%PDF", "a PDF", "save the page as a PNG"),
-    (rb"\s*(<\?xml[^>]*>\s*)?(<!--.*|<!DOCTYPE svg.*)?<svg", "an SVG drawing", "render it to a PNG"),
-    (rb"\s*<(!doctype html|html)", "a web page", "download the picture itself"),
-    (rb"version https://git-lfs", "a git-lfs pointer", "run `git lfs pull`"),
-    (rb".{4}\0{4}\s*{", "a safetensors file", "models go to -m, latents to --latents-in"),
-    (rb"PK\x03\x04", "a zip archive", "unpack it"),
-    (rb"[\t\n\r\x20-\x7e\x80-\xff]+$", "text", "check the path"),
-]
+HEAD = HEAD_BYTES
+"""How many of a file's first bytes `recognise` needs."""
+
+READ = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+"""The formats that are read, by Pillow's names. Not TIFF, EPS or PSD: their large decoders are rarely needed here, and
+most of Pillow's security holes were found in them."""
+_CONVERT = "save it as a PNG, JPEG or WebP"
+_REFUSED = {
+    "HEIC": ("a HEIC picture", _CONVERT),
+    "AVIF": ("an AVIF picture", _CONVERT),
+    "JPEG XL": ("a JPEG XL picture", _CONVERT),
+    "JPEG 2000": ("a JPEG 2000 picture", _CONVERT),
+    "TIFF": ("a TIFF picture", _CONVERT),
+    "PSD": ("a Photoshop file", _CONVERT),
+    "PDF": ("a PDF", "save the page as a PNG"),
+    "SVG": ("an SVG drawing", "render it to a PNG"),
+    "HTML": ("a web page", "download the picture itself"),
+    "XML": ("an XML text", "check the path"),
+    "git-lfs": ("a git-lfs pointer", "run `git lfs pull`"),
+    "safetensors": ("a safetensors file", "models go to -m, latents to --latents-in"),
+    "zip": ("a zip archive", "unpack it"),
+    "gzip": ("compressed with gzip", "unpack it"),
+    "7z": ("a 7z archive", "unpack it"),
+    "RAR": ("a RAR archive", "unpack it"),
+    "text": ("text", "check the path"),
+}
+"""Kind of file -> what to call it, and the next step."""
 
 
 def recognise(head: bytes, name: str) -> str:
-    """Pillow's name for the kind of picture that begins with `head`; raises ImageError for what is not read."""
+    """Pillow's name for the format of the picture that begins with `head`; raises ImageError for all that is not read.
+
+    `name` is what the file is called in the message.
+    """
     if not head:
         raise ImageError(f"{name}: is empty; copy or download it again")
-    for kind, pattern in READ.items():
-        if re.match(pattern, head, re.DOTALL):
-            return kind
-    for pattern, what, step in _REFUSED:
-        if re.match(pattern, head, re.DOTALL | re.IGNORECASE):
-            raise ImageError(f"{name}: is {what}, which is not read as a picture; {step}")
-    raise ImageError(f"{name}: is not a picture that is known here; {_SAVE}")
+    kind = kind_of(head)
+    if kind in READ:
+        return kind
+    if kind in _REFUSED:
+        description, next_step = _REFUSED[kind]
+        raise ImageError(f"{name}: is {description}, which is not read as a picture; {next_step}")
+    raise ImageError(f"{name}: is not a picture that is known here; {_CONVERT}")

@@ -1,77 +1,23 @@
-"""Names: a tensor's name in a checkpoint -> the network it belongs to and its name there; pure text.
+"""LDM: the original names of CompVis' and Stability's networks <-> diffusers' names, one table for both directions.
 
-A single file has the original (LDM) names of CompVis and Stability, or diffusers' names behind the network's own; a
-folder has diffusers' names, old or new. A packed tensor (OpenCLIP's q, k and v in one) has several targets.
+For each network there are two functions side by side: `…_name` reads an LDM key, `…_key` gives it back. The keys here
+have no prefix such as `model.diffusion_model.`; `single_file` takes it off and puts it on. A key that no table knows is
+returned unchanged: it may be a diffusers name already, and if not, it is reported as surplus later.
 """
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Collection, Iterable, Iterator
 
-from sdcli.checkpoints.keys import midas
+from sdcli.checkpoints.keys.rename import inverted, rename
 
-PARTS = ("text_encoder", "text_encoder_2", "unet", "vae", "depth_estimator")
-OPTIONAL = ("depth_estimator",)
-"""Parts that a model of a family that has them can do without; they are loaded when they are asked for."""
+# --- U-Net
 
-
-@dataclass(frozen=True)
-class Target:
-    """Where a tensor goes: network, name in it, and what to take: all, a third of its rows, or its transpose."""
-
-    part: str
-    name: str
-    take: str = "all"  # all, third 0, third 1, third 2, transpose
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a network's tensor comes from: its key in the file, and what to take of it, as in Target."""
-
-    key: str
-    take: str
-
-
-IGNORABLE = re.compile(
-    r"^(denoiser\.)?(betas|alphas_cumprod(_prev)?|sqrt_\w+|log_one_minus_\w+|posterior_\w+|logvar|sigmas)$"  # made here
-    # from their formula
-    r"|^model_ema\.|^low_scale_model\.|^first_stage_model\.loss\."  # copies and left-overs of training
-    r"|^depth_model\.model\.pretrained\.model\.head\."  # the classes that its network was first trained on
-    r"|^(cond_stage_model|conditioner|text_encoder)\w*\..*(embeddings\.position_ids|\.logit_scale|\.attn_mask)$"
-    r"|^(v_pred|ztsnr|global_step)$"
-)
-"""Tensors that no network needs: they are listed as ignored, and their absence is no fault."""
-
-
-def targets(key: str) -> list[Target] | None:
-    """Where the tensor `key` of a single file goes; None for a name that is not known, [] for one that is ignored."""
-    if IGNORABLE.search(key):
-        return []
-    for prefix, part, rename in _PREFIXES:
-        if key.startswith(prefix):
-            return list(_of(part, rename(key[len(prefix) :])))
-    return None
-
-
-def folder_name(part: str, key: str) -> str:
-    """The name in its network of a tensor in a diffusers folder; older files have older names."""
-    if part.startswith("text_encoder"):
-        return key.removeprefix("text_model.")
-    if part == "vae" and ".attentions." in key:
-        old = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-        return re.sub(r"\.(query|key|value|proj_attn)\.", lambda m: f".{old[m[1]]}.", key)
-    return key
-
-
-def _of(part: str, renamed: Iterator[tuple[str, str]] | str) -> Iterator[Target]:
-    if isinstance(renamed, str):
-        yield Target(part, renamed)
-    else:
-        yield from (Target(part, name, take) for name, take in renamed)
-
+LAYERS = 2
+"""Resnets on each level of the encoder side of every published U-Net; the decoder side has one more."""
+_LEVELS = 4
 
 _RESNET = {
     "in_layers.0": "norm1",
@@ -81,126 +27,167 @@ _RESNET = {
     "emb_layers.1": "time_emb_proj",
     "skip_connection": "conv_shortcut",
 }
-_UNET = {
-    "time_embed.0": "time_embedding.linear_1",
-    "time_embed.2": "time_embedding.linear_2",
-    "label_emb.0.0": "add_embedding.linear_1",
-    "label_emb.0.2": "add_embedding.linear_2",
-    "label_emb.weight": "class_embedding.weight",
-    "input_blocks.0.0": "conv_in",
-    "out.0": "conv_norm_out",
-    "out.2": "conv_out",
-}
-LAYERS = 2  # resnets a level, in every published U-Net
 
 
-def _unet(key: str) -> str:
-    for old, new in _UNET.items():
-        if key == old or key.startswith(old + "."):
-            return new + key[len(old) :]
-    if m := re.match(r"middle_block\.(\d)\.(.*)", key):
-        index, rest = int(m[1]), m[2]
-        return (
-            f"mid_block.attentions.0.{rest}"
-            if index == 1
-            else f"mid_block.resnets.{index // 2}.{_resnet(rest)}"
-        )
-    if m := re.match(r"(input|output)_blocks\.(\d+)\.(\d)\.(.*)", key):
-        side, number, slot, rest = m[1], int(m[2]), int(m[3]), m[4]
-        level, place = divmod(number - (side == "input"), LAYERS + 1)
-        block = f"{'down' if side == 'input' else 'up'}_blocks.{level}"
-        if rest.startswith("op."):
-            return f"{block}.downsamplers.0.conv{rest[2:]}"
-        if rest.startswith("conv."):
-            return f"{block}.upsamplers.0.{rest}"
-        return (
-            f"{block}.resnets.{place}.{_resnet(rest)}" if slot == 0 else f"{block}.attentions.{place}.{rest}"
-        )
+def _resnet(ldm: str, diffusers: str) -> Iterator[tuple[str, str]]:
+    return ((f"{ldm}.{old}", f"{diffusers}.{new}") for old, new in _RESNET.items())
+
+
+def _unet_modules() -> Iterator[tuple[str, str]]:
+    """(LDM, diffusers) names of the U-Net's modules.
+
+    LDM numbers the blocks of each side in the order in which they run, across levels; diffusers numbers them by level.
+    """
+    yield "time_embed.0", "time_embedding.linear_1"
+    yield "time_embed.2", "time_embedding.linear_2"
+    yield "label_emb.0.0", "add_embedding.linear_1"
+    yield "label_emb.0.2", "add_embedding.linear_2"
+    yield "label_emb.weight", "class_embedding.weight"
+    yield "input_blocks.0.0", "conv_in"
+    yield "out.0", "conv_norm_out"
+    yield "out.2", "conv_out"
+    yield from _resnet("middle_block.0", "mid_block.resnets.0")
+    yield "middle_block.1", "mid_block.attentions.0"
+    yield from _resnet("middle_block.2", "mid_block.resnets.1")
+    for level in range(_LEVELS):
+        first = 1 + level * (LAYERS + 1)  # input block 0 is conv_in; each level ends with its downsampler
+        for layer in range(LAYERS):
+            yield from _resnet(f"input_blocks.{first + layer}.0", f"down_blocks.{level}.resnets.{layer}")
+            yield f"input_blocks.{first + layer}.1", f"down_blocks.{level}.attentions.{layer}"
+        yield f"input_blocks.{first + LAYERS}.0.op", f"down_blocks.{level}.downsamplers.0.conv"
+        first = level * (LAYERS + 1)
+        for layer in range(LAYERS + 1):
+            yield from _resnet(f"output_blocks.{first + layer}.0", f"up_blocks.{level}.resnets.{layer}")
+            yield f"output_blocks.{first + layer}.1", f"up_blocks.{level}.attentions.{layer}"
+        for slot in (1, 2):  # the upsampler comes after the attention, if the level has one
+            yield (
+                f"output_blocks.{first + LAYERS}.{slot}.conv",
+                f"up_blocks.{level}.upsamplers.0.conv",
+            )
+
+
+_UNET = dict(_unet_modules())
+_UNET_INVERTED = inverted(_UNET)
+
+
+def unet_name(key: str) -> str:
+    """The diffusers name of a U-Net's tensor."""
+    return rename(key, _UNET) or key
+
+
+def unet_key(name: str, names: Collection[str]) -> str:
+    """The LDM key of the tensor `name` of a U-Net that has the tensors `names`."""
+    key = _known(rename(name, _UNET_INVERTED), name)
+    if match := re.match(r"up_blocks\.(\d)\.upsamplers\.", name):
+        attentions = f"up_blocks.{match[1]}.attentions."
+        if not any(other.startswith(attentions) for other in names):
+            return key.replace(".2.conv.", ".1.conv.")
     return key
 
 
-def _resnet(rest: str) -> str:
-    for old, new in _RESNET.items():
-        if rest.startswith(old + "."):
-            return new + rest[len(old) :]
-    return rest
+# --- VAE
 
 
-_VAE = [
-    (r"^(encoder|decoder)\.norm_out\.", r"\1.conv_norm_out."),
-    (r"^(encoder|decoder)\.mid\.attn_1\.norm\.", r"\1.mid_block.attentions.0.group_norm."),
-    (r"^(encoder|decoder)\.mid\.attn_1\.([qkv])\.", r"\1.mid_block.attentions.0.to_\2."),
-    (r"^(encoder|decoder)\.mid\.attn_1\.proj_out\.", r"\1.mid_block.attentions.0.to_out.0."),
-    (r"^(encoder|decoder)\.mid\.block_1\.", r"\1.mid_block.resnets.0."),
-    (r"^(encoder|decoder)\.mid\.block_2\.", r"\1.mid_block.resnets.1."),
-    (r"^encoder\.down\.(\d)\.block\.(\d)\.", r"encoder.down_blocks.\1.resnets.\2."),
-    (r"^encoder\.down\.(\d)\.downsample\.", r"encoder.down_blocks.\1.downsamplers.0."),
-    (r"^decoder\.up\.(\d)\.block\.(\d)\.", r"decoder.up_blocks.-\1.resnets.\2."),
-    (r"^decoder\.up\.(\d)\.upsample\.", r"decoder.up_blocks.-\1.upsamplers.0."),
-    (r"\.nin_shortcut\.", r".conv_shortcut."),
-]
+@functools.cache
+def _vae_modules(levels: int) -> dict[str, str]:
+    """LDM -> diffusers names of the modules of a VAE with so many levels.
+
+    LDM numbers the decoder's levels from the finest, which runs last; diffusers numbers them in the order they run.
+    """
+    modules = {}
+    for side in ("encoder", "decoder"):
+        modules[f"{side}.norm_out"] = f"{side}.conv_norm_out"
+        modules[f"{side}.mid.block_1"] = f"{side}.mid_block.resnets.0"
+        modules[f"{side}.mid.block_2"] = f"{side}.mid_block.resnets.1"
+        attention = f"{side}.mid_block.attentions.0"
+        modules[f"{side}.mid.attn_1.norm"] = f"{attention}.group_norm"
+        modules |= {f"{side}.mid.attn_1.{letter}": f"{attention}.to_{letter}" for letter in "qkv"}
+        modules[f"{side}.mid.attn_1.proj_out"] = f"{attention}.to_out.0"
+    for level in range(levels):
+        up = f"decoder.up_blocks.{levels - 1 - level}"
+        for layer in range(LAYERS + 1):
+            for old, new in (
+                (f"encoder.down.{level}.block.{layer}", f"encoder.down_blocks.{level}.resnets.{layer}"),
+                (f"decoder.up.{level}.block.{layer}", f"{up}.resnets.{layer}"),
+            ):
+                modules[old] = new
+                modules[f"{old}.nin_shortcut"] = f"{new}.conv_shortcut"
+        modules[f"encoder.down.{level}.downsample"] = f"encoder.down_blocks.{level}.downsamplers.0"
+        modules[f"decoder.up.{level}.upsample"] = f"{up}.upsamplers.0"
+    return modules
 
 
-def _vae(key: str) -> str:
-    """LDM counts the decoder's levels from the far end: level -i here is the i-th from the last, see `settle`."""
-    for old, new in _VAE:
-        key = re.sub(old, new, key)
-    return key
+def vae_levels(keys: Iterable[str]) -> int:
+    """How many levels a VAE has by its LDM keys; 0 if there are none among them."""
+    levels = (re.match(r"(?:encoder\.down|decoder\.up)\.(\d)\.", key) for key in keys)
+    return max((int(level[1]) + 1 for level in levels if level), default=0)
 
 
-def settle(target: Target, levels: int) -> Target:
-    """The target with the decoder's level listing from the front, in a VAE of so many levels."""
-    name = re.sub(r"up_blocks\.-(\d)", lambda m: f"up_blocks.{levels - 1 - int(m[1])}", target.name)
-    return Target(target.part, name, target.take)
+def vae_name(key: str, levels: int) -> str:
+    """The diffusers name of a tensor of a VAE with so many levels."""
+    return rename(key, _vae_modules(levels)) or key
 
 
-def _clip(key: str) -> str:
+def vae_key(name: str, names: Iterable[str]) -> str:
+    """The LDM key of the tensor `name` of a VAE that has the tensors `names`."""
+    levels = (re.match(r"decoder\.up_blocks\.(\d)", other) for other in names)
+    count = max(int(level[1]) + 1 for level in levels if level)
+    return rename(name, inverted(_vae_modules(count))) or name
+
+
+# --- text encoders
+
+
+def clip_name(key: str) -> str:
+    """transformers' name of a tensor of CLIP ViT-L, which LDM files name as transformers does."""
     return key.removeprefix("text_model.")
 
 
-_OPEN_CLIP = {
-    "token_embedding.": "embeddings.token_embedding.",
-    "positional_embedding": "embeddings.position_embedding.weight",
-    "ln_final.": "final_layer_norm.",
-}
-_OPEN_CLIP_LAYER = {
-    "ln_1.": "layer_norm1.",
-    "ln_2.": "layer_norm2.",
-    "mlp.c_fc.": "mlp.fc1.",
-    "mlp.c_proj.": "mlp.fc2.",
-    "attn.out_proj.": "self_attn.out_proj.",
-}
+def clip_key(name: str) -> str:
+    """The key of a tensor of CLIP ViT-L in an LDM file."""
+    return f"text_model.{name}"
 
 
-def _open_clip(key: str) -> Iterator[tuple[str, str]]:
+_MAX_LAYERS = 32  # of ViT-bigG
+
+
+def _open_clip_modules() -> Iterator[tuple[str, str]]:
+    """(OpenCLIP's, transformers') names of the modules of a text encoder."""
+    yield "token_embedding", "embeddings.token_embedding"
+    yield "positional_embedding", "embeddings.position_embedding.weight"
+    yield "ln_final", "final_layer_norm"
+    for number in range(_MAX_LAYERS):
+        old, new = f"transformer.resblocks.{number}", f"encoder.layers.{number}"
+        yield f"{old}.ln_1", f"{new}.layer_norm1"
+        yield f"{old}.ln_2", f"{new}.layer_norm2"
+        yield f"{old}.mlp.c_fc", f"{new}.mlp.fc1"
+        yield f"{old}.mlp.c_proj", f"{new}.mlp.fc2"
+        yield f"{old}.attn.out_proj", f"{new}.self_attn.out_proj"
+
+
+_OPEN_CLIP = dict(_open_clip_modules())
+_OPEN_CLIP_INVERTED = inverted(_OPEN_CLIP)
+
+
+def open_clip_names(key: str) -> list[tuple[str, str]]:
+    """transformers' names of OpenCLIP's tensor `key`, and what each takes of it: q, k and v are packed in one."""
     if key == "text_projection":
-        yield "text_projection.weight", "transpose"
-        return
-    for old, new in _OPEN_CLIP.items():
-        if key.startswith(old):
-            yield new + key[len(old) :], "all"
-            return
-    if m := re.match(r"transformer\.resblocks\.(\d+)\.(.*)", key):
-        layer, rest = f"encoder.layers.{m[1]}.", m[2]
-        if rest.startswith("attn.in_proj_"):
-            for third, letter in enumerate("qkv"):
-                yield f"{layer}self_attn.{letter}_proj.{rest.removeprefix('attn.in_proj_')}", f"third {third}"
-            return
-        for old, new in _OPEN_CLIP_LAYER.items():
-            if rest.startswith(old):
-                yield layer + new + rest[len(old) :], "all"
-                return
-    yield key, "all"
+        return [("text_projection.weight", "transpose")]
+    if match := re.fullmatch(r"transformer\.resblocks\.(\d+)\.attn\.in_proj_(\w+)", key):
+        attention = f"encoder.layers.{match[1]}.self_attn"
+        return [(f"{attention}.{letter}_proj.{match[2]}", f"third {i}") for i, letter in enumerate("qkv")]
+    return [(rename(key, _OPEN_CLIP) or key, "all")]
 
 
-_PREFIXES: list[tuple[str, str, Callable[[str], str | Iterator[tuple[str, str]]]]] = [
-    ("model.diffusion_model.", "unet", _unet),
-    ("first_stage_model.", "vae", _vae),
-    ("cond_stage_model.transformer.", "text_encoder", _clip),
-    ("cond_stage_model.model.", "text_encoder", _open_clip),
-    ("conditioner.embedders.0.transformer.", "text_encoder", _clip),
-    ("conditioner.embedders.0.model.", "text_encoder_2", _open_clip),  # the refiner has bigG alone
-    ("conditioner.embedders.1.model.", "text_encoder_2", _open_clip),
-    ("depth_model.model.", "depth_estimator", midas.targets),
-    *((f"{part}.", part, partial(folder_name, part)) for part in PARTS),
-]
+def open_clip_key(name: str) -> tuple[str, str]:
+    """OpenCLIP's key for the tensor `name` of a text encoder, and what part of that tensor it is."""
+    if name == "text_projection.weight":
+        return "text_projection", "transpose"
+    if match := re.fullmatch(r"encoder\.layers\.(\d+)\.self_attn\.([qkv])_proj\.(\w+)", name):
+        return f"transformer.resblocks.{match[1]}.attn.in_proj_{match[3]}", f"third {'qkv'.index(match[2])}"
+    return _known(rename(name, _OPEN_CLIP_INVERTED), name), "all"
+
+
+def _known(key: str | None, name: str) -> str:
+    assert key is not None, f"no LDM key for {name}"
+    return key
