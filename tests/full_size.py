@@ -1,4 +1,4 @@
-"""Full-size checkpoints with known weights, written tensor by tensor from a rule of names, in the published layout."""
+"""Full size: checkpoints in the published layout, written tensor by tensor, whose weights follow from their names."""
 
 import json
 import math
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-GAINS = {
+GAINS = {  # part of a name -> factor on the variance
     "to_q": 2,
     "to_k": 2,
     "q_proj": 2,
@@ -22,7 +22,7 @@ GAINS = {
 
 
 def scale(name: str, shape: list[int]) -> tuple[float, float]:
-    """(mean, deviation) of a tensor: such that activations keep their size through the published networks."""
+    """(mean, standard deviation) of a tensor's values, by which activations keep their size through the networks."""
     leaf = name.rsplit(".", 1)[-1]
     if leaf in ("bias", "in_proj_bias"):
         return 0.0, 0.1
@@ -41,7 +41,7 @@ def scale(name: str, shape: list[int]) -> tuple[float, float]:
 
 
 def values(name: str, shape: list[int]) -> np.ndarray:
-    """A tensor's values: normals from a generator seeded by its name, rounded to float16."""
+    """A tensor's values: normally distributed, from a generator seeded with its name, rounded to float16."""
     mean, deviation = scale(name, shape)
     drawn = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode()))).standard_normal(
         shape, dtype=np.float32
@@ -50,12 +50,12 @@ def values(name: str, shape: list[int]) -> np.ndarray:
 
 
 def normal(seed: int, *shape: int) -> np.ndarray:
-    """The inputs of the stored answers."""
+    """Normally distributed inputs, for which the answers are stored."""
     return np.random.Generator(np.random.PCG64(seed)).standard_normal(shape, dtype=np.float32)
 
 
 def picture() -> np.ndarray:
-    """The picture (1, 3, 256, 256) in -1 … 1 of the stored answers: waves under some noise."""
+    """A picture (1, 3, 256, 256) in -1 … 1, for which the answers are stored: waves with some noise."""
     x = np.linspace(-1, 1, 256, dtype=np.float32)
     y = x[:, None]
     waves = [np.sin(4 * x + 2 * y), np.cos(5 * x * y), x * y + np.sin(20 * x) / 2]
@@ -63,13 +63,14 @@ def picture() -> np.ndarray:
 
 
 def write(path: Path, tensors: dict[str, list[int]]) -> Path:
-    """A float16 file sorted by name, its header not padded, so that the data begin at any byte."""
+    """Write a float16 file, sorted by name. The header is not padded, so the data may begin at an odd byte."""
+    # scalars and the noise schedule's tables of 1000 values are left out
     kept = {name: shape for name, shape in sorted(tensors.items()) if len(shape) > 0 and shape != [1000]}
-    header, place = {"__metadata__": {"format": "pt"}}, 0
+    header, start = {"__metadata__": {"format": "pt"}}, 0
     for name, shape in kept.items():
-        end = place + 2 * math.prod(shape)
-        header[name] = {"dtype": "F16", "shape": shape, "data_offsets": [place, end]}
-        place = end
+        end = start + 2 * math.prod(shape)
+        header[name] = {"dtype": "F16", "shape": shape, "data_offsets": [start, end]}
+        start = end
     text = json.dumps(header, separators=(",", ":")).encode()
     with open(path, "wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from sdcli import registry
 from sdcli.checkpoints import checkpoint, header, toy
 from sdcli.checkpoints.component import Component
-from sdcli.checkpoints.keys import ldm
-from sdcli.checkpoints.keys.ldm import Source
+from sdcli.checkpoints.keys import single_file
+from sdcli.checkpoints.keys.types import Source, Target
 from sdcli.convert import convert
 from sdcli.errors import ModelError
 from sdcli.models import build, load
@@ -34,8 +34,8 @@ def picture(width: int = 90, height: int = 70) -> Image.Image:
     return Image.fromarray(values).resize((width, height))
 
 
-def mapped(key: str) -> list[ldm.Target]:
-    return ldm.targets(key) or []
+def mapped(key: str) -> list[Target]:
+    return single_file.targets([key])[key] or []
 
 
 def drawn(config: dict) -> dict[str, torch.Tensor]:
@@ -87,7 +87,7 @@ def test_names_that_no_result_could_tell_apart_are_mapped_by_their_meaning():
     assert [t.name for t in mapped(BEFORE + "pretrained.model.norm.bias")] == ["dpt.layernorm.bias"]
     (found,) = mapped(BEFORE + "scratch.refinenet4.resConfUnit1.conv2.weight")
     assert found.name == "neck.fusion_stage.layers.0.residual_layer1.convolution2.weight"
-    assert ldm.targets(BEFORE + "pretrained.model.head.weight") == []
+    assert mapped(BEFORE + "pretrained.model.head.weight") == []
 
 
 def test_depth_is_that_of_midas_written_out(tmp_path):
@@ -175,7 +175,7 @@ def test_a_converted_model_keeps_its_depth_network(folder, tmp_path, single, mon
     before = load_file(folder / PART / "model.safetensors")
     out = convert(checkpoint.read(str(folder)), tmp_path / ("x.safetensors" if single else "x"))
     if single:
-        after = dict(read_tensors(checkpoint.read(str(out)).networks[PART]))
+        after = dict(read_tensors(checkpoint.read(str(out)).components[PART]))
     else:
         after = load_file(out / PART / "model.safetensors")
         assert json.loads((out / PART / "config.json").read_text())["architectures"] == [
@@ -189,7 +189,7 @@ def test_a_checkpoint_without_its_depth_network_will_do_until_that_is_asked(tmp_
     without = {k: v for k, v in published("sd2-depth").items() if not k.startswith("depth_model")}
     found = checkpoint.read(str(write(tmp_path / "x.safetensors", without)))
     assert found.family.name == "sd2_depth"
-    assert PART not in found.networks
+    assert PART not in found.components
     with pytest.raises(ModelError, match="test:inpaint: no depth network in it"):
         estimate(load.load("test:inpaint", "cpu", "float32"), picture())
 
@@ -197,7 +197,7 @@ def test_a_checkpoint_without_its_depth_network_will_do_until_that_is_asked(tmp_
 def test_depth_tensors_in_another_model_are_ignored(tmp_path):
     deep = {key: shape for key, shape in published("sd2-depth").items() if key.startswith("depth_model")}
     found = checkpoint.read(str(write(tmp_path / "x.safetensors", published("sd15") | deep)))
-    assert PART not in found.networks
+    assert PART not in found.components
     assert set(deep) <= set(found.ignored)
 
 
