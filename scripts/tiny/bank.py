@@ -163,7 +163,7 @@ KINDS: dict[str, Callable[[Random, tuple[str, ...], str, str], Made | None]] = {
     "scene": in_scene,
     "pixels": in_pixels,
 }
-SEVERAL: dict[str, Callable[[Random, str], Composed | None]] = {"two": two, "count_groups": counted}
+SEVERAL: dict[str, Callable[[Random, str], Composed | None]] = {"two": two, "counted": several_of_one}
 
 
 def make(job: tuple[str, int, int]) -> Made | None:

@@ -207,7 +207,7 @@ def test_a_run_at_full_strength_begins_with_the_noise_of_words_alone(compare):
         job = model.with_defaults(given.fill_in_size(request))
         return start_of(model, job, given.at_size(job))
 
-    words, both = start(), begun(image="in.png", strength=1.0)
+    words, both = start(), start(image="in.png", strength=1.0)
     assert both.sigmas == words.sigmas
     unit = words.x / (1 + words.sigmas[0] ** 2) ** 0.5
     from sdcli.pipeline import vae
