@@ -12,7 +12,7 @@ PICTURES = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "HEIC", "AVIF", "JPEG XL", "JPE
 _TEXT_START = rb"(?:\xef\xbb\xbf)?\s*"  # a byte order mark and blank lines may come before markup
 
 _PATTERNS = {
-    "PNG": rb"\x89PNG\r\n\x1a\n",
+    "PNG": rb"\x89PNG",
     "JPEG": rb"\xff\xd8\xff",
     "WEBP": rb"RIFF....WEBP",
     "GIF": rb"GIF8[79]a",

@@ -10,10 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save, save_file
 
-from sdcli import registry
 from sdcli.checkpoints import checkpoint
-from sdcli.checkpoints.keys import ldm, to_ldm
-from sdcli.checkpoints.keys.ldm import IGNORABLE
+from sdcli.checkpoints.keys import single_file
+from sdcli.checkpoints.keys.single_file import IGNORABLE
 from sdcli.checkpoints.tokenizer import framed, ids
 from sdcli.models.load import load
 from tests.checkpoints.test_checkpoint import FAMILIES, published
@@ -22,16 +21,14 @@ from tests.checkpoints.test_checkpoint import FAMILIES, published
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_way_back_gives_the_published_names(family):
     keys = [key for key in published(family) if not IGNORABLE.search(key)]
-    levels = len(registry.find("families", FAMILIES[family][0]).configs["vae"]["block_out_channels"])
     parts: dict[str, dict[str, tuple[str, str]]] = {}
-    for key in keys:
-        for target in ldm.targets(key) or []:
-            settled = ldm.settle(target, levels)
-            parts.setdefault(settled.part, {})[settled.name] = (key, settled.take)
-    for part, own in parts.items():
-        open_clip = any("resblocks" in key for key, _ in own.values())
-        back = to_ldm.keys(part, list(own), FAMILIES[family][0], open_clip)
-        assert {name: (source.key, source.take) for name, source in back.items()} == own
+    for key, targets in single_file.targets(keys).items():
+        for target in targets or []:
+            parts.setdefault(target.part, {})[target.name] = (key, target.take)
+    for part, forward in parts.items():
+        open_clip = any("resblocks" in key for key, _ in forward.values())
+        back = single_file.sources(part, list(forward), FAMILIES[family][0], open_clip)
+        assert {name: (source.key, source.take) for name, source in back.items()} == forward
 
 
 def halves(file: bytes) -> tuple[dict, bytes]:
@@ -140,7 +137,7 @@ def test_diffusers_opens_a_converted_folder_and_finds_the_same_networks(sd, writ
     pipe = DiffusionPipeline.from_pretrained("folder", local_files_only=True)
     assert type(pipe).__name__ == told.pipeline
     ours = load("folder", "cpu", "float32")
-    for part, net in ours.nets.items():
+    for part, net in ours.networks.items():
         theirs = getattr(pipe, part).state_dict()
         assert all(torch.equal(tensor, theirs[name]) for name, tensor in net.state_dict().items())
     for part, reader in told.text_encoders.items():

@@ -154,7 +154,7 @@ def _check_kind(path: Path, head: bytes, size: int) -> None:
         raise ModelError(f"{path}: {_NOT_A_MODEL[kind]}")
     if size < LENGTH_BYTES + len("{}"):
         raise ModelError(f"{path}: {'empty' if size == 0 else f'only {size} bytes'}; fetch it again")
-    if kind == "text":
+    if kind == "text" and head[:LENGTH_BYTES].isascii():
         beginning = head[:40].decode(errors="replace").strip()
         raise ModelError(f"{path}: a text ({beginning!r}), not the model; fetch it again")
 

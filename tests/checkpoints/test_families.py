@@ -12,10 +12,10 @@ from safetensors.torch import load_file, save_file
 from sdcli.checkpoints import checkpoint, hub, shards, toy
 from sdcli.convert import convert
 from sdcli.engine import generate
-from sdcli.models import classes
 from sdcli.models.load import load
 from sdcli.pipeline.text import encode_prompts
 from sdcli.request.request import Request
+from tests import judges
 from tests.checkpoints.test_checkpoint import published, write
 
 DRAWS = [name for name in toy.MODELS if toy.family(name)[0].signature.channels in (4, 9)]
@@ -104,7 +104,7 @@ def test_a_model_folder_may_hold_links_but_leads_nowhere_else(sd, tmp_path, toy,
 
 def test_info_tells_a_model_as_the_options_make_it(sd, toy):
     assert "  prediction: sample, by --prediction" in sd("info", toy, "--prediction", "sample").lines
-    made = classes.build_random("vae", json.loads((toy / "vae" / "config.json").read_text()))
+    made = judges.random("vae", json.loads((toy / "vae" / "config.json").read_text()))
     made.half().save_pretrained("vae")
     own, other = (json.loads(sd("info", toy, "--json", *more).out)["vae"] for more in ([], ["--vae", "vae"]))
     assert (own[-3:], other[-3:]) == ("F32", "F16")
@@ -182,7 +182,7 @@ def test_the_vae_of_any_file_replaces_the_models_own(written, tmp_path, kind):
 
 
 def test_another_vae_replaces_the_models_own(tmp_path, toy):
-    made = classes.build_random("vae", json.loads((toy / "vae" / "config.json").read_text()))
+    made = judges.random("vae", json.loads((toy / "vae" / "config.json").read_text()))
     with torch.no_grad():
         made.decoder.conv_out.bias += 0.5
     folder = tmp_path / "vae"
@@ -240,8 +240,8 @@ def test_a_folder_in_several_files_is_the_same_model(tmp_path, toy, shard):
     assert any("index" in name and "fp16" in name for name in names), names
     shard(folder / "text_encoder")
     own, other = (load(str(path), "cpu", "float32") for path in (toy, folder))
-    for part in own.nets:
-        ours, theirs = own.nets[part].state_dict(), other.nets[part].state_dict()
+    for part in own.networks:
+        ours, theirs = own.networks[part].state_dict(), other.networks[part].state_dict()
         assert [key for key in ours if not torch.equal(ours[key], theirs[key])] == []
     found = checkpoint.read(str(folder))
     assert (
@@ -285,13 +285,13 @@ def test_a_whole_run_of_sdxl_is_that_of_diffusers_pipeline():
     request = Request(
         "a red apple", model="test:sdxl", seed=5, steps=6, cfg=4.0, sampler="euler", schedule="leading"
     )
-    request = model.with_defaults(request)
-    prompt, negative = (prompt.parts[0].cond for prompt in encode_prompts(model, request))
+    job = model.with_defaults(request)
+    prompt, negative = (prompt.parts[0].cond for prompt in encode_prompts(model, job))
     assert not negative.context.any()
     assert prompt.time_ids == (64, 64, 0, 0, 64, 64)
     pipe = StableDiffusionXLPipeline(
-        vae=model.vae, unet=model.unet, tokenizer=None, tokenizer_2=None,
-        text_encoder=model.text_encoders["text_encoder"], text_encoder_2=model.text_encoders["text_encoder_2"],
+        vae=judges.vae(model), unet=judges.unet(model), tokenizer=None, tokenizer_2=None,
+        text_encoder=judges.text_encoder(model), text_encoder_2=judges.text_encoder(model, "text_encoder_2"),
         scheduler=EulerDiscreteScheduler(
             beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1,
             timestep_spacing="leading",
@@ -315,8 +315,10 @@ def test_the_two_text_encoders_of_sdxl_are_read_as_transformers_reads_them():
     prompt = prompts[0].parts[0].cond
     cut = chunks("a red apple")[0]
     with torch.no_grad():
-        low = model.text_encoders["text_encoder"](torch.tensor([framed(cut)]), output_hidden_states=True)
-        high = model.text_encoders["text_encoder_2"](
+        low = judges.text_encoder(model, "text_encoder")(
+            torch.tensor([framed(cut)]), output_hidden_states=True
+        )
+        high = judges.text_encoder(model, "text_encoder_2")(
             torch.tensor([framed(cut, 0)]), output_hidden_states=True
         )
     assert torch.equal(prompt.context, torch.cat([low.hidden_states[-2], high.hidden_states[-2]], -1))

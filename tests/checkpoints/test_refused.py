@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save, save_file
 
 from sdcli.checkpoints import checkpoint, header
 from sdcli.checkpoints.component import Component
-from sdcli.checkpoints.keys.ldm import Source
+from sdcli.checkpoints.keys.types import Source
 from sdcli.errors import ModelError
-from sdcli.models import classes
+from sdcli.models import build
 from sdcli.models.device import Placement
 from sdcli.models.load import check_tensors, load_weights
 from tests.checkpoints.test_checkpoint import published, write
@@ -260,8 +260,8 @@ def test_weights_that_are_whole_numbers_are_refused(tmp_path):
         opened.write(begin.replace(b'"F16"', b'"I16"'))
     found = checkpoint.read(str(path))
     with pytest.raises(ModelError, match="stored as I16"):
-        for part, network in found.networks.items():
-            check_tensors(network, classes.build_on_meta(part, network.config, "x"))
+        for part, network in found.components.items():
+            check_tensors(network, build.build_on_meta(part, network.config, "x"))
 
 
 CONFIG = {
@@ -332,10 +332,8 @@ def damaged(whole: bytes, seed: int, count: int):
 @pytest.fixture
 def small():
     """(a blank text encoder, its file)"""
-    net = classes.build_random("text_encoder", CONFIG)
-    prefix = classes.prefix(net)
-    whole = save({name.removeprefix(prefix): tensor for name, tensor in net.state_dict().items()})
-    return net, whole
+    net = build.build_random("text_encoder", CONFIG)
+    return net, save(net.state_dict())
 
 
 def test_the_undamaged_file_is_loaded(small, tmp_path):

@@ -289,7 +289,7 @@ WRONG = {
     "zip": (b"PK\3\4\0\0", "a zip archive"),
     "safetensors": (struct.pack("<Q", 40) + b'{"a":{"dtype":"F32",', "models go to -m"),
     "zeros": (bytes(1000), "not a picture that is known"),
-    "gzip": (gzip.compress(PLAIN), "not a picture that is known"),
+    "gzip": (gzip.compress(PLAIN), "is compressed with gzip"),
     "cut png": (PLAIN[:-500], f"cut-short PNG of {len(PLAIN) - 500} bytes"),
     "header alone": (PLAIN[:33], "cut-short PNG"),
     "signature alone": (PLAIN[:8], "cut-short PNG"),
