@@ -1,4 +1,4 @@
-"""What a command imports: none without need of torch, and drawing needs none of the reference libraries."""
+"""What each command imports: torch only where a picture is drawn, diffusers and transformers not even there."""
 
 import json
 import subprocess

@@ -143,7 +143,7 @@ def two(random: Random, name: str) -> Composed:
     return list(zip(emojis, places, strict=True)), _say(lambda: styled(random, words(), recipe.UNSAID))
 
 
-def counted(random: Random, name: str) -> Composed | None:
+def several_of_one(random: Random, name: str) -> Composed | None:
     if name in BARE | THE:
         return None
     emojis, others = CONCEPTS[name]
@@ -163,7 +163,7 @@ KINDS: dict[str, Callable[[Random, tuple[str, ...], str, str], Made | None]] = {
     "scene": in_scene,
     "pixels": in_pixels,
 }
-SEVERAL: dict[str, Callable[[Random, str], Composed | None]] = {"two": two, "counted": counted}
+SEVERAL: dict[str, Callable[[Random, str], Composed | None]] = {"two": two, "counted": several_of_one}
 
 
 def make(job: tuple[str, int, int]) -> Made | None:

@@ -242,9 +242,9 @@ def lend(pupil: CLIPTextModel) -> dict[str, str]:
     texts += [many(2, word) for word in sorted(known)] + [
         word for words, _ in recipe.SIZES.values() for word in words
     ]
-    said, told = {token for row in tokens.encode(texts) for token in row}, alone(known)
+    said, told = {token for row in tokens.encode(texts) for token in row}, single_tokens(known)
     things = {word for word in wordnet(TOPICS - {PEOPLE})[0] if word.isalpha() and word.islower()} - ASIDE
-    words = {word: token for word, token in alone(things).items() if len(word) > 2 and token not in said}
+    words = {word: token for word, token in single_tokens(things).items() if len(word) > 2 and token not in said}
     teacher, names = Teacher(), sorted(told)
     likeness, nearest = (teacher(list(words)) @ teacher(names).T).max(1)
     pairs = {
@@ -253,7 +253,7 @@ def lend(pupil: CLIPTextModel) -> dict[str, str]:
         if like > LIKE
     }
     pairs |= SPELT | {plural(word): plural(other) for word, other in pairs.items()}
-    froms, tos = alone(pairs), alone(pairs.values())
+    froms, tos = single_tokens(pairs), single_tokens(pairs.values())
     table = getattr(pupil, "text_model", pupil).embeddings.token_embedding.weight
     lent = {
         word: other
@@ -269,7 +269,7 @@ def plural(noun: str) -> str:
     return many(2, noun).removeprefix("two ")
 
 
-def alone(words: Iterable[str]) -> dict[str, int]:
+def single_tokens(words: Iterable[str]) -> dict[str, int]:
     """Those words that are one token, and the token."""
     words = sorted(words)
     rows = tokens.encode(words, 4)

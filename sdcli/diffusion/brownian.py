@@ -30,9 +30,7 @@ class Brownian:
         self.top = top
         self._root: Tensor | None = None  # unit noise of the whole range
         self._seed = 0
-        self._latest_draws: dict[
-            int, Tensor
-        ] = {}  # node -> draw, of the latest descent: the next shares most
+        self._latest_draws: dict[int, Tensor] = {}  # tree node -> draw, of the latest descent
 
     def __call__(self, sigma: float, lower: float) -> Tensor:
         """Unit noise of the interval from sigma down to lower."""

@@ -73,6 +73,10 @@ def test_compvis_visits_the_timesteps_below_the_one_it_noises_to(steps, strength
     assert levels_over_a_picture("compvis", "ddim", "leading", steps, strength) == expected
 
 
+def test_compvis_leaves_out_the_first_step_at_strength_1():
+    assert CONVENTIONS["compvis"].img2img_start(20, 1.0) == (20, 1)
+
+
 def test_comfyui_says_so_if_there_is_no_schedule_that_long():
     with pytest.raises(UsageError, match="the end of 2000, more than 1000"):
         CONVENTIONS["comfyui"].img2img_start(20, 0.01)

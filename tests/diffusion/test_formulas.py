@@ -33,7 +33,7 @@ def guided(x, sigma: float):
     return mixture()(torch.from_numpy(x), sigma).numpy()
 
 
-def unguided(x, sigma: float):
+def uncond_estimate(x, sigma: float):
     """The estimate without the prompt."""
     return mixture(-2.0, 0.5, 0.7)(torch.from_numpy(x), sigma).numpy()
 
@@ -42,7 +42,7 @@ def final_x(sampler: str, sigmas=SIGMAS):
     """The end of a run of our sampler from X."""
 
     def denoise(x, sigma):
-        estimate = torch.from_numpy(unguided(x.numpy(), sigma))
+        estimate = torch.from_numpy(uncond_estimate(x.numpy(), sigma))
         return with_uncond(torch.from_numpy(guided(x.numpy(), sigma)), lambda: estimate)
 
     *_, x = registry.find("samplers", sampler)(denoise, torch.from_numpy(X), sigmas, torch_noise())
@@ -79,7 +79,7 @@ def numpy_noise():
 def test_euler_with_cfg_pp_takes_the_noise_of_the_unguided_estimate(eta):
     draw, y = numpy_noise(), X * a(SIGMAS[0])
     for sigma, lower in pairwise(SIGMAS):
-        estimate, uncond_noise = guided(y / a(sigma), sigma), noise_in(y, sigma, unguided)
+        estimate, uncond_noise = guided(y / a(sigma), sigma), noise_in(y, sigma, uncond_estimate)
         spread = s(lower) / s(sigma) * math.sqrt(1 - a(sigma) ** 2 / a(lower) ** 2) * eta
         y = a(lower) * estimate + math.sqrt(s(lower) ** 2 - spread**2) * (uncond_noise if lower else 0)
         if spread > 0:
@@ -91,7 +91,7 @@ def test_euler_with_cfg_pp_takes_the_noise_of_the_unguided_estimate(eta):
 def test_dpmpp_2m_with_cfg_pp_is_its_algorithm():
     y, previous, previous_h = X * a(SIGMAS[0]), None, 1.0
     for sigma, lower in pairwise(SIGMAS):
-        estimate, uncond = guided(y / a(sigma), sigma), unguided(y / a(sigma), sigma)
+        estimate, uncond = guided(y / a(sigma), sigma), uncond_estimate(y / a(sigma), sigma)
         if lower == 0:
             y = estimate
             break

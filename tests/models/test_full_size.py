@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from sdcli import registry
-from sdcli.diffusion.conditioning import Cond
+from sdcli.diffusion.conditioning import Composed, Cond, composed
 from sdcli.models.load import load
 from sdcli.pipeline import vae
 from sdcli.pipeline.text import encode_chunks
@@ -26,7 +26,7 @@ def loaded(request, tmp_path_factory):
     path = write(tmp_path_factory.mktemp("full") / "x.safetensors", published(request.param))
     prediction = "v_prediction" if request.param == "sd21-v" else "auto"
     answers = load_file(GOLDEN / f"{request.param}.safetensors")
-    yield request.param, load(str(path), "cpu", "float32", prediction), answers
+    yield request.param, load(str(path), "cpu", "float32", prediction=prediction), answers
     path.unlink()
 
 
@@ -94,7 +94,9 @@ def test_a_short_ddim_run_ends_at_the_latents_of_the_reference(loaded):
     else:
         prompt, negative = (Cond(encode_chunks(model, "text_encoder", [chunk])[0]) for chunk in chunks)
         sigmas = [model.levels.sigma(t) for t in answers["run.timesteps"].tolist()] + [model.levels.sigma_min]
-    denoise = registry.find("guidance", "cfg")(predictor(model), prompt, negative, 7.5)
+    predict = composed(predictor(model), negative)
+    cfg = registry.find("guidance", "cfg")
+    denoise = cfg(predict, Composed.plain(prompt), Composed.plain(negative), 7.5)
     x = random(5000, 1, 4, 32, 32) * math.sqrt(1 + sigmas[0] ** 2)
     *_, x = registry.find("samplers", "ddim")(denoise, x, sigmas, None)
     assert apart(x / math.sqrt(1 + sigmas[-1] ** 2), answers["run.latent"]) < 1e-4

@@ -201,13 +201,13 @@ def test_full_size_checkpoints_do_as_their_pipelines(compare, file, pipeline):
 def test_a_run_at_full_strength_begins_with_the_noise_of_words_alone(compare):
     model = load("test:sd1", "cpu", "float32")
 
-    def begun(**asked):
+    def start(**asked):
         request = Request("a cat", model="test:sd1", seed=SEED, steps=5, **asked)
         given = open_inputs(request)
         job = model.with_defaults(given.fill_in_size(request))
         return start_of(model, job, given.at_size(job))
 
-    words, both = begun(), begun(image="in.png", strength=1.0)
+    words, both = start(), start(image="in.png", strength=1.0)
     assert both.sigmas == words.sigmas
     unit = words.x / (1 + words.sigmas[0] ** 2) ** 0.5
     from sdcli.pipeline import vae

@@ -319,11 +319,11 @@ def test_the_unet_is_called_once_a_step_with_both_conds(toy, monkeypatch):
 
     shapes, real = [], unet.call_unet
 
-    def counted(model, x, t, conds, *more):
+    def count(model, x, t, conds, *more):
         shapes.append((x.shape[0], len(conds)))
         return real(model, x, t, conds, *more)
 
-    monkeypatch.setattr(unet, "call_unet", counted)
+    monkeypatch.setattr(unet, "call_unet", count)
     generate(Request("a cat", model=str(toy), seed=1, steps=3, cfg=5.0))
     generate(Request("a cat", model=str(toy), seed=1, steps=3, cfg=1.0))
     assert shapes == [(2, 2)] * 3 + [(1, 1)] * 3

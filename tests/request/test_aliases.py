@@ -60,17 +60,17 @@ def words(text: str) -> list[str]:
 def test_every_sampler_of_a1111_is_understood(label):
     sampler, schedule = aliases.parse_sampler(label)
     assert schedule is None
-    registry.check("samplers", sampler)
+    registry.parse("samplers", sampler)
 
 
 @pytest.mark.parametrize("label", words(A1111_SCHEDULES))
 def test_every_schedule_type_of_a1111_is_understood(label):
-    registry.check("schedules", aliases.parse_schedule(label))
+    registry.parse("schedules", aliases.parse_schedule(label))
 
 
 @pytest.mark.parametrize("name", words(DIFFUSERS_SCHEDULERS))
 def test_every_scheduler_class_of_diffusers_is_understood(name):
-    registry.check("samplers", aliases.parse_sampler(f"{name}Scheduler")[0])
+    registry.parse("samplers", aliases.parse_sampler(f"{name}Scheduler")[0])
 
 
 def test_ddim_means_another_thing_as_a_schedule_than_as_a_sampler():
@@ -99,4 +99,4 @@ def test_the_schedule_in_a_sampler_label_is_used_unless_one_is_given():
 def test_an_unknown_label_keeps_its_options_and_is_refused_by_name():
     assert aliases.parse_sampler("No Such:eta=1") == ("no_such:eta=1", None)
     with pytest.raises(UsageError, match="no_such"):
-        registry.check("samplers", "no_such:eta=1")
+        registry.parse("samplers", "no_such:eta=1")

@@ -10,6 +10,7 @@ from PIL import Image
 
 from sdcli.errors import ImageError, UsageError
 from sdcli.request.inputs import InputImages, SizedImages, open_inputs
+from sdcli.request.job import Job, job_of
 from sdcli.request.request import Request
 from tests.pictures import half_mask, photo
 from tests.request.image_files import RED_IS_GREEN, encoded, mask_with_box
@@ -37,7 +38,15 @@ def size_drawn(**options) -> tuple[int | None, int | None]:
 def sized_images(**options) -> SizedImages:
     asked = request(**options)
     inputs = open_inputs(asked)
-    return inputs.at_size(inputs.fill_in_size(asked))
+    return inputs.at_size(closed(inputs.fill_in_size(asked)))
+
+
+def closed(asked: Request) -> Job:
+    """The job of a request; what a model would decide does not matter here."""
+    decided = {"seed": 1, "steps": 1, "cfg": 1.0, "clip_skip": 1}
+    plugins = {"sampler": "euler", "schedule": "karras", "guidance": "cfg"}
+    size = {"width": asked.width or 64, "height": asked.height or 64}
+    return job_of(asked.replace(**decided, **plugins, **size))
 
 
 # Opening.
