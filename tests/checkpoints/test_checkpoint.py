@@ -1,4 +1,4 @@
-"""Published checkpoints are recognised by their headers, and each tensor goes where diffusers puts it."""
+"""Published checkpoints are recognised by their headers, and their tensors go where diffusers puts them."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""Models by repo id, against a hub of our own on the loopback interface."""
+"""Models by repo id, with a small imitation of the hub on this machine in place of the real one."""
 
 import hashlib
 import json
@@ -16,7 +16,10 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub(BaseHTTPRequestHandler):
-    """As much of the hub as huggingface_hub asks for: a repo's tree, and its files."""
+    """What huggingface_hub asks the hub for: a repo's list of files, and the files.
+
+    `asked` are the paths of all requests; `state` makes every answer an error of that kind.
+    """
 
     folder: Path
     asked: list[str]
@@ -69,7 +72,7 @@ class Hub(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub(toy, tmp_path):
-    """A hub that holds the toy model as me/toy, with files nobody needs; `hub.run(...)` runs sd against it."""
+    """A hub that holds the toy model as me/toy, and files that are not needed; `hub.run(...)` runs sd with this hub."""
     folder = Path(shutil.copytree(toy, tmp_path / "repo"))
     (folder / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"\x80\x02")
     (folder / "unet" / "diffusion_pytorch_model.fp16.safetensors").write_bytes(b"not needed")
@@ -80,11 +83,11 @@ def hub(toy, tmp_path):
     thread.start()
 
     def run(*arguments, **environment):
-        told = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path / "hf")}
-        told |= {"HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", **environment}
+        settings = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path / "hf")}
+        settings |= {"HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", **environment}
         command = [sys.executable, "-m", "sdcli", *map(str, arguments)]
         return subprocess.run(
-            command, cwd=tmp_path, env={**os.environ, **told}, capture_output=True, text=True
+            command, cwd=tmp_path, env={**os.environ, **settings}, capture_output=True, text=True
         )
 
     handler.run = staticmethod(run)
@@ -110,29 +113,29 @@ def test_a_repo_is_fetched_once_and_only_what_is_needed(hub, toy, tmp_path):
     assert "me/toy  tiny" in offline.stdout.splitlines()
 
 
-def lose(path):
+def delete(path):
     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def cut(path):
+def truncate(path):
     os.truncate(path.resolve(), path.stat().st_size // 2)
 
 
 @pytest.mark.parametrize(
-    ("harm", "name"),
+    ("damage", "name"),
     [
-        (lose, "vae/diffusion_pytorch_model.safetensors"),
-        (lose, "text_encoder"),
-        (lose, "text_encoder/config.json"),
-        (lose, "scheduler"),
-        (cut, "unet/diffusion_pytorch_model.safetensors"),
-        (cut, "unet/config.json"),
+        (delete, "vae/diffusion_pytorch_model.safetensors"),
+        (delete, "text_encoder"),
+        (delete, "text_encoder/config.json"),
+        (delete, "scheduler"),
+        (truncate, "unet/diffusion_pytorch_model.safetensors"),
+        (truncate, "unet/config.json"),
     ],
 )
-def test_what_of_a_repo_is_not_whole_is_fetched_again(hub, harm, name):
+def test_a_file_that_is_missing_or_cut_short_is_fetched_again(hub, damage, name):
     first = Path(hub.run("models", "pull", "me/toy").stdout.strip())
     whole = {p.relative_to(first): p.read_bytes() for p in first.rglob("*") if p.is_file()}
-    harm(first / name)
+    damage(first / name)
     offline = hub.run("txt2img", "a cat", "-m", "me/toy", "-s", 1, HF_HUB_OFFLINE="1")
     assert (offline.returncode, len(offline.stderr.splitlines())) == (3, 1), offline.stderr
     assert "not here, or not whole" in offline.stderr
@@ -141,7 +144,7 @@ def test_what_of_a_repo_is_not_whole_is_fetched_again(hub, harm, name):
     assert {p.relative_to(first): p.read_bytes() for p in first.rglob("*") if p.is_file()} == whole
 
 
-def test_info_tells_of_a_repo_that_was_fetched_and_fetches_none(hub):
+def test_info_shows_a_repo_that_was_fetched_before_and_fetches_none(hub):
     before = hub.run("info", "me/toy")
     assert (before.returncode, hub.asked) == (3, [])
     assert "sd models pull" in before.stderr
@@ -149,7 +152,7 @@ def test_info_tells_of_a_repo_that_was_fetched_and_fetches_none(hub):
     assert hub.run("info", "me/toy").stdout.startswith("me/toy: a tiny model")
 
 
-def test_pull_fetches_and_prints_where_it_lies(hub):
+def test_pull_fetches_a_model_and_prints_its_folder(hub):
     ran = hub.run("models", "pull", "me/toy")
     assert (ran.returncode, ran.stderr) == (0, "")  # no bars without a terminal
     assert (Path(ran.stdout.strip()) / "unet" / "config.json").exists()
@@ -171,7 +174,7 @@ def test_a_repo_fetched_at_a_revision_is_listed_with_it(hub):
         ("login page", "what answers in the hub's place is no hub"),
     ],
 )
-def test_a_repo_that_cannot_be_had_is_one_line(hub, state, words):
+def test_a_repo_that_the_hub_refuses_is_one_line_with_the_reason(hub, state, words):
     hub.state = state
     ran = hub.run("txt2img", "a cat", "-m", "me/toy", "--revision", "v9")
     assert (ran.returncode, len(ran.stderr.splitlines())) == (3, 1), ran.stderr
@@ -182,19 +185,19 @@ def test_a_repo_that_cannot_be_had_is_one_line(hub, state, words):
     "environment",
     [{"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:1"}, {"HF_ENDPOINT": "nonsense"}],
 )
-def test_out_of_reach_is_one_line(hub, environment):
+def test_a_hub_out_of_reach_is_one_line(hub, environment):
     offline = hub.run("txt2img", "a cat", "-m", "me/toy", **environment)
     assert (offline.returncode, len(offline.stderr.splitlines())) == (3, 1), offline.stderr
     assert "the hub is out of reach" in offline.stderr
 
 
-def test_a_path_that_is_mistyped_is_no_repo(hub):
+def test_a_mistyped_path_is_not_taken_for_a_repo(hub):
     ran = hub.run("txt2img", "a cat", "-m", "checkpoints/missing.safetensors")
     assert (ran.returncode, len(ran.stderr.splitlines()), hub.asked) == (3, 1, []), ran.stderr
     assert "no such model here" in ran.stderr
 
 
-def test_a_config_that_says_nothing_is_here_all_the_same(hub):
+def test_an_empty_config_counts_as_fetched(hub):
     (hub.folder / "scheduler" / "scheduler_config.json").write_text("{}")
     assert hub.run("models", "pull", "me/toy").returncode == 0
     hub.asked.clear()
@@ -202,17 +205,17 @@ def test_a_config_that_says_nothing_is_here_all_the_same(hub):
     assert hub.asked == []
 
 
-def test_a_folder_in_several_files_is_fetched_whole(hub, shard):
-    lose(hub.folder / "unet" / "diffusion_pytorch_model.fp16.safetensors")
+def test_all_shards_of_a_network_are_fetched_and_a_missing_one_again(hub, shard):
+    delete(hub.folder / "unet" / "diffusion_pytorch_model.fp16.safetensors")
     index, _, second = shard(hub.folder / "unet")
-    told = hub.run("models", "pull", "me/toy")
-    there = Path(told.stdout.strip()) / "unet"
+    pulled = hub.run("models", "pull", "me/toy")
+    folder = Path(pulled.stdout.strip()) / "unet"
     names = {"config.json", *(path.name for path in (index, *index.parent.glob("*-of-*")))}
-    assert {path.name for path in there.glob("*")} == names, told.stderr
+    assert {path.name for path in folder.glob("*")} == names, pulled.stderr
     hub.asked.clear()
     assert hub.run("txt2img", "a cat", "-m", "me/toy", "--steps", "1").returncode == 0
     assert hub.asked == []
-    (there / second.name).unlink()
+    (folder / second.name).unlink()
     assert hub.run("txt2img", "a cat", "-m", "me/toy", "--steps", "1").returncode == 0
     assert [path for path in hub.asked if path.endswith(second.name)]
 
@@ -220,19 +223,19 @@ def test_a_folder_in_several_files_is_fetched_whole(hub, shard):
 PICKLE, SHARD = "diffusion_pytorch_model.bin", "diffusion_pytorch_model-00001-of-00002.safetensors"
 
 
-@pytest.mark.parametrize(("kind", "words"), [(PICKLE, "only a pickle"), (SHARD, "some of the several files")])
-def test_a_folder_whose_weights_cannot_be_read_is_refused_with_the_reason(hub, kind, words):
-    lose(hub.folder / "unet" / "diffusion_pytorch_model.fp16.safetensors")
-    lose(hub.folder / "unet" / PICKLE)
-    (hub.folder / "unet" / "diffusion_pytorch_model.safetensors").rename(hub.folder / "unet" / kind)
+@pytest.mark.parametrize(("only_file", "words"), [(PICKLE, "only a pickle"), (SHARD, "some of the several files")])
+def test_a_repo_whose_unet_has_no_readable_weights_is_refused_unless_it_has_one_single_file(hub, only_file, words):
+    delete(hub.folder / "unet" / "diffusion_pytorch_model.fp16.safetensors")
+    delete(hub.folder / "unet" / PICKLE)
+    (hub.folder / "unet" / "diffusion_pytorch_model.safetensors").rename(hub.folder / "unet" / only_file)
     ran = hub.run("models", "pull", "me/toy")
     assert (ran.returncode, len(ran.stderr.splitlines())) == (3, 1), ran.stderr
     assert words in ran.stderr
-    whole = shutil.copy(
-        hub.folder / "vae" / "diffusion_pytorch_model.safetensors", hub.folder / "whole.safetensors"
+    single = shutil.copy(
+        hub.folder / "vae" / "diffusion_pytorch_model.safetensors", hub.folder / "single.safetensors"
     )
-    told = hub.run("models", "pull", "me/toy")
-    assert Path(told.stdout.strip()).read_bytes() == whole.read_bytes(), told.stderr
+    pulled = hub.run("models", "pull", "me/toy")
+    assert Path(pulled.stdout.strip()).read_bytes() == single.read_bytes(), pulled.stderr
 
 
 def test_a_repo_without_safetensors_is_refused(hub):

@@ -1,6 +1,4 @@
-"""CLIP's tokenizer: known ids, and the same ids as transformers' from the same vocabulary."""
-
-import json
+"""CLIP's tokenizer gives the published ids, and those of transformers' tokenizer for any text."""
 
 import pytest
 from hypothesis import given, settings
@@ -22,7 +20,7 @@ from sdcli.checkpoints import tokenizer
         ("", []),
     ],
 )
-def test_known_ids(text, expected):
+def test_texts_with_published_ids_get_them(text, expected):
     assert tokenizer.ids(text) == expected
 
 
@@ -34,14 +32,12 @@ def test_the_vocabulary_has_its_49408_entries():
 
 @pytest.fixture(scope="module")
 def theirs(tmp_path_factory):
-    """transformers' tokenizer, from our vocabulary written out as its two files."""
+    """transformers' tokenizer, from our vocabulary as it is written into a folder."""
     from transformers import CLIPTokenizer
 
     folder = tmp_path_factory.mktemp("clip")
-    model = json.loads(tokenizer._tokenizer().to_str())["model"]
-    (folder / "vocab.json").write_text(json.dumps(model["vocab"]))
-    merges = (" ".join(pair) if isinstance(pair, list) else pair for pair in model["merges"])
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]))
+    for name, data in tokenizer.folder_files().items():
+        (folder / name).write_bytes(data)
     return CLIPTokenizer.from_pretrained(folder)
 
 
@@ -57,15 +53,21 @@ def test_the_ids_are_those_of_transformers(theirs, text):
     assert tokenizer.ids(text) == theirs(text, add_special_tokens=False)["input_ids"]
 
 
-def test_a_long_prompt_is_cut_into_chunks_and_nothing_is_lost():
+def test_a_long_prompt_is_cut_into_chunks_of_75_and_no_token_is_lost():
     text = "a red apple, " * 60
     chunks = tokenizer.chunks(text)
     assert [len(chunk) for chunk in chunks] == [75, 75, 75, 15]
-    assert [i for chunk in chunks for i in chunk] == tokenizer.ids(text)
+    assert [token for chunk in chunks for token in chunk] == tokenizer.ids(text)
+
+
+def test_an_empty_prompt_is_one_empty_chunk():
     assert tokenizer.chunks("") == [[]]
 
 
-def test_a_chunk_is_framed_to_77_ids():
-    assert tokenizer.framed([1, 2]) == [49406, 1, 2, 49407, *[49407] * 73]
-    assert tokenizer.framed([1, 2], pad=0)[3:] == [49407, *[0] * 73]
-    assert len(tokenizer.framed([5] * 75)) == 77
+@pytest.mark.parametrize("pad", [49407, 0])
+def test_a_chunk_is_framed_by_begin_and_end_and_padded_to_77_ids(pad):
+    assert tokenizer.framed([1, 2], pad) == [49406, 1, 2, 49407, *[pad] * 73]
+
+
+def test_a_full_chunk_needs_no_padding():
+    assert tokenizer.framed([5] * 75) == [49406, *[5] * 75, 49407]
