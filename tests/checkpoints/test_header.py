@@ -1,4 +1,4 @@
-"""A damaged file is a ModelError, or is read as safetensors itself reads it; a whole one is read without its weights."""
+"""A damaged file is a ModelError, or read as safetensors itself reads it; a whole one is read without its weights."""
 
 import json
 import random
@@ -120,7 +120,8 @@ def test_a_shape_whose_size_has_thousands_of_digits_is_refused(tmp_path):
     """It once ended in a traceback: Python does not write out whole numbers of more than 4300 digits."""
     shape = [2**62] * 300
     assert not is_read(
-        tmp_path / "x.safetensors", file({"a": {"dtype": "F32", "shape": shape, "data_offsets": [0, 4]}}, bytes(4))
+        tmp_path / "x.safetensors",
+        file({"a": {"dtype": "F32", "shape": shape, "data_offsets": [0, 4]}}, bytes(4)),
     )
 
 

@@ -223,8 +223,12 @@ def test_all_shards_of_a_network_are_fetched_and_a_missing_one_again(hub, shard)
 PICKLE, SHARD = "diffusion_pytorch_model.bin", "diffusion_pytorch_model-00001-of-00002.safetensors"
 
 
-@pytest.mark.parametrize(("only_file", "words"), [(PICKLE, "only a pickle"), (SHARD, "some of the several files")])
-def test_a_repo_whose_unet_has_no_readable_weights_is_refused_unless_it_has_one_single_file(hub, only_file, words):
+@pytest.mark.parametrize(
+    ("only_file", "words"), [(PICKLE, "only a pickle"), (SHARD, "some of the several files")]
+)
+def test_a_repo_whose_unet_has_no_readable_weights_is_refused_unless_it_has_one_single_file(
+    hub, only_file, words
+):
     delete(hub.folder / "unet" / "diffusion_pytorch_model.fp16.safetensors")
     delete(hub.folder / "unet" / PICKLE)
     (hub.folder / "unet" / "diffusion_pytorch_model.safetensors").rename(hub.folder / "unet" / only_file)
