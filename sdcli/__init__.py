@@ -7,17 +7,19 @@ import importlib
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["Picture", "Request", "SdError", "generate", "load", "save"]
+__all__ = ["ModelCache", "Picture", "Request", "SdError", "generate", "load", "save"]
 
 if TYPE_CHECKING:
     from sdcli.engine import generate
     from sdcli.errors import SdError
+    from sdcli.models.cache import ModelCache
     from sdcli.models.load import load
     from sdcli.request.picture import Picture
     from sdcli.request.request import Request
     from sdcli.store import save
 else:  # hidden from type checkers, for which a module with __getattr__ has every attribute
     _MODULES = {
+        "ModelCache": "sdcli.models.cache",
         "Picture": "sdcli.request.picture",
         "Request": "sdcli.request.request",
         "SdError": "sdcli.errors",

@@ -13,7 +13,6 @@ from torch import Tensor
 
 import sdcli
 from sdcli import registry
-from sdcli.adapters.seamless import seamless
 from sdcli.diffusion.conditioning import composed
 from sdcli.diffusion.conventions import CONVENTIONS
 from sdcli.diffusion.finite import check_finite
@@ -71,7 +70,7 @@ def generate(
 
 
 def _adapters(job: Job) -> list[Adapter]:
-    return [] if job.tile == "none" else [seamless(job.tile)]
+    return [] if job.tile == "none" else [registry.find("adapters", "seamless")(job.tile)]
 
 
 def _run(

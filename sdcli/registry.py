@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # types only: the registry itself imports no plugin and no to
 
     from sdcli.checkpoints.family import Family
     from sdcli.diffusion.types import Guidance, Sampler, Schedule
+    from sdcli.models.offload import Adapter
 
 FOLDERS = {
     "samplers": "diffusion/samplers",
@@ -34,6 +35,7 @@ FOLDERS = {
     "guidance": "diffusion/guidance",
     "families": "checkpoints/families",
     "annotators": "pipeline/annotators",
+    "adapters": "adapters",
     "commands": "commands",
 }
 """Plugin kind -> its folder inside the package. A new kind needs an overload of `find` as well."""
@@ -88,6 +90,8 @@ def find(kind: Literal["guidance"], spec: str | Spec) -> Guidance: ...
 def find(kind: Literal["families"], spec: str | Spec) -> Family: ...
 @overload
 def find(kind: Literal["annotators"], spec: str | Spec) -> Callable[[Image, str, str], Image]: ...
+@overload
+def find(kind: Literal["adapters"], spec: str | Spec) -> Callable[[str], Adapter]: ...
 @overload
 def find(kind: Literal["commands"], spec: str | Spec) -> click.Command: ...
 def find(kind: str, spec: str | Spec) -> object:

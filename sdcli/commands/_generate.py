@@ -63,9 +63,9 @@ def draw(request: Request, output: Output, models: ModelCache | None = None) -> 
     _check_output(request, output)
     with hub.progress(sys.stderr.isatty() and not output.quiet):
         models.checkpoint(request.loading)
-    inputs = open_inputs(request, sys.stdin.buffer)
     if request.latents_in is not None and not os.path.isfile(request.latents_in):
         raise UsageError(f"--latents-in {request.latents_in}: there is no such file; check the path")
+    inputs = open_inputs(request, sys.stdin.buffer)
     for note in inputs.notes:
         _print_note(note)
 

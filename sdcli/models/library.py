@@ -19,9 +19,9 @@ from sdcli.models.architectures.clip import TextStates
 from sdcli.models.architectures.unet import Residuals
 
 
-def versions() -> dict[str, str]:
-    """The versions of the libraries, for the metadata of a picture that they had a part in."""
-    return {name: version(name) for name in ("diffusers", "transformers")}
+def versions(*libraries: str) -> dict[str, str]:
+    """The versions of these libraries, for the metadata of a picture that they had a part in."""
+    return {name: version(name) for name in libraries}
 
 
 def build(part: str, settings: Mapping[str, Any]) -> nn.Module:

@@ -66,13 +66,20 @@ def load_model(found: Checkpoint, loading: Loading) -> Model:
         prediction=found.prediction,
         size=found.size,
         placement=placement,
-        facts=facts | (library.versions() if by_library else {}),
+        facts=facts | _library_versions(found, by_library),
         load_depth_network=(
             _load_later(found, "depth_estimator", placement)
             if "depth_estimator" in found.components
             else None
         ),
     )
+
+
+def _library_versions(found: Checkpoint, by_library: bool) -> dict[str, str]:
+    """The versions of the libraries whose networks may have a part in a picture; ours depend on torch alone."""
+    if by_library:
+        return library.versions("diffusers", "transformers")
+    return library.versions("transformers") if "depth_estimator" in found.components else {}
 
 
 def load_network(found: Checkpoint, part: str, device: str = "auto") -> nn.Module:

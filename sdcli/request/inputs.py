@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from sdcli.errors import UsageError
+from sdcli.errors import ImageError, UsageError
 from sdcli.request.composite import composite
 from sdcli.request.images import OpenedImage, Source, open_image
 from sdcli.request.infill import infill
@@ -127,6 +128,8 @@ def open_inputs(request: Request, stdin: BinaryIO | None = None) -> InputImages:
         picture, mask = _picture_and_mask(request, picture, opened.get("mask"))
     depth = opened["depth"].image.convert("L") if "depth" in opened else None
     facts = {role: each.sha256 for role, each in opened.items()}
+    if request.latents_in is not None:
+        facts["latents"] = _sha256(request.latents_in)
     notes = tuple(f"{each.name}: {note}" for each in opened.values() for note in each.notes)
     return InputImages(picture, mask, depth, facts, notes)
 
@@ -138,6 +141,18 @@ def _open(role: str, path: str, request: Request, stdin: BinaryIO | None) -> Ope
             raise UsageError(f"the {role} is standard input, which cannot be read here; name a file")
         source, path = stdin, "standard input"
     return open_image(source, path, parse_colour(request.background))
+
+
+def _sha256(path: str) -> str:
+    """The SHA-256 of the latents file; raises ImageError if it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise ImageError(f"{path}: there is no such latents file; check --latents-in") from None
+    except OSError as error:
+        reason = (error.strerror or "unknown reason").lower()
+        raise ImageError(f"{path}: cannot be read: {reason}; check --latents-in") from None
 
 
 def _picture_and_mask(

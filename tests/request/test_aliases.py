@@ -65,12 +65,13 @@ def test_every_sampler_of_a1111_is_understood(label):
 
 @pytest.mark.parametrize("label", words(A1111_SCHEDULES))
 def test_every_schedule_type_of_a1111_is_understood(label):
-    registry.parse("schedules", aliases.parse_schedule(label))
+    assert registry.parse("schedules", aliases.parse_schedule(label)).name in registry.names("schedules")
 
 
 @pytest.mark.parametrize("name", words(DIFFUSERS_SCHEDULERS))
 def test_every_scheduler_class_of_diffusers_is_understood(name):
-    registry.parse("samplers", aliases.parse_sampler(f"{name}Scheduler")[0])
+    spec = registry.parse("samplers", aliases.parse_sampler(f"{name}Scheduler")[0])
+    assert spec.name in registry.names("samplers")
 
 
 def test_ddim_means_another_thing_as_a_schedule_than_as_a_sampler():

@@ -1,6 +1,7 @@
 """A job leaves nothing open, and the record in a picture makes the same job again."""
 
 import dataclasses
+import hashlib
 import json
 
 import pytest
@@ -10,6 +11,7 @@ from sdcli import registry
 from sdcli.engine import generate
 from sdcli.errors import UsageError
 from sdcli.models.load import load
+from sdcli.pipeline import latents_file
 from sdcli.request.job import Job, job_of
 from sdcli.request.request import Request
 from tests.request.strategies import requests
@@ -65,3 +67,12 @@ def test_the_pictures_of_a_count_need_a_seed_to_be_numbered_by():
     with pytest.raises(UsageError, match="--seed"):
         Request("a cat").nth(1)
     assert Request("a cat", seed=3).nth(2).seed == 5
+
+
+def test_the_record_holds_the_hash_of_the_latents_that_a_run_started_from(tmp_path):
+    """Another file under the same name is another picture, and `sd again` can say so."""
+    first = generate(Request("a cat", model="test:sd1", seed=1, steps=2))
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(latents_file.to_bytes(first.latents, 0.0))
+    picture = generate(Request("a cat", model="test:sd1", seed=1, steps=2, latents_in=str(path))).picture
+    assert picture.facts["given"] == {"latents": hashlib.sha256(path.read_bytes()).hexdigest()}
