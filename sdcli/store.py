@@ -192,7 +192,8 @@ class _HiddenFile:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / f".sd-{uuid.uuid4().hex}.tmp"
-        self.fd = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        binary = getattr(os, "O_BINARY", 0)  # Windows would write CR LF for each LF without it
+        self.fd = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | binary, 0o666)
 
     def publish(self, path: Path) -> bool:
         """Give the file its name; False if the name is taken."""

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 README = Path(__file__).parent.parent / "README.md"
+CONTRIBUTING = README.parent / "CONTRIBUTING.md"
 BLOCKS = re.findall(
     r"^```(sh|python)\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
 )
@@ -68,6 +69,14 @@ def test_again_leaves_the_same_bytes_as_the_readme_says(folder):
 def test_a_run_that_was_stopped_and_continued_has_the_same_pixels_as_the_readme_says(folder):
     whole, apple = (Image.open(folder / f"{name}.png").tobytes() for name in ("whole", "apple"))
     assert whole == apple
+
+
+def test_every_path_that_contributing_names_exists():
+    paths = re.findall(
+        r"`((?:sdcli|scripts|tests|docs|\.ci)/[\w./]*)[^`]*`", CONTRIBUTING.read_text(encoding="utf-8")
+    )
+    assert len(paths) > 20
+    assert [path for path in paths if not (README.parent / path).exists()] == []
 
 
 def test_every_file_that_the_readme_links_to_exists():

@@ -1,9 +1,9 @@
-"""What bfloat16 changes in a picture: the same picture in float32 and in bfloat16, and their likeness.
+"""Measure how much bfloat16 changes a picture: draw it in float32 and in bfloat16 and compare the two.
 
     python scripts/bench/dtypes.py [MODEL ...] [--steps 20] [--size PIXELS] [--seeds 7,8,9]
 
-Prints the PSNR in dB of each pair: 30 is hard to tell apart side by side, 40 cannot be seen. A run is a long chain, so
-that small differences may also grow into another picture of the same thing.
+Prints the PSNR in dB of each pair: at 30 dB the two are hard to tell apart side by side, at 40 dB the difference cannot
+be seen. Rounding errors accumulate over the steps, so now and then they grow into another picture of the same thing.
 """
 
 import argparse
@@ -15,8 +15,8 @@ from PIL import Image
 from sdcli import Request, generate
 
 
-def likeness(one: Image.Image, other: Image.Image) -> float:
-    """PSNR in dB."""
+def psnr(one: Image.Image, other: Image.Image) -> float:
+    """Peak signal-to-noise ratio of two images of one size, in dB; higher is more alike."""
     error = np.square(np.asarray(one, np.float64) - np.asarray(other, np.float64)).mean()
     return float(10 * np.log10(255**2 / max(error, 1e-9)))
 
@@ -30,16 +30,18 @@ def main() -> None:
     parser.add_argument("--size", type=int)
     parser.add_argument("--seeds", default="7,8,9")
     parser.add_argument("--prompt", default="a red apple")
-    told = parser.parse_args()
-    for model in told.models:
-        asked = Request(told.prompt, model=model, steps=told.steps, width=told.size, height=told.size)
-        seeds = [int(seed) for seed in told.seeds.split(",")]
-        drawn = {
-            dtype: [generate(replace(asked, seed=seed, dtype=dtype)).picture.image for seed in seeds]
+    options = parser.parse_args()
+    for model in options.models:
+        request = Request(
+            options.prompt, model=model, steps=options.steps, width=options.size, height=options.size
+        )
+        seeds = [int(seed) for seed in options.seeds.split(",")]
+        images = {
+            dtype: [generate(replace(request, seed=seed, dtype=dtype)).picture.image for seed in seeds]
             for dtype in ("float32", "bfloat16")
         }
-        pairs = zip(drawn["float32"], drawn["bfloat16"], strict=True)
-        print(model, ", ".join(f"seed {s}: {likeness(*p):.1f} dB" for s, p in zip(seeds, pairs, strict=True)))
+        pairs = zip(images["float32"], images["bfloat16"], strict=True)
+        print(model, ", ".join(f"seed {s}: {psnr(*p):.1f} dB" for s, p in zip(seeds, pairs, strict=True)))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""One CFG step and one VAE decode of full-size SD 1.5 at 512x512, in one run and in alternation; prints the ratios.
+"""Time one CFG step and one VAE decode of full-size SD 1.5 at 512x512, alternating between the programs.
 
     python scripts/bench/step.py [--rounds 3] [--size 512] [--model sd1]
 
-Compares sdcli (its own choice of dtype, memory format and threads), diffusers as it comes (float32), and OpenVINO where
-`pip install openvino` was done. The weights are random: time does not depend on them. Another model is a family or a
-test model by name, such as test:sd1 to see in seconds that all of it works.
+Compares sdcli (with the dtype, memory format and threads that it chooses), diffusers with its defaults (float32), and
+OpenVINO if it is installed (`pip install openvino`). Prints the seconds, and their ratio to sdcli's. The weights are
+random, because the time does not depend on them. --model takes a family or a test model by name; test:sd1 shows within
+seconds that the benchmark works.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from sdcli.models import build, config, memory
 from sdcli.models.device import choose_device
 
 Calls = dict[str, Callable[[], object]]  # what is timed, by name
-Rival = Callable[[str, int], tuple[str, Calls] | None]  # its name and calls, if it is installed
+Program = Callable[[str, int], tuple[str, Calls] | None]  # (model, latent side) -> its name and calls, if installed
 
 
 def timed(call: Callable[[], object]) -> float:
@@ -41,7 +42,7 @@ def settings(model: str) -> dict[str, dict[str, Any]]:
 
 
 def inputs(model: str, dtype: torch.dtype, side: int) -> dict[str, tuple[torch.Tensor, ...]]:
-    """What a step and a decode take."""
+    """The arguments of a step and of a decode."""
     unet = settings(model)["unet"]
     x = torch.randn(2, unet["in_channels"], side, side, dtype=dtype)
     context = torch.randn(2, 77, unet["cross_attention_dim"], dtype=dtype)
@@ -49,20 +50,21 @@ def inputs(model: str, dtype: torch.dtype, side: int) -> dict[str, tuple[torch.T
 
 
 def ready(network: torch.nn.Module, dtype: torch.dtype, layout: torch.memory_format) -> torch.nn.Module:
+    """The network for inference, with its weights in this dtype and memory format."""
     return network.eval().requires_grad_(False).to(dtype).to(memory_format=layout)
 
 
 def ours(model: str, side: int) -> tuple[str, Calls]:
-    """Our modules, with torch set up as `load` does it for a large network."""
+    """sdcli's modules, with torch set up as `load` sets it up for a large network."""
     chosen = choose_device("cpu", "auto", 1_000_000_000)
     memory.keep_memory()
     parts = {
         part: ready(build.build_random(part, each), chosen.dtype, torch.channels_last)
         for part, each in settings(model).items()
     }
-    given = inputs(model, chosen.dtype, side)
-    x, t, context = given["step"]
-    x, z = (each.contiguous(memory_format=torch.channels_last) for each in (x, given["decode"][0]))
+    arguments = inputs(model, chosen.dtype, side)
+    x, t, context = arguments["step"]
+    x, z = (tensor.contiguous(memory_format=torch.channels_last) for tensor in (x, arguments["decode"][0]))
 
     @torch.inference_mode()
     def step() -> object:
@@ -76,7 +78,7 @@ def ours(model: str, side: int) -> tuple[str, Calls]:
 
 
 def library(model: str) -> tuple[Any, Any]:
-    """diffusers' classes with random weights, as they come: float32, contiguous."""
+    """diffusers' U-Net and VAE with random weights and its defaults: float32, contiguous."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
 
     parts = settings(model)
@@ -85,27 +87,27 @@ def library(model: str) -> tuple[Any, Any]:
 
 
 def diffusers(model: str, side: int) -> tuple[str, Calls]:
-    """As it comes."""
-    (unet, vae), given = library(model), inputs(model, torch.float32, side)
+    """diffusers with its defaults."""
+    (unet, vae), arguments = library(model), inputs(model, torch.float32, side)
 
     @torch.inference_mode()
     def step() -> object:
-        return unet(*given["step"], return_dict=False)
+        return unet(*arguments["step"], return_dict=False)
 
     @torch.inference_mode()
     def decode() -> object:
-        return vae.decode(*given["decode"], return_dict=False)
+        return vae.decode(*arguments["decode"], return_dict=False)
 
     return "diffusers (float32)", {"step": step, "decode": decode}
 
 
 def openvino(model: str, side: int) -> tuple[str, Calls] | None:
-    """diffusers' networks by OpenVINO's own conversion, latency hint and choice of precision; None if not installed."""
+    """diffusers' networks, converted by OpenVINO, with its latency hint and its choice of precision."""
     try:
         import openvino as ov
     except ImportError:
         return None
-    (unet, vae), given = library(model), inputs(model, torch.float32, side)
+    (unet, vae), arguments = library(model), inputs(model, torch.float32, side)
     core, calls = ov.Core(), {}
 
     class Decoder(torch.nn.Module):
@@ -119,20 +121,20 @@ def openvino(model: str, side: int) -> tuple[str, Calls] | None:
     for name, module in {"step": Step(), "decode": Decoder()}.items():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", torch.jit.TracerWarning)
-            converted = ov.convert_model(module, example_input=given[name])
+            converted = ov.convert_model(module, example_input=arguments[name])
         compiled = core.compile_model(converted, "CPU", {"PERFORMANCE_HINT": "LATENCY"})
-        arrays = [tensor.numpy() for tensor in given[name]]
+        arrays = [tensor.numpy() for tensor in arguments[name]]
         calls[name] = lambda compiled=compiled, arrays=arrays: compiled(arrays)
     return "openvino", calls
 
 
-def serve(rival: Rival, model: str, side: int, line: Connection) -> None:
-    """A rival in its own process, so that none inherits another one's settings of torch or the C library."""
-    made = rival(model, side)
-    line.send(made[0] if made else None)
-    for what in iter(line.recv, None):
-        assert made is not None
-        line.send(timed(made[1][what]))
+def serve(program: Program, model: str, side: int, pipe: Connection) -> None:
+    """Time one program's calls on demand, in a process of its own: settings of torch and the C library stay apart."""
+    name_and_calls = program(model, side)
+    pipe.send(name_and_calls[0] if name_and_calls else None)
+    for what in iter(pipe.recv, None):
+        assert name_and_calls is not None
+        pipe.send(timed(name_and_calls[1][what]))
 
 
 def main() -> None:
@@ -142,29 +144,30 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--model", default="sd1")
-    told = parser.parse_args()
+    options = parser.parse_args()
     context = multiprocessing.get_context("spawn")
-    rivals: dict[str, Connection] = {}
-    for rival in (ours, diffusers, openvino):
-        line, far = context.Pipe()
-        context.Process(target=serve, args=(rival, told.model, told.size // 8, far), daemon=True).start()
-        name = line.recv()
+    pipes: dict[str, Connection] = {}
+    for program in (ours, diffusers, openvino):
+        pipe, child = context.Pipe()
+        arguments = (program, options.model, options.size // 8, child)
+        context.Process(target=serve, args=arguments, daemon=True).start()
+        name = pipe.recv()
         if name is None:
-            line.send(None)
+            pipe.send(None)
         else:
-            rivals[name] = line
+            pipes[name] = pipe
     for what in ("step", "decode"):
-        times: dict[str, list[float]] = {name: [] for name in rivals}
-        for _ in range(told.rounds + 1):
-            for name, line in rivals.items():
-                line.send(what)
-                times[name].append(line.recv())
-        best = {name: median(each[1:]) for name, each in times.items()}  # the first round warms up
-        first = next(iter(best.values()))
-        for name, seconds in best.items():
+        times: dict[str, list[float]] = {name: [] for name in pipes}
+        for _ in range(options.rounds + 1):
+            for name, pipe in pipes.items():
+                pipe.send(what)
+                times[name].append(pipe.recv())
+        medians = {name: median(seconds[1:]) for name, seconds in times.items()}  # the first round warms up
+        first = next(iter(medians.values()))
+        for name, seconds in medians.items():
             print(f"{what:7} {name:22} {seconds:7.2f} s   {seconds / first:5.2f} x sdcli")
-    for line in rivals.values():
-        line.send(None)
+    for pipe in pipes.values():
+        pipe.send(None)
 
 
 if __name__ == "__main__":
