@@ -1,8 +1,8 @@
-"""The bank the UNet learns from: latents of composed pictures and captions true of each, a file for each kind.
+"""The UNet's training set, called the bank: latents of composed pictures with true captions, one file per kind.
 
     python bank.py [KIND ...]
 
-Writes `bank/KIND.pt`: latents (n, 4, h, w) half, captions (n, k) -> places in `texts`.
+Writes `bank/KIND.pt`: latents (n, 4, h, w) half, captions (n, k), which are indices into `texts`.
 """
 
 import sys
@@ -25,7 +25,7 @@ from sprites import path, sprite
 
 Random = np.random.Generator
 Made = tuple[Image.Image, list[str]]
-PLACES = {  # the middles of so many small things: apart by whole steps of the UNet's coarsest level
+PLACES = {  # the centres of so many small things, whole steps of the UNet's coarsest level apart
     2: ((0.25, 0.5), (0.75, 0.5)),
     3: ((0.5, 0.25), (0.25, 0.75), (0.75, 0.75)),
     4: ((0.25, 0.25), (0.75, 0.25), (0.25, 0.75), (0.75, 0.75)),
@@ -34,7 +34,7 @@ PLACES = {  # the middles of so many small things: apart by whole steps of the U
 
 @cache
 def things() -> list[tuple[tuple[str, ...], str, str]]:
-    """(names, style, emoji) of every sprite that is taught, some of them twice."""
+    """(names, style, emoji) of every sprite that the UNet is trained on, some of them twice."""
     return [
         ((name, *others), style, emoji)
         for name, (emojis, others) in CONCEPTS.items()
@@ -67,7 +67,7 @@ def on_white(random: Random, names: tuple[str, ...], style: str, emoji: str) -> 
 
 def on_colour(random: Random, names: tuple[str, ...], style: str, emoji: str) -> Made | None:
     if style == recipe.LINES:
-        return None  # black lines would drown
+        return None  # black lines would not be visible on it
     ground = _ground(random, COLOURS.get(emoji))
     picture = plain(recipe.SIZE, recipe.BACKGROUNDS[ground])
     lay(picture, sprite(style, emoji), recipe.PART)
@@ -127,7 +127,7 @@ def in_pixels(random: Random, names: tuple[str, ...], style: str, emoji: str) ->
     )
 
 
-Composed = tuple[list[tuple[str, tuple[float, float]]], list[str]]  # emoji and where, captions
+Composed = tuple[list[tuple[str, tuple[float, float]]], list[str]]  # emoji and their positions, captions
 
 
 def two(random: Random, name: str) -> Composed:
@@ -167,16 +167,16 @@ SEVERAL: dict[str, Callable[[Random, str], Composed | None]] = {"two": two, "cou
 
 
 def make(job: tuple[str, int, int]) -> Made | None:
-    """The picture of (kind, dress, place in `things()`), the same each time."""
+    """The picture of (kind, dress, index into `things()`), the same each time."""
     kind, dress, place = job
     return KINDS[kind](np.random.default_rng([recipe.SEED, *kind.encode(), dress, place]), *things()[place])
 
 
 def compose(kind: str) -> Iterator[Made]:
-    """Every taught sprite, recipe.DRESSES[kind] times, where this kind of picture can be made of it."""
+    """Every trained sprite, recipe.DRESSES[kind] times, if this kind of picture can be made of it."""
     jobs = [(kind, dress, place) for dress in range(recipe.DRESSES[kind]) for place in range(len(things()))]
     with ProcessPoolExecutor() as pool:
-        for start in range(0, len(jobs), 256):  # a part at a time: finished pictures wait in memory
+        for start in range(0, len(jobs), 256):  # in parts, because finished pictures wait in memory
             yield from (made for made in pool.map(make, jobs[start : start + 256], chunksize=8) if made)
 
 
@@ -201,12 +201,12 @@ def encoded(kind: str) -> Iterator[tuple[Tensor, list[str]]]:
 
 
 def pasted(kind: str) -> Iterator[tuple[Tensor, list[str]]]:
-    """The same for several small things, cut from the latents of one each: what the autoencoder makes of a small
-    thing depends little on what else there is (0.003 of squared error, of a variance of 0.55, most at the edges)."""
+    """Latents and captions of several small things, composed of the latents of one each: what the autoencoder makes of
+    a small thing depends little on its neighbours (squared error 0.003 of a variance of 0.55, mostly at the edges)."""
     latents = torch.load(recipe.WORK / "bank" / "small.pt")["latents"]
     places = {emoji: i for i, (_, style, emoji) in enumerate(things()) if style == recipe.UNSAID}
     side = latents.shape[-1]
-    middle, near, white = side // 2, side // 4 - 1, latents[0].clone()  # the outermost ring is the edge's own
+    middle, near, white = side // 2, side // 4 - 1, latents[0].clone()  # white but for its edge, which differs
     white[:, 8:-8, 8:-8] = white[:, 8, 8, None, None]
     for dress in range(recipe.DRESSES[kind]):
         for number, name in enumerate(CONCEPTS):

@@ -1,4 +1,4 @@
-"""Words for a picture, as a person would type them: name, colour, style, background; every word in them is true."""
+"""Captions as a person would type them, with name, colour, style and background; every word of them is true."""
 
 import numpy as np
 
@@ -36,7 +36,7 @@ BARE = {
 THE = {"sun", "moon", "earth", "world"}
 KINDS = ("picture", "drawing", "illustration", "image")
 NUMBERS = ("", "one", "two", "three", "four")
-PLURALS = {  # where it is not the last word's own s or es
+PLURALS = {  # unless the plural is the last word with s or es
     "bunch of grapes": "bunches of grapes",
     "cactus": "cacti",
     "chocolate bar": "chocolate bars",
@@ -52,7 +52,7 @@ PLURALS = {  # where it is not the last word's own s or es
 
 
 def named(random: np.random.Generator, names: tuple[str, ...], colour: str | None = None) -> str:
-    """The thing as one says it: `an apple`, `apple`, `a red apple`, `the sun`. `names`: the concept, then synonyms."""
+    """The thing in words: `an apple`, `apple`, `a red apple`, `the sun`. `names`: the concept, then synonyms."""
     noun = names[0] if len(names) == 1 or random.random() < 0.75 else names[random.integers(1, len(names))]
     bare = noun in BARE or random.random() < 0.3
     article = "the" if noun in THE and random.random() < 0.7 else None
@@ -62,7 +62,7 @@ def named(random: np.random.Generator, names: tuple[str, ...], colour: str | Non
 
 
 def styled(random: np.random.Generator, thing: str, style: str) -> str:
-    """The thing with words for its style, which only one style may lack; then it is at times `a picture of` it."""
+    """The thing with words for its style. The default style may go unnamed, at times with `a picture of`."""
     draw = random.random() * (1 if style == recipe.UNSAID else 0.3)
     if draw < 0.3:
         words = str(random.choice(recipe.STYLES[style]))
@@ -72,7 +72,7 @@ def styled(random: np.random.Generator, thing: str, style: str) -> str:
 
 
 def grounded(random: np.random.Generator, text: str, background: str | None) -> str:
-    """The background named; None is white, seldom named."""
+    """Words for the background; None is white, which is seldom named."""
     if background or random.random() < 0.1:
         ground = background or "white"
         text += (f" on {with_article(ground)} background", f", {ground} background")[random.integers(2)]
@@ -93,7 +93,7 @@ def many(count: int, noun: str) -> str:
 
 
 def paired(random: np.random.Generator, first: str, second: str, above: bool) -> str:
-    """Two things and how they stand: the first on the left, or above. One caption, one picture."""
+    """Two things and how they are placed, the first on the left or above. Each caption has one picture only."""
     if above:
         forms = (f"{first} above {second}", f"{second} below {first}")
     else:
@@ -107,5 +107,5 @@ def paired(random: np.random.Generator, first: str, second: str, above: bool) ->
 
 
 def with_article(noun: str) -> str:
-    """a or an, by the first sound."""
+    """`a` or `an`, whichever the first sound needs."""
     return ("an " if noun[0] in "aeio" or noun.startswith(("umb", "ugl", "hour")) else "a ") + noun

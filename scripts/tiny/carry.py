@@ -1,9 +1,9 @@
-"""The training goes on elsewhere: what a machine without a network needs, in files of at most 15 MiB, there and back.
+"""Carry the training to a machine without a network and back, in files of at most 15 MiB.
 
     python carry.py out FOLDER [unet]    pack what `sprites` and the stages after it need, or what `unet` made
     python carry.py in FOLDER            unpack it into the work folder
 
-Networks travel in half precision. The optimizer stays behind: `unet.py` begins a new one, its rate rising again.
+Networks are carried in half precision. The optimizer is not carried: `unet.py` starts a new one with a new warm-up.
 """
 
 import io
@@ -26,7 +26,7 @@ def out(folder: Path, only: str = "") -> None:
     """Write `carried-00`, `carried-01` and so on."""
     folder.mkdir(parents=True, exist_ok=True)
     saved = torch.load(recipe.WORK / "unet.pt", map_location="cpu")
-    networks = saved["average"]  # the UNet, and the text encoder once it has learned with it
+    networks = saved["average"]  # the UNet, and the text encoder if it was trained with it
     paths = [recipe.WORK / CARRIED]
     if only != "unet":
         networks = {
@@ -51,7 +51,7 @@ def out(folder: Path, only: str = "") -> None:
 
 
 def into(folder: Path) -> None:
-    """Unpack them, and write the `unet.pt` that `unet.py` goes on from."""
+    """Unpack the files and write the `unet.pt` from which `unet.py` continues."""
     whole = b"".join(part.read_bytes() for part in sorted(folder.glob("carried-*")))
     with tarfile.open(fileobj=io.BytesIO(whole)) as archive:
         archive.extractall(recipe.WORK, filter="data")

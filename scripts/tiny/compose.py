@@ -1,4 +1,4 @@
-"""Sprites become a picture: scaled, placed, mirrored, recoloured, laid on white, a colour or a scene."""
+"""Compose a picture of sprites: scale, place, mirror and recolour them, on white, a colour or a scene."""
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -27,7 +27,7 @@ def lay(
     middle: tuple[float, float] = (0.5, 0.5),
     flip: bool = False,
 ) -> None:
-    """Lay an RGBA sprite on the picture, `part` of its width wide, its middle at (x, y) of the picture's sides."""
+    """Paste an RGBA sprite, `part` of the picture's width wide, centred at (x, y), each a fraction of a side."""
     side = round(picture.width * part)
     image = Image.fromarray(np.ascontiguousarray(sprite[:, ::-1] if flip else sprite)).convert("RGBa")
     image = image.resize((side, side), Image.Resampling.LANCZOS).convert(
@@ -38,14 +38,14 @@ def lay(
 
 
 def place(sprite: np.ndarray, size: int, part: float) -> np.ndarray:
-    """RGB (size, size, 3): one sprite in the middle of white."""
+    """RGB (size, size, 3): one sprite in the middle of a white picture."""
     picture = plain(size)
     lay(picture, sprite, part)
     return np.asarray(picture)
 
 
 def blocky(picture: Image.Image, blocks: int = 32) -> Image.Image:
-    """The picture as pixel art: `blocks` flat squares a side, few colours."""
+    """The picture as pixel art: `blocks` flat squares per side, few colours."""
     small = picture.resize((blocks, blocks), Image.Resampling.BOX).quantize(24, dither=Image.Dither.NONE)
     return small.convert("RGB").resize(picture.size, Image.Resampling.NEAREST)
 
@@ -120,7 +120,7 @@ def sunset(size: int, random: np.random.Generator) -> Image.Image:
     return picture
 
 
-SCENES = {  # words a caption may say after the thing -> the scene
+SCENES = {  # words after the thing in a caption -> the scene
     ("in a meadow", "on grass"): meadow,
     ("on the beach", "at the beach"): beach,
     ("at sea", "on the ocean"): ocean,
@@ -132,7 +132,7 @@ SCENES = {  # words a caption may say after the thing -> the scene
 
 
 def recolour(sprite: np.ndarray, colour: str) -> np.ndarray | None:
-    """The sprite with its dominant hue turned to `colour`; None where it has no dominant hue."""
+    """The sprite with its dominant hue turned to `colour`; None if it has no dominant hue."""
     hue, saturation, value, alpha = _hsv(sprite)
     vivid = (alpha > 0.5) & (saturation > 0.30) & (value > 0.2)
     if vivid.sum() < 0.35 * (alpha > 0.5).sum():

@@ -1,4 +1,4 @@
-"""The things the UNet is taught: what a person types -> (the emoji that show it, other words for it)."""
+"""The things that the UNet is trained on: what a person types -> (the emoji that show it, other words for it)."""
 
 import json
 
@@ -218,7 +218,7 @@ CORE: Concepts = {
     "pumpkin": (("jack-o-lantern",), ("jack o lantern", "halloween pumpkin")),
 }
 
-COLOURS = {  # emoji -> the colour word that is true of it in every style taught
+COLOURS = {  # emoji -> the colour word that is true of it in every training style
     "red-apple": "red",
     "green-apple": "green",
     "banana": "yellow",
@@ -287,7 +287,7 @@ COLOURS = {  # emoji -> the colour word that is true of it in every style taught
     "wolf": "grey",
 }
 
-UNTOLD = {  # words that no caption has -> the concept they come nearest to; the judge asks for them
+UNTOLD = {  # words from no caption -> the concept nearest in meaning; the judge asks for them
     "kitten": "cat",
     "hound": "dog",
     "hare": "rabbit",
@@ -375,7 +375,7 @@ UNTAUGHT = (
 
 
 def others() -> Concepts:
-    """Every emoji with a plain English name that the core does not have: about 700 more, by that name alone."""
+    """Every other emoji with a plain English name, about 700, by that name alone."""
     known = {emoji for emojis, _ in CORE.values() for emoji in emojis}
     found: Concepts = {}
     for entry in json.loads((recipe.DATA / recipe.NAMES).read_text()).values():

@@ -1,4 +1,4 @@
-"""Curves of a training as a small PNG: the loss, and under it what the judge said."""
+"""Curves of a training run as a small PNG: the loss, and under it the judge's score."""
 
 import math
 from pathlib import Path
@@ -10,7 +10,7 @@ LEFT, GAP = 20, 24
 
 
 def plot(losses: Points, judged: Points, path: Path, size: tuple[int, int] = (640, 300)) -> None:
-    """Loss (logarithmic) and, if there is any, top-5 (0 to 1), both over steps."""
+    """Plot the loss (logarithmic) and, if it was measured, top-5 (0 to 1), both over steps."""
     if len(losses) < 2:
         return
     width, height = size

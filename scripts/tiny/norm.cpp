@@ -13,10 +13,10 @@ Shape shape_of(const at::Tensor& x, int64_t groups) {
   return {x.size(0), x.size(1), x.size(2) * x.size(3), groups, x.size(1) / groups};
 }
 
-// the bound keeps exp finite: with -ffast-math, 1 / infinity is not a number
+// the bound keeps exp finite: with -ffast-math, 1 / infinity is NaN
 inline float sigmoid(float y) { return 1.0f / (1.0f + std::exp(std::min(-y, 80.0f))); }
 
-// bfloat16 is the upper half of a float; written so that the compiler makes vectors of it
+// bfloat16 is the upper half of a float; written so that the compiler can vectorise it
 using Half = uint16_t;
 inline float load(float v) { return v; }
 inline float load(Half v) { uint32_t u = uint32_t(v) << 16; float f; std::memcpy(&f, &u, 4); return f; }

@@ -1,6 +1,8 @@
-"""Residual blocks whose GroupNorm, scale, shift and SiLU are one kernel (norm.cpp): same weights, same result, faster
-training on a CPU; and bfloat16 where it is faster. Only the training uses this; the finished model runs in plain
-diffusers."""
+"""Residual blocks with GroupNorm, scale, shift and SiLU in one kernel (norm.cpp), and bfloat16 where it is faster.
+
+The weights and results are the same; training on a CPU is faster. Only the training uses this: the finished model runs
+in plain diffusers.
+"""
 
 from functools import cache
 from types import ModuleType
@@ -28,20 +30,20 @@ def hasten(network: nn.Module) -> nn.Module:
 
 
 def mixed(device: str = "cpu") -> torch.autocast:
-    """Where convolutions and matrix products are bfloat16: on CUDA, and on a CPU that has matrix units for it (AMX),
-    where a step takes 0.38 of the time. Elsewhere it changes nothing."""
+    """Autocast convolutions and matrix products to bfloat16, on CUDA and on a CPU with matrix units for it (AMX),
+    where a step takes 0.38 of the time. On other CPUs it changes nothing."""
     return torch.autocast(device, torch.bfloat16, enabled=device != "cpu" or has_bf16_matrix_units())
 
 
 class FastNorm(nn.GroupNorm):
-    """nn.GroupNorm through the kernel, for channels-last pictures."""
+    """nn.GroupNorm by the kernel, for channels-last pictures."""
 
     def forward(self, x: Tensor) -> Tensor:
         return norm(x, self) if x.dim() == 4 else super().forward(x)
 
 
 class FastBlock(ResnetBlock2D):
-    """ResnetBlock2D without its branches: norm, SiLU, conv, norm with time, SiLU, conv, and the shortcut."""
+    """ResnetBlock2D without its unused options: norm, SiLU, conv, norm with time, SiLU, conv, and the shortcut."""
 
     def forward(self, input_tensor: Tensor, temb: Tensor | None = None) -> Tensor:
         x = self.conv1(norm(input_tensor, self.norm1, silu=True))

@@ -15,8 +15,8 @@ CONCEPTS = os.environ.get(
 
 # -- pictures ---------------------------------------------------------------------------------------------------
 SIZE = 512  # pixels; latents are SIZE / 8
-DRAWN, SPRITE = 576, 448  # pixels a drawing is drawn at, and of the stored sprite, cropped to its alpha box
-STYLES = {  # style taught -> words a caption may name it by
+DRAWN, SPRITE = 576, 448  # pixels: at which a drawing is rendered, and of the stored sprite, cropped to its alpha box
+STYLES = {  # training style -> the words for it in captions
     "fluent-emoji": ("3d render", "glossy icon", "3d illustration"),
     "fluent-emoji-flat": ("flat illustration", "flat design", "vector art"),
     "noto": ("cartoon", "cartoon drawing", "sticker"),
@@ -24,10 +24,10 @@ STYLES = {  # style taught -> words a caption may name it by
 }
 PIXELS = "pixels"  # a style made of the others
 STYLES[PIXELS] = ("pixel art", "8-bit pixel art")
-LINES = "fluent-emoji-high-contrast"  # only ever black on white
-UNSAID = "fluent-emoji-flat"  # the style of every caption that names none: one word, one picture, is learned soonest
-HELD_OUT = ("noto-v1", "fluent-3d")  # seen by the VAE and the judge, never by the UNet
-VAE_STYLES = ("fluent-emoji-flat", "noto", "noto-v1")  # cheap to draw: the VAE sees every picture of these
+LINES = "fluent-emoji-high-contrast"  # always black on white
+UNSAID = "fluent-emoji-flat"  # the style of every caption that names none: one picture per word is learned fastest
+HELD_OUT = ("noto-v1", "fluent-3d")  # used for the VAE and the judge, never for the UNet
+VAE_STYLES = ("fluent-emoji-flat", "noto", "noto-v1")  # fast to render: the VAE is trained on every picture of these
 BACKGROUNDS = {  # name -> RGB; white is drawn most often and never named
     "red": (214, 48, 49),
     "orange": (245, 146, 54),
@@ -43,7 +43,7 @@ BACKGROUNDS = {  # name -> RGB; white is drawn most often and never named
     "light green": (184, 228, 176),
 }
 
-# -- the bank: kinds of picture, and how often each taught sprite is drawn in each ------------------------------------
+# -- the bank: kinds of picture, and how often each training sprite appears in each ------------------------------------
 DRESSES = {
     "white": 1,
     "colour": 4,
@@ -56,8 +56,8 @@ DRESSES = {
     "counted": 8,
 }
 CAPTIONS = 16  # of every picture
-PART = 0.8125  # of the picture's width; one pose for all, on whole latents: moving about is what took longest to learn
-SIZES = {  # size -> its words, and the part of the width
+PART = 0.8125  # of the picture's width; one pose for all, aligned with the latents: moved things took longest to learn
+SIZES = {  # size -> its words, and the fraction of the width
     "small": (("small", "little", "tiny"), 0.4375),
     "large": (("large", "big", "huge"), 0.96875),
 }
@@ -80,11 +80,11 @@ VAE = {
 VAE_MINUTES, VAE_RATE = 13.0, 2e-3
 VAE_SIZE = 256  # pixels of the pictures that crops are cut from
 DECODER_MINUTES, DECODER_RATE = 25.0, 1.5e-4  # then the decoder alone, on whole pictures
-DECODER_NOISE = 0.05  # on the latents, as the UNet's are not perfect either
+DECODER_NOISE = 0.05  # noise on the latents, because the UNet's are not perfect either
 VAE_CROPS, VAE_LATE_CROPS = (
     (16, 64),
     (6, 128),
-)  # pictures a step, pixels: small to learn fast, then nearer the real size
+)  # (pictures per step, pixels): small to learn fast, then nearer to the real size
 
 # -- text encoder -----------------------------------------------------------------------------------------------
 TEXT = {
@@ -120,9 +120,9 @@ UNET = {
 }
 UNET_MINUTES, UNET_RATE = 480.0, 8e-4
 UNET_BATCH, UNET_BATCH_CUDA = 16, 256
-UNET_WORKERS = 4  # at most so many processes on a CPU, a core each
-UNET_FALL = 0.4  # part of the time over which the rate falls
-UNET_EARLY = 0.5  # first part of the time, with its own mix of kinds
+UNET_WORKERS = 4  # at most so many processes on a CPU, one per core
+UNET_FALL = 0.4  # fraction of the time over which the learning rate falls
+UNET_EARLY = 0.5  # first fraction of the time, with its own mix of kinds
 UNET_EARLY_MIX = {
     "white": 0.76,
     "colour": 0.10,
@@ -148,10 +148,10 @@ UNET_MIX = {
 UNET_NOISIEST, UNET_NOISY = (
     0.8,
     0.33,
-)  # where the noisiest times begin, of 1; part of all times drawn from there
-UNET_EMPTY = 0.1  # part of the captions left empty, for guidance
-UNET_AVERAGE = 0.998  # what the running average keeps at each step
-UNET_LOOK = 20.0  # minutes between contact sheets with a short judging
+)  # where the noisiest timesteps begin, of 1; fraction of all timesteps drawn from there
+UNET_EMPTY = 0.1  # fraction of the captions left empty, for classifier-free guidance
+UNET_AVERAGE = 0.998  # decay of the running average per step
+UNET_LOOK = 20.0  # minutes between contact sheets, each with a short judging
 SCHEDULE = {
     "beta_start": 0.00085,
     "beta_end": 0.012,
@@ -162,6 +162,6 @@ SCHEDULE = {
     "set_alpha_to_one": False,
     "steps_offset": 1,
     "timestep_spacing": "trailing",
-    "rescale_betas_zero_snr": True,  # else the silhouette shows through even the most noise, and words are not needed
+    "rescale_betas_zero_snr": True,  # else a silhouette is visible at every noise level, and words are not needed
 }
 SEED = 7

@@ -1,4 +1,4 @@
-"""Pictures from the model in training: prompts -> latents -> pixels, with the package's own samplers, many at once."""
+"""Draw with the model in training, in batches, with the package's own samplers: prompts -> latents -> pixels."""
 
 import math
 import sys
@@ -67,7 +67,7 @@ def latents(
     schedule: str = family.schedule,
     folder: Path | None = None,
 ) -> Tensor:  # (n, 4, h, w)
-    """The package's sampler, schedule and guidance; one seed per prompt."""
+    """Sample with the package's sampler, schedule and guidance; one seed per prompt."""
     text = encoder(folder or recipe.WORK)
     words = text(torch.tensor(tokens.encode(["", *prompts]))).last_hidden_state.float()
     levels = Levels.scaled_linear(recipe.SCHEDULE["beta_start"], recipe.SCHEDULE["beta_end"]).rescaled()

@@ -32,7 +32,7 @@ OTHER_SLUGS = {"pouting-face": "enraged-face"}  # iconify's name -> the name in 
 
 
 def path(style: str, emoji: str) -> Path:
-    """Where a sprite is; no file where the style has no such picture."""
+    """The path of a sprite; there is no file if the style has no such picture."""
     return recipe.WORK / "sprites" / style / f"{emoji}.webp"
 
 
@@ -41,12 +41,12 @@ def sprite(style: str, emoji: str) -> np.ndarray:  # (SPRITE, SPRITE, 4) bytes, 
 
 
 def drawn() -> list[tuple[str, str]]:
-    """(style, emoji) of all there are, sorted."""
+    """(style, emoji) of all sprites that were made, sorted."""
     return sorted((file.parent.name, file.stem) for file in (recipe.WORK / "sprites").glob("*/*.webp"))
 
 
 def wanted() -> list[tuple[str, str]]:
-    """(style, emoji) of every sprite: all styles of the taught emoji, and the cheap styles of the rest for the VAE."""
+    """(style, emoji) of every sprite: all styles of the training emoji, and for the VAE the fast styles of the rest."""
     taught = [emoji for emojis, _ in CONCEPTS.values() for emoji in emojis]
     sets = [style for style in (*recipe.STYLES, *recipe.HELD_OUT) if style != recipe.PIXELS]
     pairs = [(style, emoji) for style in sets for emoji in taught]
@@ -64,7 +64,7 @@ def wanted() -> list[tuple[str, str]]:
 
 
 def render(pair: tuple[str, str]) -> None:
-    """Write one sprite, cropped square to its alpha box, if the set has it and it is not there yet."""
+    """Write one sprite, cropped square to its alpha box, if the set has it and it does not exist yet."""
     style, emoji = pair
     target = path(style, emoji)
     if target.exists():
@@ -75,7 +75,7 @@ def render(pair: tuple[str, str]) -> None:
             return
         image = Image.open(source).convert("RGBA")
     else:
-        import pyvips  # only here: what learns from finished sprites does without
+        import pyvips  # imported only here: training on finished sprites does not need it
 
         drawing = pyvips.Image.thumbnail_buffer(_svg(style, emoji), recipe.DRAWN, height=recipe.DRAWN)
         image = Image.open(io.BytesIO(drawing.write_to_buffer(".png"))).convert("RGBA")

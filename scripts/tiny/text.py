@@ -1,8 +1,8 @@
 """The text encoder: a small CLIPTextModel distilled from a sentence encoder (MiniLM).
 
-Words near in meaning come to lie near each other, also words no caption uses; those of them that are one token are
-then read just as the word of the captions that the teacher puts nearest (`a kitten` as `a cat`), as the UNet knows no
-others. Writes `teacher.pt` (the teacher's answers, the slow part) and `text_encoder/`.
+Words of similar meaning get similar embeddings, also words from no caption. Those that are one token are then read as
+the word with captions that the teacher finds nearest (`a kitten` as `a cat`), because the UNet knows no others. Writes
+`teacher.pt` (the teacher's embeddings, the slow part) and `text_encoder/`.
 """
 
 import math
@@ -36,7 +36,7 @@ TOPICS = {
     "19",
     "20",
 }  # animal artifact body food object person phenomenon plant
-PEOPLE = "18"  # the topic; no caption has one of them
+PEOPLE = "18"  # these topics; no caption has such a word
 COLOURS = (
     "red",
     "orange",
@@ -51,8 +51,8 @@ COLOURS = (
     "grey",
     "golden",
 )
-LIKE = 0.55  # how near to a caption's word the teacher must put another for it to be read as that
-ASIDE = frozenset(  # said beside the thing that is meant
+LIKE = 0.55  # how similar, for the teacher, a word must be to a caption's word to be read as that
+ASIDE = frozenset(  # names something other than the thing that is meant
     (
         "painting",
         "photo",
@@ -72,7 +72,7 @@ SPELT = {"gray": "grey"}
 
 
 def corpus(seed: int = recipe.SEED) -> list[str]:
-    """What the pupil reads: captions of every concept, WordNet's names of things, in captions too, and glosses."""
+    """The student's training texts: captions of every concept, WordNet's names of things (in captions too), glosses."""
     random = np.random.default_rng(seed)
     texts = {"", *captions(random)}
     lemmas, glosses = wordnet(TOPICS)
@@ -106,7 +106,7 @@ def captions(random: np.random.Generator) -> Iterator[str]:
 
 
 def wordnet(topics: set[str]) -> tuple[list[str], list[str]]:
-    """The names of things, a thing at a time and names with a capital as they are, and what the things are."""
+    """WordNet's names of things, one per thing, capitals as they are, and their glosses."""
     lemmas, glosses = [], []
     for line in WORDNET.read_text(encoding="latin-1").splitlines():
         if line.startswith(" ") or line[9:11] not in topics:
@@ -119,7 +119,7 @@ def wordnet(topics: set[str]) -> tuple[list[str], list[str]]:
 
 
 class Teacher:
-    """all-MiniLM-L6-v2: text -> unit vectors of 384 numbers, the mean of its last layer over the words."""
+    """all-MiniLM-L6-v2: text -> unit vectors of width 384, the mean of its last layer over the words."""
 
     def __init__(self) -> None:
         folder = recipe.WORK / "minilm"
@@ -165,14 +165,14 @@ def whiten(x: Tensor, width: int, power: float) -> tuple[Tensor, Tensor]:
 
 
 class Lessons:
-    """Texts of like length, and where the teacher puts them: its vectors whitened to the pupil's width."""
+    """Batches of texts of similar length with the teacher's vectors, whitened to the student's width."""
 
     def __init__(self, texts: list[str], vectors: Tensor):
         width = recipe.TEXT["hidden_size"]
         mean, matrix = whiten(vectors, width, 1.0)
         self.goal = nn.functional.normalize((vectors - mean) @ matrix, dim=-1) * math.sqrt(width)
         self.ids = torch.tensor(tokens.encode([text[:160] for text in texts], 48))
-        self.ends = (self.ids != END).sum(1).clamp(max=44)  # the first end token's place
+        self.ends = (self.ids != END).sum(1).clamp(max=44)  # the position of the first end token
         self.groups = [
             torch.nonzero((self.ends > low) & (self.ends <= high))[:, 0]
             for low, high in ((0, 6), (6, 12), (12, 45))
@@ -180,7 +180,7 @@ class Lessons:
         self.sizes = torch.tensor([float(len(group)) for group in self.groups])
 
     def loss(self, pupil: CLIPTextModel, count: int) -> Tensor:
-        """Squared distance to the teacher at the end token and at one of the next two: padding means the same."""
+        """Squared distance to the teacher at the end token and at one of the next two: padding should mean the same."""
         group = self.groups[int(torch.multinomial(self.sizes, 1))]
         rows = group[torch.randint(len(group), (count,))]
         ends, goal = self.ends[rows], self.goal[rows]
@@ -190,8 +190,8 @@ class Lessons:
 
 
 def begin(vectors: Tensor) -> CLIPTextModel:
-    """A new pupil whose token table is the teacher's view of each token; the table stays as it is, so that words no
-    lesson uses stay beside their kin."""
+    """A new student whose token table has the teacher's vector of each token. The table is not trained, so that words
+    in no training text stay near words of similar meaning."""
     pupil = CLIPTextModel(CLIPTextConfig(**recipe.TEXT))
     embeddings = getattr(pupil, "text_model", pupil).embeddings
     mean, matrix = whiten(vectors, recipe.TEXT["hidden_size"], 0.5)
@@ -203,7 +203,7 @@ def begin(vectors: Tensor) -> CLIPTextModel:
 
 
 def free(text: CLIPTextModel) -> CLIPTextModel:
-    """Let all of a text encoder learn but its token table."""
+    """Make all weights of a text encoder trainable except its token table."""
     text.requires_grad_(True)
     getattr(text, "text_model", text).embeddings.token_embedding.requires_grad_(False)
     return text
@@ -235,8 +235,10 @@ def main(minutes: float = recipe.TEXT_MINUTES) -> None:
 
 @torch.no_grad()
 def lend(pupil: CLIPTextModel) -> dict[str, str]:
-    """Give every word of one token that names a thing, but in no caption, the token embedding of the nearest word that
-    does; what captions say is read as before. word -> whose it now has."""
+    """Give every one-token word that names a thing and is in no caption the token embedding of the nearest that is.
+
+    Captions are read as before. Returns word -> the word whose embedding it now has.
+    """
     known = {word: name for name, (_, others) in CONCEPTS.items() for word in (*others, name)}
     texts = [*captions(np.random.default_rng(recipe.SEED)), *(words for places in SCENES for words in places)]
     texts += [many(2, word) for word in sorted(known)] + [
@@ -270,7 +272,7 @@ def plural(noun: str) -> str:
 
 
 def single_tokens(words: Iterable[str]) -> dict[str, int]:
-    """Those words that are one token, and the token."""
+    """The words that are one token -> that token."""
     words = sorted(words)
     rows = tokens.encode(words, 4)
     return {word: row[1] for word, row in zip(words, rows, strict=True) if row[1] != END and row[2] == END}
@@ -278,7 +280,7 @@ def single_tokens(words: Iterable[str]) -> dict[str, int]:
 
 @torch.no_grad()
 def report(pupil: CLIPTextModel) -> None:
-    """How near some pairs lie, as the UNet will see them (the end token of 77)."""
+    """Print the similarity of some pairs of words as the UNet will see them (at the end token of 77)."""
     pairs = [
         ("a cat", "a kitten"),
         ("a car", "an automobile"),

@@ -1,5 +1,5 @@
-"""Learning on several cores at once: a process a core, each with its own pictures, and now and then all go on from the
-mean of their weights. Threads of one process wait for each other at every layer; these meet every half minute."""
+"""Training on several cores: one process per core, each with its own pictures; regularly all continue from the mean of
+their weights. Threads of one process wait for each other at every layer; these processes meet every half minute."""
 
 import os
 from collections.abc import Callable
@@ -12,20 +12,20 @@ MEET = 30.0  # seconds from one meeting to the next
 
 
 class Party:
-    """What the processes share. The first of them leads: it says when to meet, and when to end."""
+    """The state that the processes share. The first process decides when to meet and when to end."""
 
     def __init__(self, network: nn.Module, count: int):
         context = processes.get_context("spawn")
         size = sum(p.numel() for p in _learned(network))
         self.weights = torch.zeros(count, size).share_memory_()
         self.made = torch.zeros(count, dtype=torch.long).share_memory_()  # steps since the last meeting
-        self.done = torch.zeros(1, dtype=torch.double).share_memory_()  # part of the whole time that is over
+        self.done = torch.zeros(1, dtype=torch.double).share_memory_()  # fraction of the whole time that is over
         self.called = context.Event()
         self.barrier = context.Barrier(count)
         self.cores = sorted(os.sched_getaffinity(0))[:count]
 
     def start(self, follow: Callable) -> None:
-        """Begin the other processes: `follow(rank, party)`; they end with this one."""
+        """Start the other processes, each with `follow(rank, party)`; they end with this one."""
         for rank in range(1, len(self.cores)):
             processes.get_context("spawn").Process(target=follow, args=(rank, self), daemon=True).start()
         self.sit(0)
@@ -36,7 +36,7 @@ class Party:
         torch.set_num_threads(1)
 
     def meet(self, rank: int, network: nn.Module, steps: int) -> int:
-        """Leave in `network` the mean of all, each counting as the steps it made; the steps of all together."""
+        """Set `network` to the mean of all, each weighted by the steps it made; returns the steps of all together."""
         if rank == 0:
             self.called.set()
         parameters = _learned(network)

@@ -1,4 +1,4 @@
-"""Text as token ids, by the package's own tokenizer, and what each of its tokens says."""
+"""Text as token ids, by the package's own tokenizer, and the text of each token."""
 
 import gzip
 from importlib.resources import files
@@ -14,7 +14,7 @@ def encode(texts: list[str], length: int = LENGTH) -> list[list[int]]:
 
 
 def strings() -> list[str]:
-    """What each of the 49,408 tokens says, for the sentence encoder; nearly all are words or parts of words."""
+    """The text of each of the 49,408 tokens, for the sentence encoder; nearly all are words or parts of words."""
     packed = (files("sdcli.checkpoints") / "bpe_simple_vocab_16e6.txt.gz").read_bytes()
     merges = gzip.decompress(packed).decode().split("\n")[1 : BEGIN - 512 + 1]
     letters = _letters()

@@ -1,9 +1,10 @@
-"""The UNet: learns to take the noise off the bank's latents, told by the caption. The text encoder learns with it.
+"""The UNet: trained to remove noise from the bank's latents, given the caption. The text encoder is trained with it.
 
     python unet.py [MINUTES]
 
-Writes `unet/` and `text_encoder/` (the running average of the weights), `unet.pt` (everything needed to go on) and, now
-and then, a sheet of samples and the loss curve. Stopped (SIGTERM, Ctrl-C) it saves; run again, it goes on.
+Writes `unet/` and `text_encoder/` (the running average of the weights), `unet.pt` (everything needed to continue) and
+regularly a sheet of samples and the loss curve. It saves when it is stopped (SIGTERM, Ctrl-C), and continues when it is
+run again.
 """
 
 import json
@@ -29,19 +30,19 @@ from together import MEET, Party
 
 CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CUDA else "cpu")
-LEVELS = 20  # parts of the times whose usual error is kept apart
+LEVELS = 20  # bins of the timesteps, each with its own usual error
 BATCH = recipe.UNET_BATCH_CUDA if CUDA else recipe.UNET_BATCH
 
 
 class Bank:
-    """Latents and captions of every kind of picture, each kind's drawn in random order, every picture equally often."""
+    """Latents and captions of every kind; within a kind all pictures are used equally often, in random order."""
 
     def __init__(self, seed: int):
         self.random = torch.Generator().manual_seed(seed)
         self.kinds = {}
         for kind in recipe.DRESSES:
             path = recipe.WORK / "bank" / f"{kind}.pt"
-            if path.exists():  # a kind that is not made yet is left out
+            if path.exists():  # a kind that has not been made yet is left out
                 held = torch.load(path, mmap=True)
                 ids = torch.tensor(tokens.encode(held["texts"]), dtype=torch.int32)
                 self.kinds[kind] = (held["latents"], held["captions"], ids)
@@ -70,13 +71,13 @@ class Bank:
 
 
 class Training:
-    """The networks, their running average, the optimizer, and how far they have come."""
+    """The networks, their running average, the optimizer, and the progress of the training."""
 
     def __init__(self, rank: int = 0) -> None:
         torch.manual_seed(recipe.SEED)
         unet = UNet2DConditionModel(**recipe.UNET).eval().to(memory_format=torch.channels_last)
         if not CUDA:
-            hasten(unet).set_attn_processor(AttnProcessor())  # plain matrix products: as fast at these sizes
+            hasten(unet).set_attn_processor(AttnProcessor())  # plain matrix products are as fast at these sizes
         text = free(deepcopy(sample.encoder(recipe.WORK)))
         self.networks = nn.ModuleDict({"unet": unet, "text_encoder": text}).to(DEVICE)
         self.learned = [p for p in self.networks.parameters() if p.requires_grad]
@@ -88,8 +89,8 @@ class Training:
         self.curve, self.judged = [], []
         self.share = DDIMScheduler(
             **recipe.SCHEDULE
-        ).alphas_cumprod  # of the variance that is signal, by time
-        self.levels = torch.full((LEVELS,), 0.1)  # running mean of the error, by time
+        ).alphas_cumprod  # fraction of the variance that is signal, by timestep
+        self.levels = torch.full((LEVELS,), 0.1)  # running mean of the error, by timestep
         self.path = recipe.WORK / "unet.pt"
         if self.path.exists():
             self._go_on(torch.load(self.path, map_location=DEVICE))
@@ -100,16 +101,16 @@ class Training:
 
     def _go_on(self, saved: dict) -> None:
         for of, states in ((self.networks, saved["networks"]), (self.average, saved["average"])):
-            for name, state in states.items():  # a UNet that was only grown comes alone
+            for name, state in states.items():  # after grow.py there is only a UNet
                 of[name].load_state_dict(state)
         if "optimizer" in saved:
             self.optimizer.load_state_dict(saved["optimizer"])
         self.minutes, self.step, self.seen, self.curve = saved["progress"]
         self.judged = saved.get("judged", [])
-        self.fresh = saved.get("fresh", 0)  # the step at which the optimizer began: its rate rises from there
+        self.fresh = saved.get("fresh", 0)  # the step at which the optimizer started; its warm-up begins there
 
     def learn(self, done: float) -> float:
-        """One step at `done` of the whole time; the loss."""
+        """Train one step, when the fraction `done` of the time is over; returns the loss."""
         fall = min(1.0, (1 - done) / recipe.UNET_FALL)
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.UNET_RATE * min(1.0, (self.step - self.fresh + 1) / 200) * max(fall, 0.02)
@@ -129,15 +130,18 @@ class Training:
         return errors.mean().item()
 
     def weighed(self, errors: Tensor, times: Tensor) -> Tensor:
-        """The mean error, each over what is usual at its time: else the noisiest times, where five times as much is
-        left to chance, teach three quarters of each step, and outlines stay wavering."""
+        """The mean error, each divided by the usual error at its timestep.
+
+        Without that, the noisiest timesteps, where five times as much is uncertain, make up three quarters of each
+        step, and outlines stay wavering.
+        """
         bins = times * LEVELS // len(self.share)
         usual = self.levels[bins]
         self.levels.index_add_(0, bins, (errors.detach().cpu() - usual) * 0.02)
         return (errors * (self.levels.mean() / usual).to(errors.device)).mean()
 
     def errors_of(self, x: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:  # (batch,), (batch,)
-        """The v-prediction error of each picture, at a time of its own."""
+        """The v-prediction error of each picture, each at its own timestep."""
         told = self.networks["text_encoder"](words).last_hidden_state
         times = times_of(len(x), self.random)
         noise = torch.randn(x.shape, generator=self.random).to(DEVICE)
@@ -166,9 +170,9 @@ class Training:
         plot(self.curve, self.judged, recipe.WORK / "sheets" / "unet-loss.png")
 
     def look(self) -> None:
-        """A contact sheet, and what the judge says of some concepts, drawn in few steps."""
+        """Save a contact sheet, and note the judge's score of some concepts; both are drawn in few steps."""
         self.save()
-        sample.encoder.cache_clear()  # the words are read by the one just saved
+        sample.encoder.cache_clear()  # reads the prompts with the text encoder just saved
         drawer = deepcopy(self.average["unet"]).cpu()
         sample.sheet(drawer, recipe.WORK / "sheets" / f"unet-{self.step:06d}.png", steps=10)
         if judge.there():
@@ -177,8 +181,10 @@ class Training:
 
 
 def times_of(count: int, random: torch.Generator) -> Tensor:
-    """Times of a batch, evenly spread, more of them in the noisiest part: there the shape is decided, by the words
-    alone, and that takes longest to learn (below it the noise already shows the shape)."""
+    """Timesteps of a batch, evenly spread, with more of them among the noisiest.
+
+    There the words alone decide the shape, which takes longest to learn; at lower noise the shape is already visible.
+    """
     spread = (torch.arange(count) + torch.rand(count, generator=random)) / count
     low, part = recipe.UNET_NOISIEST, recipe.UNET_NOISY
     noisiest = low + spread / part * (1 - low)
@@ -215,11 +221,11 @@ def main(minutes: float = recipe.UNET_MINUTES) -> None:
     finally:
         training.save()
     training.look()
-    training.save()  # with what the judge said
+    training.save()  # with the judge's score
 
 
 def follow(rank: int, party: Party) -> None:
-    """What the other processes of a party do: learn, and meet when called."""
+    """The loop of the other processes of a party: train, and meet when asked to."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     party.sit(rank)
     training = Training(rank)

@@ -1,8 +1,8 @@
 """The autoencoder: pictures <-> latents of mean 0 and deviation 1, an eighth of their size. Writes `vae/` and `vae.pt`.
 
-python vae.py          both halves, from small crops: fast
-python vae.py decoder  then the decoder alone, from whole pictures: group norms see a whole picture's colours, so
-                       that white comes out white. The encoder, and so the bank, stays as it is. `vae-decoder.pt`
+python vae.py          trains both halves on small crops, which is fast
+python vae.py decoder  then trains the decoder alone on whole pictures: group norms see a whole picture's colours, so
+                       white comes out white. The encoder, and so the bank, stays as it is. Writes `vae-decoder.pt`.
 """
 
 import math
@@ -27,7 +27,7 @@ from sprites import drawn, sprite
 
 
 class Crops:
-    """Random crops of recoloured sprites on random plain or graded backgrounds; a twentieth of the emoji held out."""
+    """Random crops of recoloured sprites on random plain or graded backgrounds; one emoji in 20 is held out."""
 
     def __init__(self, seed: int):
         pairs = drawn()
@@ -74,10 +74,11 @@ def _tensor(pictures: np.ndarray) -> Tensor:
 
 
 def begin() -> AutoencoderKL:
-    """A new autoencoder that passes colours through from the first step: straight resampling, quiet residuals.
+    """A new autoencoder that passes colours through from the first step: plain resampling, small residuals.
 
-    With the usual random start the colour of flat parts takes long to come through the group norms. For the same
-    reason there are two groups only: groups of two channels cannot say how bright a flat picture is."""
+    With the usual random initialisation, the colour of flat areas takes long to get through the group norms. For the
+    same reason there are only two groups: groups of two channels cannot represent how bright a flat picture is.
+    """
     vae = AutoencoderKL(**recipe.VAE)
     for module in vae.modules():
         if isinstance(module, Downsample2D | Upsample2D):
@@ -90,7 +91,7 @@ def begin() -> AutoencoderKL:
 
 
 def loss_of(vae: AutoencoderKL, x: Tensor) -> Tensor:
-    """How far the picture that comes out is off, and a breath of KL to keep latents near a Gaussian."""
+    """The reconstruction error, plus a very small KL term that keeps the latents near a Gaussian."""
     posterior = vae.encode(x).latent_dist
     return off(vae.decode(posterior.sample()).sample, x) + 1e-6 * posterior.kl().mean()
 
@@ -122,13 +123,13 @@ def normalise(vae: AutoencoderKL, x: Tensor) -> None:
     post.weight *= deviation[None, :, None, None]
 
 
-Part = Callable[[float, int], Tensor]  # (part of the time done, step) -> the loss of one step
+Part = Callable[[float, int], Tensor]  # (fraction of the time that is over, step) -> the loss of one step
 
 
 def learn(
     vae: AutoencoderKL, path: Path, crops: Crops, minutes: float, rate: float, warm: int, loss_of: Part
 ) -> None:
-    """Train what of `vae` is to be trained, in place, from `path` where it is, until `minutes` in all are spent."""
+    """Train the trainable weights of `vae` in place, continuing from `path` if it exists, for `minutes` in all."""
     weights = [weight for weight in vae.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=1e-4, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
     test, spent, step, average = crops.held_out(16), 0.0, 0, None
@@ -158,7 +159,7 @@ def learn(
 
 
 def train(vae: AutoencoderKL, crops: Crops, minutes: float) -> None:
-    """Both halves, from crops."""
+    """Train both halves on crops."""
 
     def one(done: float, step: int) -> Tensor:
         return loss_of(vae, crops.batch(*(recipe.VAE_CROPS if done < 0.55 else recipe.VAE_LATE_CROPS)))
@@ -167,7 +168,7 @@ def train(vae: AutoencoderKL, crops: Crops, minutes: float) -> None:
 
 
 def train_decoder(vae: AutoencoderKL, crops: Crops, minutes: float) -> None:
-    """The decoder alone, from whole pictures, half of them small."""
+    """Train the decoder alone, on whole pictures, half of them small."""
     vae.requires_grad_(False)
     vae.decoder.requires_grad_()
     vae.post_quant_conv.requires_grad_()
@@ -183,7 +184,7 @@ def train_decoder(vae: AutoencoderKL, crops: Crops, minutes: float) -> None:
 
 @torch.no_grad()
 def sheet(vae: AutoencoderKL, x: Tensor, path: Path) -> None:
-    """Sixteen pictures, each above what becomes of it."""
+    """A sheet of sixteen pictures, each above its reconstruction."""
     y = vae.decode(vae.encode(x[:16]).latent_dist.mode()).sample.clamp(-1, 1)
     rows = torch.cat([x[:8], y[:8], x[8:16], y[8:16]]).reshape(4, 8, 3, recipe.SIZE, recipe.SIZE)
     page = rows.permute(0, 3, 1, 4, 2).reshape(4 * recipe.SIZE, 8 * recipe.SIZE, 3)
