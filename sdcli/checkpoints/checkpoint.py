@@ -21,6 +21,7 @@ from sdcli.checkpoints.header import Header, ReadHeader
 from sdcli.checkpoints.keys import diffusers, single_file
 from sdcli.checkpoints.keys.types import Source
 from sdcli.errors import ModelError, UsageError
+from sdcli.request.request import Loading
 
 Sources = dict[str, Source]
 """Name in the network -> where the tensor is in the file."""
@@ -77,6 +78,11 @@ def read(
     if prediction == "auto":
         return checkpoint
     return replace(checkpoint, prediction=prediction, prediction_from="--prediction")
+
+
+def read_for(loading: Loading) -> Checkpoint:
+    """The checkpoint that is to be loaded, as `read` reads it."""
+    return read(loading.model, loading.prediction, loading.vae, loading.revision)
 
 
 # --- from a name to a path

@@ -33,7 +33,7 @@ class ModelCache:
         """
         with self._lock:
             if self._headers is None or self._headers[0] != loading:
-                self._headers = (loading, read_checkpoint(loading))
+                self._headers = (loading, checkpoint.read_for(loading))
             return self._headers[1]
 
     @contextmanager
@@ -60,8 +60,3 @@ class ModelCache:
 
                 self._loaded = None
                 return_memory()
-
-
-def read_checkpoint(loading: Loading) -> Checkpoint:
-    """The checkpoint that is to be loaded, from its headers and configs; raises ModelError."""
-    return checkpoint.read(loading.model, loading.prediction, loading.vae, loading.revision)

@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sdcli.checkpoints import checkpoint
 from sdcli.checkpoints.checkpoint import Checkpoint
 from sdcli.checkpoints.component import OPTIONAL, Component, listing
 from sdcli.checkpoints.hashes import digest
 from sdcli.diffusion.levels import SD_BETAS, TIMESTEPS, Levels
 from sdcli.errors import ModelError
 from sdcli.models import build, config, library
-from sdcli.models.cache import read_checkpoint
 from sdcli.models.device import Placement, choose_device
 from sdcli.models.memory import keep_memory, memory_errors
 from sdcli.models.model import Model
@@ -36,7 +36,7 @@ def load(model: str = "tiny", device: str = "auto", dtype: str = "auto", **more:
     Raises ModelError if a file is missing, bad, or of no known family, and OutOfMemory if it does not fit.
     """
     loading = Loading(model=model, device=device, dtype=dtype, **more)
-    return load_model(read_checkpoint(loading), loading)
+    return load_model(checkpoint.read_for(loading), loading)
 
 
 def load_model(found: Checkpoint, loading: Loading) -> Model:

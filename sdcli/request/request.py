@@ -17,6 +17,7 @@ from sdcli import registry
 from sdcli.errors import UsageError
 from sdcli.request import aliases, fields, sigmas
 from sdcli.request.fields import option
+from sdcli.request.resize import FITS
 from sdcli.request.sigmas import MAX_STEPS
 
 MAX_SEED = 2**32 - 1
@@ -69,7 +70,7 @@ class StartImage:
         help="How much is redrawn, as a share of the steps; 0 only encodes and decodes the picture.",
     )  # fmt: skip
     fit: str = option(
-        "crop", "--fit", type=str, choices=("crop", "pad", "stretch", "error"),
+        "crop", "--fit", type=str, choices=FITS,
         help="How a picture of another size is fitted: crop, pad, stretch, or refuse it (error).",
     )  # fmt: skip
     background: str = option(
