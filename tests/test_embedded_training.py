@@ -82,7 +82,7 @@ def test_a_caption_names_its_background(programs):
         (3, "couch", "three couches"),
     ],
 )
-def test_plurals(programs, count, noun, said):
+def test_captions_use_the_right_plural(programs, count, noun, said):
     assert programs.captions.many(count, noun) == said
 
 

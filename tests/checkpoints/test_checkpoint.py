@@ -122,7 +122,9 @@ def test_open_clip_keys_go_where_diffusers_puts_them():
     tensors = published("sd21-v")
     config = registry.find("families", "sd2").configs["text_encoder"]
     network = judges.random("text_encoder", config)
-    if not hasattr(network, "text_model"):  # diffusers' function looks for it; transformers has none since 5.6
+    if not hasattr(
+        network, "text_model"
+    ):  # diffusers' function looks for it; transformers has none since 5.6
         network.text_model = True
     prefix = "cond_stage_model.model."
     keys = sorted(tensors)

@@ -228,7 +228,7 @@ def broken(toy, tmp_path) -> Path:
 
 
 @pytest.mark.parametrize("what", [what for what, (_, words) in CLASSES.items() if "U-Net" not in words])
-def test_so_it_is_with_a_file_inside_a_folder(sd, broken, what):
+def test_a_file_in_a_folder_that_is_no_safetensors_is_named_for_what_it_is(sd, broken, what):
     data, words = CLASSES[what]
     (broken / "vae" / "diffusion_pytorch_model.safetensors").write_bytes(data)
     refused(sd("info", broken), words)

@@ -23,7 +23,7 @@ def test_an_increment_does_not_depend_on_which_others_were_asked_before():
         assert torch.equal(backwards(*interval), increments[interval])
 
 
-def test_increments_add_up():
+def test_the_increments_of_a_brownian_path_add_up():
     w = path()
     total = w(9.0, 5.2) * math.sqrt(3.8) + w(5.2, 3.1) * math.sqrt(2.1)
     assert torch.allclose(total, w(9.0, 3.1) * math.sqrt(5.9), atol=1e-5)

@@ -122,7 +122,7 @@ def measured_order(sampler: str, data: str) -> float:
     return math.log2(error(sampler, steps, data) / error(sampler, 2 * steps, data))
 
 
-def test_every_sampler_is_measured():
+def test_every_sampler_has_an_order_that_the_tests_measure():
     assert {spec.partition(":")[0] for spec in [*ORDER, *STOCHASTIC, *CONSISTENCY]} == set(ALL)
 
 

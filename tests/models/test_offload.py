@@ -137,7 +137,7 @@ GROUPS = {
 
 
 @pytest.mark.parametrize("kind", GROUPS)
-def test_a_containers_limit_counts(monkeypatch, tmp_path, kind):
+def test_the_memory_limit_of_a_container_bounds_what_is_free(monkeypatch, tmp_path, kind):
     told, files, expected = GROUPS[kind]
     groups(monkeypatch, tmp_path, told, files)
     assert memory.free(torch.device("cpu")) == expected

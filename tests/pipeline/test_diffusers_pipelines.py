@@ -84,7 +84,7 @@ def compare(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["test:sd1", "test:sd2-v"])
 @pytest.mark.parametrize("strength", [0.2, 0.6, 1.0])
-def test_img2img(compare, name, strength):
+def test_img2img_is_the_run_of_diffusers_pipeline(compare, name, strength):
     assert (
         compare(
             "Img2Img",
@@ -98,26 +98,26 @@ def test_img2img(compare, name, strength):
 
 
 @pytest.mark.parametrize("strength", [0.4, 0.8])
-def test_inpainting_on_a_plain_model(compare, strength):
+def test_inpainting_on_a_plain_model_is_the_run_of_diffusers_pipeline(compare, strength):
     theirs = {"image": photo(), "mask_image": half_mask(), "strength": strength, "height": 64, "width": 64}
     asked = {"image": "in.png", "mask": "mask.png", "mask_blur": 0, "strength": strength}
     assert compare("Inpaint", "test:sd1", theirs, **asked) < 1e-4
 
 
 @pytest.mark.parametrize("strength", [0.6, 1.0])
-def test_inpainting_on_a_model_of_its_own(compare, strength):
+def test_inpainting_on_an_inpainting_model_is_the_run_of_diffusers_pipeline(compare, strength):
     theirs = {"image": photo(), "mask_image": half_mask(), "strength": strength, "height": 64, "width": 64}
     asked = {"image": "in.png", "mask": "mask.png", "mask_blur": 0, "strength": strength}
     assert compare("Inpaint", "test:inpaint", theirs, **asked) < 1e-4
 
 
-def test_depth_to_image(compare):
+def test_depth_to_image_is_the_run_of_diffusers_pipeline(compare):
     depth = grey_to_tensor(photo(mode="L"))[0]
     theirs = {"image": photo(), "depth_map": depth, "strength": 0.8}
     assert compare("Depth2Img", "test:depth", theirs, image="in.png", depth="depth.png", strength=0.8) < 1e-4
 
 
-def test_instructions(compare):
+def test_instructpix2pix_is_the_run_of_diffusers_pipeline(compare):
     theirs = {"image": photo(), "image_guidance_scale": 1.7}
     asked = {"image": "in.png", "guidance": "pix2pix:image_cfg=1.7"}
     assert compare("InstructPix2Pix", "test:pix2pix", theirs, **asked) < 1e-4
@@ -131,7 +131,7 @@ def full_size(file: str) -> str:
 
 
 @pytest.mark.parametrize("file", ["test:x4", pytest.param("x4-upscaler", marks=pytest.mark.slow)])
-def test_the_x4_upscaler(compare, monkeypatch, file):
+def test_the_x4_upscaler_is_the_run_of_diffusers_pipeline(compare, monkeypatch, file):
     from diffusers.pipelines.stable_diffusion import pipeline_stable_diffusion_upscale as upscale
 
     photo(16, 16).save("small.png")
@@ -157,7 +157,7 @@ LIKE = {
 
 
 @pytest.mark.parametrize("strength", [0.5, 0.7, 1.0])
-def test_img2img_by_the_published_config(compare, strength):
+def test_img2img_by_the_published_scheduler_config_is_the_run_of_diffusers_pipeline(compare, strength):
     theirs = {"image": photo(), "strength": strength}
     assert compare("Img2Img", "test:sd1", theirs, image="in.png", strength=strength, **LIKE) < 1e-4
 
@@ -165,7 +165,9 @@ def test_img2img_by_the_published_config(compare, strength):
 @pytest.mark.parametrize(
     ("name", "strength"), [("test:sd1", 0.7), ("test:inpaint", 0.7), ("test:inpaint", 1.0)]
 )
-def test_inpainting_by_the_published_config(compare, name, strength):
+def test_inpainting_by_the_published_scheduler_config_is_the_run_of_diffusers_pipeline(
+    compare, name, strength
+):
     theirs = {"image": photo(), "mask_image": half_mask(), "strength": strength, "height": 64, "width": 64}
     asked = {"image": "in.png", "mask": "mask.png", "mask_blur": 0, "strength": strength}
     assert compare("Inpaint", name, theirs, **asked, **LIKE) < 1e-4
@@ -182,7 +184,7 @@ def test_inpainting_by_the_published_config(compare, name, strength):
         ("sd2-depth", "Depth2Img"),
     ],
 )
-def test_full_size_checkpoints_do_as_their_pipelines(compare, file, pipeline):
+def test_runs_of_full_size_checkpoints_are_those_of_diffusers_pipelines(compare, file, pipeline):
     name = full_size(file)
     theirs = {"image": photo(), "strength": 0.6}
     asked = {"image": "in.png", "strength": 0.6, "device": "cpu", "dtype": "float32"}
@@ -198,7 +200,7 @@ def test_full_size_checkpoints_do_as_their_pipelines(compare, file, pipeline):
         Path(name).unlink()
 
 
-def test_a_run_at_full_strength_begins_with_the_noise_of_words_alone(compare):
+def test_a_run_over_a_picture_at_strength_1_starts_with_the_noise_of_txt2img(compare):
     model = load("test:sd1", "cpu", "float32")
 
     def start(**asked):
