@@ -1,4 +1,4 @@
-"""Checkpoints written anew: the names are the published ones, the bytes are stable, and the picture stays the same."""
+"""Converted checkpoints have the published keys, the same bytes every time, and draw the same picture."""
 
 import json
 import math
@@ -20,43 +20,43 @@ from tests.checkpoints.test_checkpoint import FAMILIES, published
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_way_back_gives_the_published_names(family):
+def test_every_published_key_is_given_back_from_its_name_in_the_network(family):
     keys = [key for key in published(family) if not IGNORABLE.search(key)]
     parts: dict[str, dict[str, tuple[str, str]]] = {}
     for key, targets in single_file.targets(keys).items():
         for target in targets or []:
             parts.setdefault(target.part, {})[target.name] = (key, target.take)
-    for part, forward in parts.items():
-        open_clip = any("resblocks" in key for key, _ in forward.values())
-        back = single_file.sources(part, list(forward), FAMILIES[family][0], open_clip)
-        assert {name: (source.key, source.take) for name, source in back.items()} == forward
+    for part, read in parts.items():
+        open_clip = any("resblocks" in key for key, _ in read.values())
+        back = single_file.sources(part, list(read), FAMILIES[family][0], open_clip)
+        assert {name: (source.key, source.take) for name, source in back.items()} == read
 
 
-def halves(file: bytes) -> tuple[dict, bytes]:
+def split_file(file: bytes) -> tuple[dict, bytes]:
     """The header and the data of a safetensors file."""
     end = 8 + int.from_bytes(file[:8], "little")
     return json.loads(file[8:end]), file[end:]
 
 
-def told(path) -> str:
-    """The prediction type that a checkpoint is read with."""
+def prediction_of(path) -> str:
+    """The prediction type that a checkpoint is recognised as."""
     return checkpoint.read(str(path)).prediction
 
 
 @pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl"])
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
-def test_a_single_file_tells_the_prediction_type(sd, written, family, prediction):
+def test_the_prediction_type_is_recognised_in_a_converted_folder_and_file(sd, written, family, prediction):
     _, path = written(family)
     for source, out, more in [
         (path, "folder", ("--prediction", prediction)),
         ("folder", "a.safetensors", ()),
     ]:
         assert sd("models", "convert", source, out, *more).code == 0
-        assert told(out) == prediction
+        assert prediction_of(out) == prediction
 
 
-def scheduled(sd, path, **changes):
-    """Convert a file to a folder whose scheduler says these things."""
+def convert_to_folder(sd, path, **changes):
+    """Convert a file to a folder, and change these keys of its scheduler_config.json."""
     assert sd("models", "convert", path, "folder").code == 0
     config = Path("folder/scheduler/scheduler_config.json")
     config.write_text(json.dumps({**json.loads(config.read_text()), **changes}))
@@ -70,8 +70,8 @@ def scheduled(sd, path, **changes):
         {"prediction_type": "sample"},
     ],
 )
-def test_what_a_single_file_cannot_tell_is_refused(sd, written, changes):
-    scheduled(sd, written("sdxl")[1], **changes)
+def test_a_schedule_or_prediction_type_that_a_single_file_cannot_state_is_refused(sd, written, changes):
+    convert_to_folder(sd, written("sdxl")[1], **changes)
     ran = sd("models", "convert", "folder", "a.safetensors")
     assert (ran.code, len(ran.err.splitlines()), Path("a.safetensors").exists()) == (3, 1, False)
     assert "name a folder" in ran.err
@@ -85,7 +85,7 @@ def test_what_a_single_file_cannot_tell_is_refused(sd, written, changes):
         ("text_encoder", {"num_attention_heads": 1}),
     ],
 )
-def test_a_setting_that_no_tensor_shows_is_not_lost_silently(sd, written, part, changes):
+def test_a_setting_that_a_single_file_would_lose_is_refused(sd, written, part, changes):
     assert sd("models", "convert", written("sd1")[1], "folder").code == 0
     config = Path("folder", part, "config.json")
     config.write_text(json.dumps({**json.loads(config.read_text()), **changes}))
@@ -95,17 +95,17 @@ def test_a_setting_that_no_tensor_shows_is_not_lost_silently(sd, written, part, 
 
 
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
-def test_zero_terminal_signal_is_told_by_the_markers_people_use(sd, written, family):
-    scheduled(sd, written(family)[1], rescale_betas_zero_snr=True, prediction_type="v_prediction")
+def test_zero_terminal_snr_is_marked_by_the_tensors_v_pred_and_ztsnr(sd, written, family):
+    convert_to_folder(sd, written(family)[1], rescale_betas_zero_snr=True, prediction_type="v_prediction")
     assert sd("models", "convert", "folder", "a.safetensors", "--dtype", "float16").code == 0
     tensors = load_file("a.safetensors")
     assert [tensors[mark].shape for mark in ("v_pred", "ztsnr")] == [(0,), (0,)]
-    assert told("a.safetensors") == "v_prediction"
+    assert prediction_of("a.safetensors") == "v_prediction"
     assert checkpoint.read("a.safetensors").schedule == {"rescale_betas_zero_snr": True}
 
 
 @pytest.mark.parametrize("family", ["sd1", "sd2", "x4_upscaler", "sdxl", "sdxl_refiner"])
-def test_a_single_file_comes_back_from_a_folder_with_every_tensor(sd, written, family):
+def test_a_single_file_converted_to_a_folder_and_back_has_the_same_tensors_and_bytes(sd, written, family):
     _, path = written(family)
     for source, out in [
         (path, "folder"),
@@ -121,7 +121,7 @@ def test_a_single_file_comes_back_from_a_folder_with_every_tensor(sd, written, f
         torch.equal(before[key], after[key]) and before[key].dtype == after[key].dtype for key in before
     )
     assert Path("a.safetensors").read_bytes() == Path("b.safetensors").read_bytes()
-    (head, data), (reference, same) = halves(Path("a.safetensors").read_bytes()), halves(save(after))
+    (head, data), (reference, same) = split_file(Path("a.safetensors").read_bytes()), split_file(save(after))
     assert list(head.pop("__metadata__")) == ["format", "modelspec.prediction_type"]
     assert (list(head.items()), data) == (list(reference.items()), same)
     for file in Path("folder").rglob("*.*"):
@@ -133,22 +133,22 @@ def test_a_single_file_comes_back_from_a_folder_with_every_tensor(sd, written, f
 def test_diffusers_opens_a_converted_folder_and_finds_the_same_networks(sd, written, family):
     from diffusers import DiffusionPipeline
 
-    told, path = written(family)
+    expected, path = written(family)
     assert sd("models", "convert", path, "folder", "--dtype", "float32").code == 0
     pipe = DiffusionPipeline.from_pretrained("folder", local_files_only=True)
-    assert type(pipe).__name__ == told.pipeline
+    assert type(pipe).__name__ == expected.pipeline
     ours = load("folder", "cpu", "float32")
-    for part, net in ours.networks.items():
+    for part, network in ours.networks.items():
         theirs = judges.weights(getattr(pipe, part))
-        assert all(torch.equal(tensor, theirs[name]) for name, tensor in net.state_dict().items())
-    for part, reader in told.text_encoders.items():
-        cutter = getattr(pipe, part.replace("text_encoder", "tokenizer"))
-        cut = cutter("a red apple, größer", padding="max_length", max_length=77).input_ids
-        assert cut == framed(ids("a red apple, größer"), reader.pad)
+        assert all(torch.equal(tensor, theirs[name]) for name, tensor in network.state_dict().items())
+    for part, use in expected.text_encoders.items():
+        tokenizer = getattr(pipe, part.replace("text_encoder", "tokenizer"))
+        tokens = tokenizer("a red apple, größer", padding="max_length", max_length=77).input_ids
+        assert tokens == framed(ids("a red apple, größer"), use.pad)
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_diffusers_draws_with_the_embedded_model_once_it_is_written_out(sd):
+def test_diffusers_draws_with_the_embedded_model_after_conversion(sd):
     from diffusers import StableDiffusionPipeline
 
     assert sd("models", "convert", "tiny", "folder").code == 0
@@ -160,7 +160,7 @@ def test_diffusers_draws_with_the_embedded_model_once_it_is_written_out(sd):
         StableDiffusionPipeline.from_pretrained(str(files("sdcli.tiny")), local_files_only=True)
 
 
-def test_a_model_that_no_single_file_can_hold_is_refused(sd):
+def test_the_embedded_model_is_refused_as_a_single_file(sd):
     ran = sd("models", "convert", "tiny", "x.safetensors")
     assert (ran.code, len(ran.err.splitlines()), list(Path().iterdir())) == (3, 1, [])
     assert "name a folder" in ran.err
@@ -182,7 +182,7 @@ def test_weights_that_are_not_finite_are_refused_and_nothing_is_left(sd, toy, va
 
 
 @pytest.mark.parametrize("out", ["taken/folder", "taken/a.safetensors"])
-def test_a_place_that_cannot_be_written_in_is_one_line_without_options_of_other_commands(sd, written, out):
+def test_a_path_that_cannot_be_written_is_one_line_without_options_of_other_commands(sd, written, out):
     Path("taken").write_text("")
     ran = sd("models", "convert", written("sd1")[1], out)
     assert (ran.code, len(ran.err.splitlines())) == (6, 1)
@@ -199,11 +199,12 @@ def test_a_converted_folder_draws_the_same_picture(sd, toy):
 
 def test_the_dtype_of_the_weights_can_be_chosen(sd, toy):
     assert sd("models", "convert", toy, "half", "--dtype", "float16").lines == ["half"]
-    for path in Path("half").rglob("*.safetensors"):
-        assert {tensor.dtype for tensor in load_file(path).values()} == {torch.float16}
+    paths = list(Path("half").rglob("*.safetensors"))
+    assert len(paths) == 3
+    assert {tensor.dtype for path in paths for tensor in load_file(path).values()} == {torch.float16}
 
 
-def test_the_same_model_gives_the_same_bytes_and_nothing_is_overwritten(sd, toy):
+def test_converting_twice_gives_the_same_bytes_and_overwrites_nothing(sd, toy):
     for out in ("a", "b"):
         assert sd("models", "convert", toy, out).code == 0
     files = sorted(path.relative_to("a") for path in Path("a").rglob("*") if path.is_file())
@@ -211,14 +212,16 @@ def test_the_same_model_gives_the_same_bytes_and_nothing_is_overwritten(sd, toy)
     assert all((Path("a") / file).read_bytes() == (Path("b") / file).read_bytes() for file in files)
     again = sd("models", "convert", toy, "a")
     assert (again.code, len(again.err.splitlines())) == (2, 1)
+    assert all((Path("a") / file).read_bytes() == (Path("b") / file).read_bytes() for file in files)
 
 
-def test_what_cannot_be_converted_is_one_line(sd, toy):
-    for arguments, code in [
-        (("test:sd1", "x"), 3),
-        (("none", "x"), 3),
-        ((toy, "x", "--dtype", "int8"), 2),
-        ((toy, "x", "--prediction", "vv"), 2),
-    ]:
-        ran = sd("models", "convert", *arguments)
-        assert (ran.code, len(ran.err.splitlines())) == (code, 1)
+@pytest.mark.parametrize("model", ["test:sd1", "none"])
+def test_a_test_model_and_a_missing_one_are_refused_in_one_line(sd, model):
+    ran = sd("models", "convert", model, "x")
+    assert (ran.code, len(ran.err.splitlines())) == (3, 1)
+
+
+@pytest.mark.parametrize("option", [("--dtype", "int8"), ("--prediction", "vv")])
+def test_an_option_with_an_unknown_value_is_refused_in_one_line(sd, toy, option):
+    ran = sd("models", "convert", toy, "x", *option)
+    assert (ran.code, len(ran.err.splitlines())) == (2, 1)

@@ -26,37 +26,37 @@ def depth(w: Mapping[str, Tensor], x: Tensor, heads: int, groups: int) -> Tensor
 
 
 def _resnet(w: Mapping[str, Tensor], x: Tensor, groups: int) -> list[Tensor]:
-    """The outputs of three stages of bottleneck blocks; weights are standardised, padding is TensorFlow's."""
+    """The outputs of three stages of bottleneck blocks, with standardised weights and TensorFlow's "same" padding."""
 
     def unit(x: Tensor, conv: str, norm: str, stride: int = 1) -> Tensor:
         kernel = w[RESNET + conv + ".weight"]
-        spread, mean = torch.var_mean(kernel, (1, 2, 3), correction=0, keepdim=True)
+        variance, mean = torch.var_mean(kernel, (1, 2, 3), correction=0, keepdim=True)
         x = F.conv2d(
-            _padded(x, kernel.shape[-1], stride), (kernel - mean) / (spread + 1e-8).sqrt(), None, stride
+            _padded(x, kernel.shape[-1], stride), (kernel - mean) / (variance + 1e-8).sqrt(), None, stride
         )
         return F.group_norm(x, groups, w[RESNET + norm + ".weight"], w[RESNET + norm + ".bias"])
 
     x = unit(x, "stem.conv", "stem.norm", 2).relu()
     x = F.max_pool2d(_padded(x, 3, 2), 3, 2)
-    found = []
+    stages = []
     for stage in range(3):
         block = 0
         while f"{RESNET}stages.{stage}.blocks.{block}.conv1.weight" in w:
             at, stride = f"stages.{stage}.blocks.{block}.", 2 if stage > 0 and block == 0 else 1
-            first = unit(x, at + "downsample.conv", at + "downsample.norm", stride) if block == 0 else x
+            shortcut = unit(x, at + "downsample.conv", at + "downsample.norm", stride) if block == 0 else x
             y = unit(x, at + "conv1", at + "norm1").relu()
             y = unit(y, at + "conv2", at + "norm2", stride).relu()
-            x = (unit(y, at + "conv3", at + "norm3") + first).relu()
+            x = (unit(y, at + "conv3", at + "norm3") + shortcut).relu()
             block += 1
-        found.append(x)
-    return found
+        stages.append(x)
+    return stages
 
 
 def _transformer(w: Mapping[str, Tensor], x: Tensor, heads: int) -> list[Tensor]:
-    """The ninth and the twelfth state, each read with its first token, as pictures."""
+    """The states after layers 9 and 12 as feature maps; each token is projected together with the class token."""
     x = _conv(w, VIT + "patch_embed.proj", x).flatten(2).mT
     x = torch.cat([w[VIT + "cls_token"], x], 1) + w[VIT + "pos_embed"]
-    found = []
+    features = []
     for i in range(12):
         at = f"{VIT}blocks.{i}."
         q, k, v = (
@@ -72,9 +72,9 @@ def _transformer(w: Mapping[str, Tensor], x: Tensor, heads: int) -> list[Tensor]
             both = torch.cat([x[:, 1:], x[:, :1].expand(-1, x.shape[1] - 1, -1)], -1)
             read = F.gelu(_linear(w, at + "0.project.0", both)).mT
             side = round(read.shape[2] ** 0.5)
-            found.append(_conv(w, at + "3", read.unflatten(2, (side, side))))
-    found[1] = _conv(w, "pretrained.act_postprocess4.4", found[1], 2)
-    return found
+            features.append(_conv(w, at + "3", read.unflatten(2, (side, side))))
+    features[1] = _conv(w, "pretrained.act_postprocess4.4", features[1], 2)
+    return features
 
 
 def _fused(w: Mapping[str, Tensor], at: str, path: Tensor | None, feature: Tensor) -> Tensor:
@@ -82,14 +82,14 @@ def _fused(w: Mapping[str, Tensor], at: str, path: Tensor | None, feature: Tenso
         y = _conv(w, f"{at}{which}.conv1", x.relu())
         return x + _conv(w, f"{at}{which}.conv2", y.relu())
 
-    whole = feature if path is None else path + unit("resConfUnit1", feature)
-    return _conv(w, at + "out_conv", _doubled(unit("resConfUnit2", whole)))
+    total = feature if path is None else path + unit("resConfUnit1", feature)
+    return _conv(w, at + "out_conv", _doubled(unit("resConfUnit2", total)))
 
 
 def _padded(x: Tensor, kernel: int, stride: int) -> Tensor:
-    """What makes the output ceil(side / stride) wide, the larger half behind."""
-    sides = [max((-(-side // stride) - 1) * stride + kernel - side, 0) for side in (x.shape[3], x.shape[2])]
-    return F.pad(x, [each for side in sides for each in (side // 2, side - side // 2)])
+    """Padded so that each side of the output is ceil(side / stride); the odd pixel goes to the end."""
+    pads = [max((-(-side // stride) - 1) * stride + kernel - side, 0) for side in (x.shape[3], x.shape[2])]
+    return F.pad(x, [part for pad in pads for part in (pad // 2, pad - pad // 2)])
 
 
 def _doubled(x: Tensor) -> Tensor:
