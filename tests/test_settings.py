@@ -1,0 +1,35 @@
+"""Settings: the folders of a user come from the environment, and without it from the system's conventions."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from sdcli import settings
+
+
+def test_model_folders_are_those_in_sdcli_models(monkeypatch):
+    monkeypatch.setenv("SDCLI_MODELS", ":".join(["/a", "", "~/b"]) if sys.platform != "win32" else "/a;;~/b")
+    assert settings.model_folders() == [Path("/a"), Path("~/b").expanduser()]
+
+
+def test_an_empty_sdcli_models_means_no_folder(monkeypatch):
+    monkeypatch.setenv("SDCLI_MODELS", "")
+    assert settings.model_folders() == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the folders of Linux")
+class TestOnLinux:
+    def test_folders_follow_the_xdg_variables(self, monkeypatch, tmp_path):
+        monkeypatch.delenv("SDCLI_MODELS", raising=False)
+        monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        assert settings.model_folders() == [tmp_path / "data" / "sdcli" / "models"]
+        assert settings.cache_folder() == tmp_path / "cache" / "sdcli"
+
+    def test_folders_are_in_the_home_folder_otherwise(self, monkeypatch, tmp_path):
+        for name in ("SDCLI_MODELS", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("HOME", str(tmp_path))
+        assert settings.model_folders() == [tmp_path / ".local" / "share" / "sdcli" / "models"]
+        assert settings.cache_folder() == tmp_path / ".cache" / "sdcli"
