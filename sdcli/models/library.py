@@ -49,6 +49,7 @@ def depth_estimator(config: Config) -> nn.Module:
 
 
 def _unet(settings: dict[str, Any]) -> nn.Module:
+    from diffusers.models.attention_processor import Attention
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
     class LibraryUNet(UNet2DConditionModel):
@@ -78,7 +79,28 @@ def _unet(settings: dict[str, Any]) -> nn.Module:
 
     _silence_diffusers()
     network: nn.Module = LibraryUNet.from_config(settings)
+    for module in network.modules():
+        if isinstance(module, Attention):
+            _take_our_processors(module)
     return network
+
+
+def _take_our_processors(attention: Any) -> None:
+    """Let an attention of diffusers call its processor as ours do: with itself, x and the context alone.
+
+    So whatever replaces the processor of our attention replaces that of the library's too.
+    """
+    processor = attention.processor
+
+    def process(attention: Any, x: Tensor, context: Tensor | None = None) -> Tensor:
+        out: Tensor = processor(attention, x, encoder_hidden_states=context)
+        return out
+
+    def forward(x: Tensor, encoder_hidden_states: Tensor | None = None, **_: object) -> Tensor:
+        out: Tensor = attention.processor(attention, x, encoder_hidden_states)
+        return out
+
+    attention.processor, attention.forward = process, forward
 
 
 def _vae(settings: dict[str, Any]) -> nn.Module:

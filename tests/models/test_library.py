@@ -5,6 +5,7 @@ from importlib.metadata import version
 import pytest
 import torch
 
+from sdcli import registry
 from sdcli.engine import generate
 from sdcli.models import config, library
 from sdcli.models.architectures.unet import UNet
@@ -33,6 +34,27 @@ def test_the_library_draws_the_same_bytes_and_only_its_picture_names_it(model, s
     assert {name: facts["theirs"][name] for name in LIBRARIES} == {name: version(name) for name in LIBRARIES}
     assert facts["ours"]["request"].get("networks", "sdcli") == "sdcli"
     assert not set(facts["ours"]) & set(LIBRARIES)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *[{"guidance": name} for name in registry.names("guidance") if name != "cfg"],
+        {"tile": "both"},
+        {"hires": 1.5},
+        {"window": 64, "width": 96},
+        {"clip_skip": 2},
+        {"dtype": "bfloat16"},
+    ],
+    ids=str,
+)
+def test_the_library_draws_the_same_latents_with_whatever_alters_a_network(options):
+    """`--guidance pag` once ended in a traceback here: the library called our processor with its own keywords."""
+    request = Request(
+        **{**COMMON, "negative": "a dog", "model": "test:sd1", "steps": 2, "cfg": 4.0, **options}
+    )
+    ours, theirs = (generate(request.replace(networks=each)) for each in ("sdcli", "diffusers"))
+    assert torch.equal(ours.latents, theirs.latents)
 
 
 def test_a_model_loaded_by_the_library_has_its_classes_with_our_tensor_names():
