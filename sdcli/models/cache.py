@@ -47,9 +47,9 @@ class ModelCache:
                 from sdcli.models.load import load_model
 
                 found = self.checkpoint(loading)
+                self._headers = None  # used once, so that a file that changes later is read anew
                 self.unload()  # first, so that memory never holds two
                 self._loaded = (loading, load_model(found, loading))
-                self._headers = None  # a file that changes later is read anew
             yield self._loaded[1]
 
     def unload(self) -> None:

@@ -1,8 +1,10 @@
 """A ModelCache keeps one model, reads each header once, and lets threads take turns."""
 
+import shutil
 import threading
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from sdcli.checkpoints import header
 from sdcli.engine import generate
@@ -52,6 +54,20 @@ def test_a_bad_model_leaves_the_loaded_one_in_place(tmp_path):
         pass
     with models.use(Loading(model="test:sd1")) as same:
         assert same is model
+
+
+def test_a_file_that_is_mended_after_it_failed_to_load_is_read_anew(toy, tmp_path):
+    folder, models = shutil.copytree(toy, tmp_path / "copy"), ModelCache()
+    weights = next((folder / "unet").glob("*.safetensors"))
+    whole = weights.read_bytes()
+    tensors = load_file(weights)
+    tensors["conv_in.bias"].fill_(float("nan"))
+    save_file(tensors, weights)
+    with pytest.raises(ModelError, match="not finite"), models.use(Loading(model=str(folder))):
+        pass
+    weights.write_bytes(whole)
+    with models.use(Loading(model=str(folder))) as model:
+        assert model.unet.conv_in.bias.isfinite().all()
 
 
 def test_threads_that_share_a_cache_draw_what_each_would_draw_alone():
