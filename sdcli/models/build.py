@@ -56,7 +56,10 @@ def build_on_meta(part: str, config: Config, path: str, by_library: bool = False
             return _build(part, config, by_library)
     except _NONSENSE as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{path}: config.json describes no network that can be built ({reason})") from None
+        raise ModelError(
+            f"{path}: config.json describes no network that can be built ({reason}); "
+            "get another copy of the model, or another model"
+        ) from None
 
 
 def build_random(part: str, config: Config) -> nn.Module:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sdcli.checkpoints.family import Config
+from sdcli.models.architectures import clip, layers, taesd
 
 MAX_LAYERS = 200  # of any kind; the largest network here has 70
 ABSENT = (None, False)
@@ -91,6 +92,7 @@ UNET = Keys(
         "mid_block_type": frozenset({None, "UNetMidBlock2DCrossAttn", "UNetMidBlock2D"}),
         "addition_embed_type": frozenset({None, "text", "text_time"}),
         "resnet_time_scale_shift": frozenset({"default", "scale_shift"}),
+        "act_fn": frozenset(layers.ACTIVATIONS),
     },
 )
 
@@ -117,6 +119,7 @@ VAE = Keys(
     kinds={
         "down_block_types": frozenset({"DownEncoderBlock2D"}),
         "up_block_types": frozenset({"UpDecoderBlock2D"}),
+        "act_fn": frozenset(layers.ACTIVATIONS),
     },
 )
 
@@ -139,6 +142,7 @@ TAESD = Keys(
         {"latent_magnitude", "latent_shift", "force_upcast", "sample_size", "block_out_channels"}
     ),
     layers=("num_encoder_blocks", "num_decoder_blocks"),
+    kinds={"act_fn": frozenset(taesd.ACTIVATIONS)},
 )
 
 TEXT = Keys(
@@ -217,6 +221,7 @@ TEXT = Keys(
         ]
     ),
     layers=("num_hidden_layers",),
+    kinds={"hidden_act": frozenset(clip.ACTIVATIONS)},
 )
 
 

@@ -410,7 +410,8 @@ HOSTILE: list[tuple[str, dict[str, Any]]] = [
 )
 def test_a_config_that_describes_no_network_is_a_model_error(kind, changes):
     with pytest.raises(
-        ModelError, match=r"^folder: config.json describes no network that can be built \(.+\)$"
+        ModelError,
+        match=r"^folder: config.json describes no network that can be built \(.+\); get another copy of the model, or another model$",
     ):
         build.build_on_meta(part_of(kind), {**SMALL[kind], **changes}, "folder")
 
@@ -421,3 +422,11 @@ def test_building_on_meta_takes_no_memory_and_names_every_tensor(kind):
     assert all(tensor.is_meta for tensor in network.state_dict().values())
     random_one = build.build_random(part_of(kind), SMALL[kind])
     assert list(network.state_dict()) == list(random_one.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("part", "key"), [("unet", "act_fn"), ("vae", "act_fn"), ("text_encoder", "hidden_act")]
+)
+def test_an_unknown_activation_is_refused_by_the_name_of_its_key(part, key):
+    with pytest.raises(ValueError, match=rf"^{key} 'snake' is not known here$"):
+        config.settings(part, {key: "snake"})
