@@ -137,9 +137,8 @@ def _end(start: Start, last: Step | None, calls: list[Call]) -> _End:
         recording = Recording(start.x, start.sigmas[0], last.x, last.number, calls)
         return _End(last.denoised, last.x, last.sigma, recording)
     x = start.x if last is None else last.x
-    x = start.finish(
-        x / math.sqrt(1 + start.sigmas[-1] ** 2)
-    )  # divided by 1 if the run ends at noise level 0
+    scale = math.sqrt(1 + start.sigmas[-1] ** 2)  # 1 if the run ends at noise level 0
+    x = start.finish(x / scale)
     return _End(x, x)
 
 

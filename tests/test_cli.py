@@ -491,3 +491,28 @@ def test_no_command_line_ends_in_a_traceback_or_in_more_than_one_line_of_error(s
         return
     assert ran.code in (0, 2, 3, 4, 6)
     assert len(ran.err.splitlines()) == (ran.code != 0)
+
+
+def test_help_lists_the_options_of_the_picture_before_those_of_the_model(sd):
+    text = sd("inpaint", "--help").out.decode()
+    places = [
+        text.index(f" {flag} ")
+        for flag in ("--negative", "--seed", "--steps", "--mask", "--mask-blur", "--vae")
+    ]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize(
+    "command", ["txt2img", "img2img", "inpaint", "outpaint", "depth2img", "upscale", "again"]
+)
+def test_every_drawing_command_has_each_option_of_its_groups_once(command):
+    from click import Option
+
+    options = [
+        flag
+        for each in registry.find("commands", command).params
+        if isinstance(each, Option)
+        for flag in each.opts
+    ]
+    assert len(options) == len(set(options))
+    assert {"--negative", "--seed", "--model", "--networks", "--latents-in"} <= set(options)

@@ -11,30 +11,27 @@ import click
 
 from sdcli import registry
 from sdcli.errors import UsageError
-from sdcli.request.fields import option_of
+from sdcli.request.fields import option_of, own_fields
 from sdcli.request.request import Loading, Request
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-GENERAL = (Loading, Request)
-"""The groups of fields that every drawing command has: the model, and what Request itself declares."""
-
 
 def request_options(*groups: type) -> Callable[[F], F]:
-    """Decorate a command with an option for each field of a Request that has flags and is in `GENERAL` or these groups.
+    """Decorate a command with an option for each field with flags: Request's own, those of these groups, the model's.
 
-    An option that is not given has the value None.
+    `--help` lists them in that order. An option that is not given has the value None.
     """
-    names = [name for group in (*groups, *GENERAL) for name in vars(group).get("__annotations__", ())]
-    return options_of(*names)
+    return options_of(*(name for group in (Request, *groups, Loading) for name in own_fields(group)))
 
 
 def options_of(*names: str) -> Callable[[F], F]:
-    """Decorate a command with an option for each of these fields of the Request that has flags.
+    """Decorate a command with an option for each of these fields of the Request that has flags, in this order.
 
     An option that is not given has the value None.
     """
-    declared = [each for each in dataclasses.fields(Request) if each.name in names and option_of(each).flags]
+    fields = {each.name: each for each in dataclasses.fields(Request)}
+    declared = [fields[name] for name in names if option_of(fields[name]).flags]
 
     def decorate(command: F) -> F:
         for field in reversed(declared):  # the decorator applied last is listed first in --help

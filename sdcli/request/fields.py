@@ -53,6 +53,13 @@ def spelling(declared: dataclasses.Field[Any]) -> str:
     return flags[-1] if flags else declared.name
 
 
+def own_fields(group: type) -> list[str]:
+    """The names of the fields that a dataclass declares itself, without those it inherits, in their order."""
+    bases = [base for base in group.__bases__ if dataclasses.is_dataclass(base)]
+    inherited = {each.name for base in bases for each in dataclasses.fields(base)}
+    return [each.name for each in dataclasses.fields(group) if each.name not in inherited]
+
+
 def check_fields(values: Any) -> None:
     """Check and normalise every field of a frozen dataclass in place; raises UsageError that names the field."""
     for declared in dataclasses.fields(values):
