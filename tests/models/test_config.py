@@ -409,10 +409,9 @@ HOSTILE: list[tuple[str, dict[str, Any]]] = [
     [pytest.param(kind, changes, id=f"{kind}-{names(changes)}") for kind, changes in HOSTILE],
 )
 def test_a_config_that_describes_no_network_is_a_model_error(kind, changes):
-    with pytest.raises(
-        ModelError,
-        match=r"^folder: config.json describes no network that can be built \(.+\); get another copy of the model, or another model$",
-    ):
+    message = r"^folder: config.json describes no network that can be built \(.+\); "
+    advice = "get another copy of the model, or another model$"
+    with pytest.raises(ModelError, match=message + advice):
         build.build_on_meta(part_of(kind), {**SMALL[kind], **changes}, "folder")
 
 
