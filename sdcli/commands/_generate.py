@@ -79,6 +79,7 @@ def draw(request: Request, output: Output, models: ModelCache | None = None) -> 
         _report(result, _save_picture(result, output), output)
         if i == 0:
             _warn_of_ignored_negative(result.picture.request)
+            _tell_differences(result.picture.request)
         yield result
 
 
@@ -153,6 +154,21 @@ def _warn_of_ignored_negative(request: Request) -> None:
     ignored = guidance in IGNORES_NEGATIVE_AT_CFG_1 and not str(request.sampler).endswith("cfg_pp")
     if request.negative and request.cfg == 1 and ignored:
         _print_note("the negative prompt has no effect at --cfg 1; try --cfg 5")
+
+
+def _tell_differences(request: Request) -> None:
+    """Say what the tool of --like does in such a run and we do not."""
+    from sdcli.diffusion.conventions import CONVENTIONS, Run
+
+    run = Run(
+        sampler=str(request.sampler).partition(":")[0],
+        schedule="" if request.sigmas else str(request.schedule).partition(":")[0],
+        steps=request.steps or 0,
+        over_picture=request.image is not None,
+        masked=bool(request.mask is not None or request.alpha_mask or request.margins),
+    )
+    if differences := CONVENTIONS[request.like].differences(run):
+        _print_note(f"--like {request.like} is not exact here: {'; '.join(differences)}")
 
 
 def _print_note(text: str) -> None:

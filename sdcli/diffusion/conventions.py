@@ -20,6 +20,29 @@ unit variance, with whole timesteps."""
 A1111_TIMESTEP_SAMPLERS = frozenset({"ddim", "euler_cfg_pp", "plms", "unipc"})
 """Samplers that A1111 runs on whole timesteps and x of unit variance; it runs the others through k-diffusion."""
 
+BROWNIAN_SAMPLERS = frozenset({"dpmpp_sde", "dpmpp_2m_sde", "dpmpp_3m_sde"})
+"""Samplers whose noise other tools take from torchsde's Brownian tree."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """The facts of a run by which a tool may do something else than we do. Names come without options."""
+
+    sampler: str
+    schedule: str = ""  # "" if the levels are the user's own
+    steps: int = 20
+    over_picture: bool = False
+    masked: bool = False
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Something that a tool does and that `--like` does not take over."""
+
+    text: str  # what the tool does: one clause, in the present tense, without a full stop
+    applies: Callable[[Run], bool] = lambda run: True
+    """True if it changes the picture of such a run."""
+
 
 @dataclass(frozen=True)
 class Conventions:
@@ -43,6 +66,15 @@ class Conventions:
     """True if a picture is given the noise of one level more than the run starts at."""
     truncates_pixels: bool = False
     """True if pixel values are cut to whole bytes, not rounded (half to even)."""
+    not_taken_over: tuple[Difference, ...] = ()
+    """What this tool does and we do not."""
+
+    def differences(self, run: Run) -> list[str]:
+        """What this tool does in such a run and `--like` does not take over, a clause each; empty if nothing is known.
+
+        `sd` prints them in one line, so that nobody takes the picture for the tool's own.
+        """
+        return [difference.text for difference in self.not_taken_over if difference.applies(run)]
 
     def sigmas(self, schedule: Schedule, steps: int, levels: Levels, sampler: str) -> list[float]:
         """The levels that this tool's sampler visits on a schedule: steps + 1, falling."""
@@ -107,6 +139,11 @@ def _compvis_start(steps: int, strength: float) -> tuple[int, int]:
     return steps, steps - min(int(strength * steps), steps - 1)
 
 
+BROWNIAN_TREE = Difference(
+    "the noise of this sampler comes from torchsde's Brownian tree",
+    lambda run: run.sampler in BROWNIAN_SAMPLERS,
+)
+
 CONVENTIONS = {
     "sdcli": Conventions(
         unit_variance_start=lambda *_: True,
@@ -120,6 +157,7 @@ CONVENTIONS = {
         end_at_sigma_min=frozenset({"ddim", "euler_cfg_pp", "plms"}),
         drop_second_to_last=frozenset({"dpm2", "dpm2_a"}),
         truncates_pixels=True,
+        not_taken_over=(BROWNIAN_TREE,),
     ),
     "comfyui": Conventions(
         unit_variance_start=lambda sampler, schedule, highest: highest,
@@ -128,6 +166,7 @@ CONVENTIONS = {
         drop_second_to_last=frozenset({"dpm2", "dpm2_a", "unipc"}),
         unit_variance_img2img=True,
         truncates_pixels=True,
+        not_taken_over=(BROWNIAN_TREE,),
     ),
     "diffusers": Conventions(
         unit_variance_start=lambda sampler, schedule, _: (
