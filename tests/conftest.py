@@ -59,8 +59,8 @@ def make_toy(folder: Path, prediction: str = "v_prediction") -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the README's examples first: they take longest, and one process must run them all in order."""
-    items.sort(key=lambda item: item.path.name != "test_readme.py")
+    """Run the documentation's examples first: they take longest, and one process must run them all in order."""
+    items.sort(key=lambda item: item.path.name != "test_docs.py")
 
 
 @pytest.fixture(scope="session")
