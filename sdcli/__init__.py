@@ -4,7 +4,8 @@
 """
 
 import importlib
-from typing import TYPE_CHECKING
+
+TYPE_CHECKING = False  # as in typing, which takes time to import
 
 __version__ = "0.1.0"
 __all__ = ["ModelCache", "Picture", "Request", "SdError", "generate", "load", "save"]

@@ -1,5 +1,16 @@
-"""`python -m sdcli` does what `sd` does."""
+"""`python -m sdcli` does what `sd` does; both start here, and can be interrupted before anything is imported."""
 
-from sdcli.cli import main
+from sdcli.commands._interrupts import handle_interrupts
 
-main()
+
+def main() -> None:
+    """Run `sd` with the process's arguments and exit with its code."""
+    handle_interrupts()
+
+    from sdcli import cli
+
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()

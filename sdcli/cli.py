@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import io
+import json
 import os
-import signal
 import sys
 import traceback
 from typing import Any, NoReturn
@@ -14,10 +13,12 @@ import click
 
 import sdcli
 from sdcli import registry
-from sdcli.errors import SdError
+from sdcli.commands._interrupts import handle_interrupts, unwind
+from sdcli.commands._streams import open_standard_streams, print_note, print_result
+from sdcli.errors import SdError, UsageError, WriteError
 
 DEBUG = "sdcli.debug"  # the key in click's ctx.meta, which all contexts of one run share
-INTERRUPTED, TERMINATED, READER_LEFT = 130, 143, 141  # exit codes: 128 + SIGINT, SIGTERM, SIGPIPE
+READER_LEFT = 141  # exit code: 128 + SIGPIPE
 
 
 class Commands(click.Group):
@@ -80,58 +81,101 @@ def sd() -> None:
 
 def main() -> NoReturn:
     """Run `sd` with the process's arguments and exit with its code."""
-    signal.signal(signal.SIGTERM, _exit_on_sigterm)
+    handle_interrupts()
+    open_standard_streams()
     # Idle OpenMP threads sleep instead of spinning: up to 30 times faster while another job uses the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if "_SD_COMPLETE" in os.environ:
         sd.main(prog_name="sd")  # a shell asks for completions; does not return
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-    sys.exit(run(sys.argv[1:]))
+    unwind(True)
+    code = run(sys.argv[1:])
+    unwind(False)
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
     """Run `sd` with these arguments; returns its exit code.
 
-    An SdError becomes one line on stderr, after its traceback if --debug is given. Any other exception is a bug and
-    is raised. This does not use `sd.main` because that answers a closed pipe with exit code 1.
+    An SdError becomes one line on stderr, after its traceback if --debug is given, and with --json an object on
+    standard output too. Any other exception is a bug and is raised. This does not use `sd.main` because that answers
+    a closed pipe with exit code 1.
     """
+    debug: list[bool] = []
     try:
         with sd.make_context("sd", list(arguments)) as context:
             try:
                 sd.invoke(context)
-            except SdError as error:
-                if context.meta.get(DEBUG):
-                    traceback.print_exc()
-                return _fail(str(error), error.code)
-        sys.stdout.flush()
+            finally:
+                debug += [True] if context.meta.get(DEBUG) else []
         return 0
     except click.exceptions.Exit as exit_:  # --help and --version
         return exit_.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())
-        return 0
+        return _print_help(error)
     except click.ClickException as error:
         command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "sd"
-        return _fail(f"{error.format_message().rstrip('.')}; see {command} --help", 2)
+        message = f"{error.format_message().rstrip('.')}; see {command} --help"
+        return _fail(arguments, UsageError(message))
+    except SdError as error:
+        if debug:
+            traceback.print_exc()
+        return _fail(arguments, error)
     except (click.Abort, KeyboardInterrupt):
-        return _fail("interrupted; finished pictures are kept", INTERRUPTED)
-    except BrokenPipeError:  # whoever read our output is gone; Python would complain when it flushes at exit
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _fail(arguments, Interrupted("interrupted; finished pictures are kept"))
+    except BrokenPipeError:  # whoever read our output is gone
         return READER_LEFT
 
 
-def _fail(message: str, code: int) -> int:
-    """Print the message as one line of printable characters on stderr; returns the code."""
-    line = " ".join(message.split())
+class Interrupted(SdError):
+    """Ctrl-C."""
+
+    code = 130
+    kind = "interrupted"
+
+
+def _print_help(error: click.exceptions.NoArgsIsHelpError) -> int:
+    try:
+        print_result(error.format_message())
+    except WriteError as failed:
+        return _fail([], failed)
+    except BrokenPipeError:
+        return READER_LEFT
+    return 0
+
+
+def _fail(arguments: list[str], error: SdError) -> int:
+    """Print the error as one line of printable characters on stderr, and where --json is given as an object on stdout.
+
+    Returns the exit code.
+    """
+    line = " ".join(str(error).split())
     # A message may quote a file's own names, which may contain terminal escapes.
     line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
-    with contextlib.suppress(OSError):
-        print("sd:", line, file=sys.stderr)
-    return code
+    print_note(line)
+    if wants_json(arguments):
+        failure = {"code": error.kind, "exit": error.code, "message": line}
+        with contextlib.suppress(OSError, SdError):  # standard output may be what failed
+            print_result(json.dumps({"error": failure}))
+    return error.code
 
 
-def _exit_on_sigterm(*_: object) -> NoReturn:
-    raise SystemExit(TERMINATED)
+def wants_json(arguments: list[str]) -> bool:
+    """True if --json is among the arguments as an option, even where others cannot be understood.
+
+    It is not one as the value of another option, or after `--`.
+    """
+    command: click.Command | None = sd
+    with_value: set[str] = set()
+    rest = iter(arguments)
+    for argument in rest:
+        if argument == "--":
+            return False
+        if argument == "--json":
+            return True
+        if argument in with_value:
+            next(rest, None)
+        elif isinstance(command, click.Group) and not argument.startswith("-"):
+            command = command.get_command(click.Context(command), argument.partition(":")[0])
+            options = [each for each in command.params if isinstance(each, click.Option)] if command else []
+            with_value = {flag for each in options if not each.is_flag for flag in each.opts}
+    return False

@@ -15,6 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from sdcli import store
 from sdcli.checkpoints import hub
+from sdcli.commands._streams import (
+    check_result_can_be_written,
+    print_note,
+    print_result,
+    standard_input,
+    write_result,
+)
 from sdcli.errors import UsageError, WriteError
 from sdcli.models.cache import ModelCache
 from sdcli.request.inputs import open_inputs
@@ -65,9 +72,10 @@ def draw(request: Request, output: Output, models: ModelCache | None = None) -> 
         models.checkpoint(request.loading)
     if request.latents_in is not None and not os.path.isfile(request.latents_in):
         raise UsageError(f"--latents-in {request.latents_in}: there is no such file; check the path")
-    inputs = open_inputs(request, sys.stdin.buffer)
+    is_piped = "-" in (request.image, request.mask, request.depth)
+    inputs = open_inputs(request, standard_input("a picture") if is_piped else None)
     for note in inputs.notes:
-        _print_note(note)
+        print_note(note)
 
     from sdcli.engine import generate
 
@@ -92,7 +100,9 @@ def _check_output(request: Request, output: Output) -> None:
         raise UsageError("-o - writes one PNG to standard output; it goes with neither --count nor --json")
     if output.latents_out and output.count > 1:
         raise UsageError("--latents-out holds one picture's latents; leave --count at 1")
-    if output.out != "-":
+    if output.out == "-":
+        check_result_can_be_written()
+    else:
         _check_writable(store.output_path(output.out, request).parent)
     if output.latents_out:
         _check_writable(store.output_path(output.latents_out, request, ".safetensors").parent)
@@ -118,8 +128,7 @@ def _save_picture(result: Result, output: Output) -> str:
     """Write the PNG; returns its path, or - if it went to standard output."""
     data = result.picture.png(output.metadata)
     if output.out == "-":
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        write_result(data)
         return "-"
     return str(store.save(data, store.output_path(output.out, result.picture.request)))
 
@@ -143,9 +152,9 @@ def _report(result: Result, path: str, output: Output) -> None:
             "networks": result.networks,
             "seconds": result.seconds,
         }
-        print(json.dumps(report), flush=True)
+        print_result(json.dumps(report), saved=path)
     elif output.out != "-":
-        print(path, flush=True)
+        print_result(path, saved=path)
 
 
 def _warn_of_ignored_negative(request: Request) -> None:
@@ -153,7 +162,7 @@ def _warn_of_ignored_negative(request: Request) -> None:
     guidance = str(request.guidance).partition(":")[0]
     ignored = guidance in IGNORES_NEGATIVE_AT_CFG_1 and not str(request.sampler).endswith("cfg_pp")
     if request.negative and request.cfg == 1 and ignored:
-        _print_note("the negative prompt has no effect at --cfg 1; try --cfg 5")
+        print_note("the negative prompt has no effect at --cfg 1; try --cfg 5")
 
 
 def _tell_differences(request: Request) -> None:
@@ -168,11 +177,7 @@ def _tell_differences(request: Request) -> None:
         masked=bool(request.mask is not None or request.alpha_mask or request.margins),
     )
     if differences := CONVENTIONS[request.like].differences(run):
-        _print_note(f"--like {request.like} is not exact here: {'; '.join(differences)}")
-
-
-def _print_note(text: str) -> None:
-    print(f"sd: {text}", file=sys.stderr, flush=True)
+        print_note(f"--like {request.like} is not exact here: {'; '.join(differences)}")
 
 
 # --- while the steps run
@@ -247,5 +252,5 @@ def _progress_lines(steps: Iterator[Step], label: str) -> Iterator[Step]:
     for step in steps:
         if time.monotonic() - last_printed >= PROGRESS_INTERVAL:
             last_printed = time.monotonic()
-            _print_note(f"{label}: step {step.number} of {step.total}")
+            print_note(f"{label}: step {step.number} of {step.total}")
         yield step

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
 
 from sdcli import registry
+from sdcli.commands._streams import standard_input
 from sdcli.errors import UsageError
 from sdcli.request.fields import option_of, own_fields
 from sdcli.request.request import Loading, Request
@@ -105,7 +105,10 @@ def require_picture(options: Mapping[str, Any]) -> None:
 
 def _read_prompt() -> str:
     try:
-        return sys.stdin.buffer.read().decode("utf-8").strip()
+        return standard_input("the prompt").read().decode("utf-8").strip()
+    except OSError as error:
+        reason = (error.strerror or "unknown reason").lower()
+        raise UsageError(f"the prompt on standard input cannot be read: {reason}; type the prompt") from None
     except UnicodeDecodeError:
         raise UsageError(
             "the prompt on standard input is not UTF-8; check the encoding of the program that writes it"

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +7,7 @@ import click
 
 from sdcli.commands._generate import Output, draw
 from sdcli.commands._options import options_given, output_options, request_options
+from sdcli.commands._streams import print_note, standard_input
 from sdcli.request.png_metadata import read_png_metadata
 from sdcli.request.request import Depth, Hires, Mask, MaskEdge, StartImage, Upscale
 
@@ -26,7 +26,7 @@ def again(png: str, **values: Any) -> None:
     PNG - reads it from standard input. Warns on standard error of what has changed since: another model, another
     torch.
     """
-    source, name = (sys.stdin.buffer, "standard input") if png == "-" else (png, png)
+    source, name = (standard_input("the picture"), "standard input") if png == "-" else (png, png)
     metadata = read_png_metadata(source, name)
     recorded = metadata.facts(png)
     changes = options_given(values)
@@ -40,9 +40,9 @@ def _warn_of_differences(png: str, recorded: Mapping[str, Any], current: Mapping
     """Warn of each input picture and each part of the set-up that is not the recorded one."""
     for what, before in recorded.get("given", {}).items():
         if current.get("given", {}).get(what, before) != before:
-            print(f"sd: {png} was made with another {what}; the picture will differ", file=sys.stderr)
+            print_note(f"{png} was made with another {what}; the picture will differ")
     for key in DECIDES_LAST_BITS:
         before, now = recorded.get(key), current.get(key)
         if None not in (before, now) and before != now:
             what = "with another model" if key == "model" else f"with {key} {before}, here it is {now}"
-            print(f"sd: {png} was made {what}; the picture may differ", file=sys.stderr)
+            print_note(f"{png} was made {what}; the picture may differ")

@@ -2,17 +2,24 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from sdcli import registry, store
+from sdcli.commands._streams import (
+    check_result_can_be_written,
+    print_result,
+    standard_input,
+    write_result,
+)
 from sdcli.errors import UsageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from sdcli.request.images import OpenedImage
 
 
 @click.command()
@@ -36,10 +43,10 @@ def annotate(kind: str, picture: str, model: str, out: str | None, device: str, 
     path = _output_path(out, picture, kind)
     if out == "-" and as_json:
         raise UsageError("-o - writes a PNG to standard output; it does not go with --json")
+    if out == "-":
+        check_result_can_be_written()
 
-    from sdcli.request.images import open_image
-
-    opened = open_image(sys.stdin.buffer, "standard input") if picture == "-" else open_image(picture)
+    opened = _open(picture)
 
     from sdcli.models.memory import memory_errors
     from sdcli.request.png import encode_png
@@ -51,11 +58,18 @@ def annotate(kind: str, picture: str, model: str, out: str | None, device: str, 
         annotation: Image = registry.find("annotators", kind)(opened.image, model, device)
     png = encode_png(annotation)
     if out == "-":
-        sys.stdout.buffer.write(png)
-        sys.stdout.buffer.flush()
+        write_result(png)
         return
     saved = str(store.save(png, path))
-    print(json.dumps({"path": saved, "kind": kind, "model": model}) if as_json else saved)
+    print_result(json.dumps({"path": saved, "kind": kind, "model": model}) if as_json else saved, saved)
+
+
+def _open(picture: str) -> OpenedImage:
+    from sdcli.request.images import open_image
+
+    if picture == "-":
+        return open_image(standard_input("the picture"), "standard input")
+    return open_image(picture)
 
 
 def _output_path(out: str | None, picture: str, kind: str) -> Path:

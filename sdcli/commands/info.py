@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import sys
 from collections import Counter
 from typing import Any
 
@@ -13,6 +12,7 @@ from sdcli import file_signatures
 from sdcli.checkpoints import checkpoint
 from sdcli.checkpoints.component import Component
 from sdcli.commands._options import options_given, options_of
+from sdcli.commands._streams import print_result, standard_input
 from sdcli.errors import UsageError
 from sdcli.request.png_metadata import read_png_metadata
 from sdcli.request.request import Request, flag
@@ -43,11 +43,11 @@ def info(file: str, as_json: bool, **values: Any) -> None:
     else:
         facts = _picture_facts(file)
     if as_json:
-        print(json.dumps({"path": file, **facts}))
+        print_result(json.dumps({"path": file, **facts}))
         return
-    print(_printable(f"{file}: {facts.pop('kind')}"))
+    print_result(_printable(f"{file}: {facts.pop('kind')}"))
     for key, value in facts.items():
-        print(_printable(f"  {key}: {_to_text(value)}"))
+        print_result(_printable(f"  {key}: {_to_text(value)}"))
 
 
 def _is_picture(file: str) -> bool:
@@ -75,7 +75,7 @@ def _first_bytes(file: str) -> bytes:
 
 
 def _picture_facts(file: str) -> dict[str, Any]:
-    source, name = (sys.stdin.buffer, "standard input") if file == "-" else (file, file)
+    source, name = (standard_input("the picture"), "standard input") if file == "-" else (file, file)
     metadata = read_png_metadata(source, name)
     kind = f"PNG, {metadata.width}x{metadata.height}"
     if "sd" not in metadata.texts:

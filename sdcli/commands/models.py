@@ -10,6 +10,7 @@ import click
 
 from sdcli import settings
 from sdcli.checkpoints import checkpoint, header, hub, toy
+from sdcli.commands._streams import print_result
 from sdcli.errors import SdError, UsageError
 from sdcli.request.request import Request
 
@@ -36,9 +37,9 @@ def models(ctx: click.Context, as_json: bool) -> None:
         except SdError as error:
             kind = f"unusable: {error}"
         if as_json:
-            print(json.dumps({"name": name, "revision": revision, "path": path, "kind": kind}))
+            print_result(json.dumps({"name": name, "revision": revision, "path": path, "kind": kind}))
         else:
-            print(f"{name} --revision {revision}  {kind}" if revision else f"{name}  {kind}")
+            print_result(f"{name} --revision {revision}  {kind}" if revision else f"{name}  {kind}")
 
 
 @models.command()
@@ -47,7 +48,8 @@ def models(ctx: click.Context, as_json: bool) -> None:
 def pull(repo: str, revision: str | None) -> None:
     """Fetch the files of a model that are needed from the hub into its cache, and print their folder."""
     with hub.progress(sys.stderr.isatty()):
-        print(hub.fetch(repo, revision))
+        folder = hub.fetch(repo, revision)
+    print_result(str(folder), saved=folder)
 
 
 @models.command()
@@ -71,7 +73,8 @@ def convert(model: str, out: str, dtype: str | None, prediction: str, revision: 
 
     from sdcli import convert as conversion
 
-    print(conversion.convert(found, Path(out), getattr(torch, dtype) if dtype else None))
+    written = conversion.convert(found, Path(out), getattr(torch, dtype) if dtype else None)
+    print_result(str(written), saved=written)
 
 
 def _all_models(read_header: header.ReadHeader) -> Iterator[tuple[str, str | None, str]]:

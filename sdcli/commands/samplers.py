@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from sdcli import registry, store
+from sdcli.commands._streams import print_result
 from sdcli.errors import UsageError
 
 FLAGS = {"samplers": "--sampler", "schedules": "--schedule", "guidance": "--guidance"}
@@ -28,7 +29,8 @@ def samplers(name: str | None, as_json: bool, plot: str | None, steps: int) -> N
     if plot is not None:
         from sdcli.commands._schedule_plot import plot_schedules
 
-        print(store.save(plot_schedules(steps), Path(plot)))
+        saved = store.save(plot_schedules(steps), Path(plot))
+        print_result(str(saved), saved)
         return
     plugins = [registry.describe(kind, plugin) for kind in FLAGS for plugin in registry.names(kind)]
     if name is not None:
@@ -40,7 +42,7 @@ def samplers(name: str | None, as_json: bool, plot: str | None, steps: int) -> N
             )
     if as_json:
         for plugin in plugins:
-            print(json.dumps(_as_dict(plugin)))
+            print_result(json.dumps(_as_dict(plugin)))
     elif name is not None:
         for plugin in plugins:
             _print_details(plugin)
@@ -61,23 +63,23 @@ def _as_dict(plugin: registry.Plugin) -> dict[str, Any]:
 
 
 def _print_details(plugin: registry.Plugin) -> None:
-    print(f"{FLAGS[plugin.kind]} {plugin.name}")
-    print(f"  {plugin.summary}")
+    print_result(f"{FLAGS[plugin.kind]} {plugin.name}")
+    print_result(f"  {plugin.summary}")
     for line in plugin.details.splitlines():
-        print(f"  {line}".rstrip())
+        print_result(f"  {line}".rstrip())
     for key, fact in plugin.facts.items():
-        print(f"  {key}: {fact}")
+        print_result(f"  {key}: {fact}")
     for option, default in plugin.options.items():
-        print(f"  {plugin.name}:{option}={default}")
+        print_result(f"  {plugin.name}:{option}={default}")
 
 
 def _print_list(plugins: list[registry.Plugin]) -> None:
     width = max(len(plugin.name) for plugin in plugins)
     for kind, flag in FLAGS.items():
-        print(flag)
+        print_result(flag)
         for plugin in plugins:
             if plugin.kind == kind:
-                print(f"  {plugin.name:{width}}  {plugin.summary}{_options(plugin)}")
+                print_result(f"  {plugin.name:{width}}  {plugin.summary}{_options(plugin)}")
 
 
 def _options(plugin: registry.Plugin) -> str:
