@@ -55,6 +55,7 @@ class Family:
     guidance: str = "cfg"
     strength: float = 0.75  # of a run that starts from a picture
     clip_skip: int = 1
+    """The layer that its U-Net was trained with, counted from the published text encoder's last, which is 1."""
     zero_empty: bool = False  # an empty negative prompt is all zeros, as in training
     pipeline: str = "StableDiffusionPipeline"  # diffusers' class, for model_index.json
     aesthetic: tuple[

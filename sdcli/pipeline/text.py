@@ -47,17 +47,19 @@ def encode_chunks(
 ) -> tuple[Tensor, Tensor | None]:
     """One text encoder's output for chunks of token ids: (context (1, 77 * chunks, width), pooled (1, width) or None).
 
-    `clip_skip` counts layers as A1111 does: 1 is the layer that the family uses, 2 the one before it. The pooled state
-    is that of the first chunk. Raises UsageError if the encoder has fewer layers.
+    `clip_skip` counts layers from the last, which is 1; 2 is the penultimate. A layer later than the family's own
+    (SD 2 and SDXL use the penultimate) stands for the family's own. The pooled state is that of the first chunk.
+    Raises UsageError if the encoder has fewer layers.
     """
     use = model.family.text_encoders[part]
-    most = model.configs[part]["num_hidden_layers"] - use.layer + 1
+    most = model.configs[part]["num_hidden_layers"] - use.layer + model.family.clip_skip
     if clip_skip > most:
         raise UsageError(f"--clip-skip {clip_skip}: the text encoder of {model.name} allows {most} at most")
     encoder = model.text_encoder(part)
     ids = torch.tensor([tokenizer.framed(chunk, use.pad) for chunk in chunks], device=model.placement.device)
     states = encoder(ids)
-    context = states.hidden_states[-(use.layer + clip_skip - 1)]
+    skipped = max(clip_skip - model.family.clip_skip, 0)
+    context = states.hidden_states[-(use.layer + skipped)]
     if use.norm:
         context = encoder.final_layer_norm(context)
     pooled = states.pooled[:1].float() if use.pooled else None

@@ -23,7 +23,9 @@ class Job:
     request: Request
     prompt: str
     negative: str
-    clip_skip: int  # text encoder layer, counted from the end; 1 is the last that the family uses
+    clip_skip: (
+        int  # text encoder layer, counted from the end; 1 is the last, or the family's own if that is earlier
+    )
     seed: int
     rng: str
     variation_seed: int

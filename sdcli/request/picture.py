@@ -16,6 +16,9 @@ from sdcli.request.request import Request
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+FORMAT = 2
+"""Version of the `sd` text. In 1, which has no number, clip skips counted from the layer that the family uses."""
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -33,7 +36,7 @@ class Picture:
         """The picture as a PNG file, with its metadata or without; the same picture gives the same bytes."""
         texts = {}
         if metadata:
-            record = {"request": self.request.as_dict(), **self.facts}
+            record = {"format": FORMAT, "request": self.request.as_dict(), **self.facts}
             texts["parameters"] = parameters(self.request, self.facts)
             texts["sd"] = json.dumps(record, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
         return encode_png(self.image, texts, icc_profile=self.icc)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+from sdcli import registry
 from sdcli.errors import ImageError, SdError
 from sdcli.request.request import Request
 
@@ -24,7 +25,9 @@ class PngMetadata:
     def request(self, path: str) -> Request:
         """The request that makes the picture again; raises ImageError if there is none in it."""
         try:
-            return Request.from_dict(self.facts(path)["request"])
+            facts = self.facts(path)
+            request = Request.from_dict(facts["request"])
+            return request if "format" in facts else _of_format_1(request, facts)
         except (KeyError, TypeError):
             raise ImageError(f"{path}: its `sd` text holds no request; the file was altered") from None
         except SdError as error:
@@ -41,6 +44,18 @@ class PngMetadata:
         if not isinstance(facts, dict):
             raise ImageError(f"{path}: its `sd` text is not JSON; the file was altered")
         return facts
+
+
+def _of_format_1(request: Request, facts: Mapping[str, Any]) -> Request:
+    """The same picture's request today: version 0.1 counted clip skips from the layer that the family uses.
+
+    SD 2 and SDXL use the penultimate layer, so that its 2 is our 3.
+    """
+    model = facts.get("model")
+    family = model.get("family") if isinstance(model, dict) else None
+    if not request.clip_skip or request.clip_skip == 1 or family not in registry.names("families"):
+        return request
+    return request.replace(clip_skip=request.clip_skip + registry.find("families", family).clip_skip - 1)
 
 
 def read_png_metadata(source: str | os.PathLike[str] | BinaryIO, name: str = "") -> PngMetadata:

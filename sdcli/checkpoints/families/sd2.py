@@ -7,4 +7,5 @@ sd2 = Family(
     signature=UNetSignature(channels=4, context=1024),
     configs={"text_encoder": OPEN_CLIP_H, "unet": unet2(4, 512), "vae": vae()},
     text_encoders={"text_encoder": TextEncoderUse(pad=0)},
+    clip_skip=2,
 )

@@ -12,6 +12,7 @@ sd2_depth = Family(
         "depth_estimator": DPT_HYBRID,
     },
     text_encoders={"text_encoder": TextEncoderUse(pad=0)},
+    clip_skip=2,
     strength=0.8,
     pipeline="StableDiffusionDepth2ImgPipeline",
 )

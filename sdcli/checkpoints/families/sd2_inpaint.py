@@ -7,6 +7,7 @@ sd2_inpaint = Family(
     signature=UNetSignature(channels=9, context=1024),
     configs={"text_encoder": OPEN_CLIP_H, "unet": unet2(9, 512), "vae": vae()},
     text_encoders={"text_encoder": TextEncoderUse(pad=0)},
+    clip_skip=2,
     strength=1.0,
     pipeline="StableDiffusionInpaintPipeline",
 )

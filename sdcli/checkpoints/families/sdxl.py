@@ -15,6 +15,7 @@ sdxl = Family(
         "text_encoder": TextEncoderUse(layer=2, norm=False),
         "text_encoder_2": TextEncoderUse(pad=0, layer=2, norm=False, pooled=True),
     },
+    clip_skip=2,
     size=1024,
     zero_empty=True,
     cfg=5.0,

@@ -20,6 +20,7 @@ x4_upscaler = Family(
         "vae": vae(0.08333, (128, 256, 512)),
     },
     text_encoders={"text_encoder": TextEncoderUse(pad=0)},
+    clip_skip=2,
     prediction="v_prediction",
     levels={"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "scaled_linear"},
     strength=1.0,
