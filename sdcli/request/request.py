@@ -239,8 +239,8 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
     clip_skip: int | None = option(
         None, "--clip-skip", type=int, low=1, high=24, from_model=True,
         help="Text encoder layer to use, counted from the end; 1 is the last, which SD 1 uses by itself. SD 2 and SDXL "
-             "use 2, the penultimate: there 1 and 2 change nothing, and 3 is the one before. (The clip_skip of "
-             "diffusers is 1 less for SD 1, and 2 less for SD 2 and SDXL.)",
+             "use 2, the penultimate: there 1 and 2 change nothing, and 3 is the one before. The clip_skip of "
+             "diffusers is 1 less for SD 1, and 2 less for SD 2 and SDXL.",
     )  # fmt: skip
     tile: str = option(
         "none", "--tile", type=str, choices=("none", "x", "y", "both"),
