@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -82,20 +81,21 @@ def _run(
     start = start_of(model, job, images, latents)
     predict, calls = _predict(model, job, start)
     guidance = registry.find("guidance", job.guidance)
-    guided = guidance(composed(predict, negative.parts[0].cond), positive, negative, job.cfg)
+    scale = CONVENTIONS[job.like].cfg(job.cfg, job.sampler.name)
+    guided = guidance(composed(predict, negative.parts[0].cond), positive, negative, scale)
     denoise = start.keep_unmasked(check_finite(guided))
     last = None
     for step in watch(_steps(model, job, denoise, start)):
         last = step
     clock("steps")
-    return _end(start, last, calls)
+    return _end(job, start, last, calls)
 
 
 def _predict(model: Model, job: Job, start: Start) -> tuple[Predict, list[Call]]:
     """The U-Net, and the list of its calls, which is filled if the run is stopped or goes on from a stopped one."""
     calls: list[Call] = []
-    rounds_timesteps = CONVENTIONS[job.like].rounds_timesteps(job.sampler.name)
-    predict = predictor(model, start.inputs, job.window // model.factor, rounds_timesteps)
+    timestep = CONVENTIONS[job.like].timestep(job.sampler.name, job.schedule.name)
+    predict = predictor(model, start.inputs, job.window // model.factor, timestep)
     if job.stop_after or start.recording is not None:
         predict = replay(predict, start.recording, calls)
     return predict, calls
@@ -114,7 +114,7 @@ def _steps(model: Model, job: Job, denoise: Denoise, start: Start) -> Iterator[S
     if job.stop_after > total:
         raise UsageError(f"--stop-after {job.stop_after} is more than the {total} steps of this run")
     total = job.stop_after or total
-    sampler = registry.find("samplers", job.sampler)
+    sampler = CONVENTIONS[job.like].sampler(job.sampler)
     for number, x in enumerate(islice(sampler(remember, start.x, start.sigmas, start.noise), total), 1):
         if start.recording is not None and number == start.recording.step:
             start.recording.check(x)
@@ -132,12 +132,12 @@ class _End:
     recording: Recording | None = None
 
 
-def _end(start: Start, last: Step | None, calls: list[Call]) -> _End:
+def _end(job: Job, start: Start, last: Step | None, calls: list[Call]) -> _End:
     if last is not None and last.number == last.total < len(start.sigmas) - 1:  # stopped on the way
         recording = Recording(start.x, start.sigmas[0], last.x, last.number, calls)
         return _End(last.denoised, last.x, last.sigma, recording)
     x = start.x if last is None else last.x
-    scale = math.sqrt(1 + start.sigmas[-1] ** 2)  # 1 if the run ends at noise level 0
+    scale = CONVENTIONS[job.like].final_scale(start.sigmas[-1], job.sampler.name)
     x = start.finish(x / scale)
     return _End(x, x)
 

@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
 from torch import Tensor
 
+from sdcli import registry
+from sdcli.diffusion import a1111_timesteps
 from sdcli.diffusion.levels import Levels
-from sdcli.diffusion.types import Schedule
+from sdcli.diffusion.types import Denoise, Noise, Sampler, Sigmas
 from sdcli.errors import UsageError
+from sdcli.registry import Option, Spec
 
 MAX_STEPS = 1000
 """The most steps that every schedule can make."""
 DIFFUSERS_SIGMA_SAMPLERS = frozenset({"euler", "euler_a", "heun", "dpm2", "dpm2_a", "dpmpp_sde", "lms"})
 """Samplers whose diffusers scheduler works on x = data + sigma * noise, with fractional timesteps; others work on x of
 unit variance, with whole timesteps."""
+DIFFUSERS_MULTISTEP_SAMPLERS = frozenset(
+    {"deis", "dpmpp_2m", "dpmpp_2m_sde", "dpmpp_3m_sde", "sa_solver", "unipc"}
+)
+"""Samplers whose diffusers scheduler spaces its timesteps as DPMSolverMultistepScheduler does: the linspace and leading
+spacings of one step more, without the lowest level."""
 A1111_TIMESTEP_SAMPLERS = frozenset({"ddim", "euler_cfg_pp", "plms", "unipc"})
-"""Samplers that A1111 runs on whole timesteps and x of unit variance; it runs the others through k-diffusion."""
-
+"""Samplers that A1111 runs on timesteps of its own and x of unit variance; it runs the others through k-diffusion."""
+A1111_WHOLE_TIMESTEP_SAMPLERS = A1111_TIMESTEP_SAMPLERS - {"unipc"}
 BROWNIAN_SAMPLERS = frozenset({"dpmpp_sde", "dpmpp_2m_sde", "dpmpp_3m_sde"})
 """Samplers whose noise other tools take from torchsde's Brownian tree."""
+
+Timestep = Callable[[float], float]
+"""The timestep of a noise level, in general a fraction -> the one that the network is given."""
 
 
 @dataclass(frozen=True)
@@ -52,18 +64,37 @@ class Conventions:
     unit_variance_start: Callable[[str, str, bool], bool]
     """(sampler, schedule, whether the first level is the model's highest) -> True if a run from noise alone starts at
     sqrt(1 + sigma^2) times unit noise, so that the network sees unit variance; False if at sigma times."""
-    rounds_timesteps: Callable[[str], bool]
-    """sampler -> True if the network is given the nearest whole timestep of a level."""
+    timestep: Callable[[str, str], Timestep]
+    """(sampler, schedule) -> how the timestep that the network is given follows from that of a level."""
     img2img_start: Callable[[int, float], tuple[int, int]]
     """(steps, strength) -> (steps of the schedule to make, index of the sigma at which a run over a picture starts)."""
+    sampler_options: Mapping[str, Mapping[str, Option]] = field(default_factory=dict)
+    """Sampler -> the tool's defaults for its options."""
+    schedule: Callable[[str, str], tuple[str, Mapping[str, Option]]] = lambda schedule, sampler: (
+        schedule,
+        {},
+    )
+    """(schedule, sampler) -> the schedule that the tool's sampler takes in its place, and defaults for its options."""
+    own_levels: Mapping[str, a1111_timesteps.OwnLevels] = field(default_factory=dict)
+    """Samplers that know no schedule -> the levels that they visit."""
     end_at_sigma_min: frozenset[str] = frozenset()
     """Samplers that end at the lowest trained level in place of 0."""
     drop_second_to_last: frozenset[str] = frozenset()
     """Samplers whose schedule is made one step longer, without its second to last level."""
+    ends_only: frozenset[str] = frozenset()
+    """Samplers that choose their own levels between the first of a schedule and its last above 0, where they end."""
+    ends_with_estimate: frozenset[str] = frozenset()
+    """Samplers whose step to 0 returns the network's estimate, though ours uses past slopes there too."""
+    unit_variance_end: Callable[[str], bool] = lambda sampler: True
+    """sampler -> True if latents that end above 0 are scaled from x = data + sigma * noise to unit variance."""
+    cfg_factor: Mapping[str, float] = field(default_factory=dict)
+    """Sampler -> what --cfg is multiplied by; 1 for samplers that are not listed."""
+    counts_from_end: bool = False
+    """True if a run over a picture takes the last levels of a schedule that has more or fewer than were asked for."""
     unit_variance_img2img: bool = False
     """True if a picture, too, gets sqrt(1 + sigma^2) times unit noise where a run starts at the highest level."""
-    noised_one_level_higher: bool = False
-    """True if a picture is given the noise of one level more than the run starts at."""
+    noised_one_level_higher: Callable[[str], bool] = lambda sampler: False
+    """sampler -> True if a picture is given the noise of one level more than the run starts at."""
     truncates_pixels: bool = False
     """True if pixel values are cut to whole bytes, not rounded (half to even)."""
     not_taken_over: tuple[Difference, ...] = ()
@@ -76,15 +107,48 @@ class Conventions:
         """
         return [difference.text for difference in self.not_taken_over if difference.applies(run)]
 
-    def sigmas(self, schedule: Schedule, steps: int, levels: Levels, sampler: str) -> list[float]:
-        """The levels that this tool's sampler visits on a schedule: steps + 1, falling."""
+    def sampler(self, sampler: Spec) -> Sampler:
+        """The sampler with this tool's defaults for the options that are left open."""
+        found = registry.find("samplers", _with_defaults(sampler, self.sampler_options.get(sampler.name, {})))
+        return partial(_ending_with_estimate, found) if sampler.name in self.ends_with_estimate else found
+
+    def levels(
+        self, schedule: Spec, steps: int, levels: Levels, sampler: str, strength: float | None = None
+    ) -> tuple[list[float], int]:
+        """(the falling levels of this tool's sampler on a schedule, the index of the one at which a run starts).
+
+        `strength` is the share of the steps that a run over a picture takes; None is a run from noise alone. The levels
+        are not always steps + 1: ComfyUI's ddim_uniform of 30 steps visits 31.
+        """
+        if sampler in self.own_levels:
+            return self.own_levels[sampler](steps, levels, strength)
+        total, first = (steps, 0) if strength is None else self.img2img_start(steps, strength)
+        sigmas = self.sigmas(schedule, total, levels, sampler)
+        first = self._first(sigmas, total, first)
+        if sampler in self.ends_only and len(sigmas) - first > 2:
+            return [*sigmas[: first + 1], sigmas[-2]], first
+        return sigmas, first
+
+    def _first(self, sigmas: Sequence[float], total: int, first: int) -> int:
+        """The index of the level at which a run starts, in a schedule that has not the levels that were asked for."""
+        if not self.counts_from_end:
+            return min(first, len(sigmas) - 1)
+        return 0 if first == 0 else max(len(sigmas) - 1 - (total - first), 0)
+
+    def sigmas(self, schedule: Spec, steps: int, levels: Levels, sampler: str) -> list[float]:
+        """The levels that this tool's sampler visits on a schedule, falling."""
+        name, defaults = self.schedule(schedule.name, sampler)
+        typed = schedule if name == schedule.name else Spec(name)
+        make = registry.find("schedules", _with_defaults(typed, defaults))
         if sampler in self.drop_second_to_last and steps < MAX_STEPS:
-            sigmas = list(schedule(steps + 1, levels))
+            sigmas = list(make(steps + 1, levels))
             del sigmas[-2]
         else:
-            sigmas = list(schedule(steps, levels))
-        if sampler in self.end_at_sigma_min and sigmas[-2] > levels.sigma_min:
-            sigmas[-1] = levels.sigma_min
+            sigmas = list(make(steps, levels))
+        if sampler in self.end_at_sigma_min:
+            sigmas[-1] = min(
+                levels.sigma_min, sigmas[-2]
+            )  # a step from the lowest level to itself changes nothing
         return sigmas
 
     def initial_scale(self, sigma: float, levels: Levels, sampler: str, schedule: str) -> float:
@@ -92,17 +156,54 @@ class Conventions:
         unit_variance = self.unit_variance_start(sampler, schedule, _is_highest(sigma, levels))
         return math.sqrt(1 + sigma**2) if unit_variance else sigma
 
+    def cfg(self, scale: float, sampler: str) -> float:
+        """The scale of the guidance that this tool means by --cfg."""
+        return scale * self.cfg_factor.get(sampler, 1.0)
+
+    def final_scale(self, sigma: float, sampler: str) -> float:
+        """What the x that a run ends with, at level sigma, is divided by to be the finished latents."""
+        return math.sqrt(1 + sigma**2) if self.unit_variance_end(sampler) else 1.0
+
     def noised(
-        self, latents: Tensor, noise: Tensor, sigmas: Sequence[float], start: int, levels: Levels
+        self,
+        latents: Tensor,
+        noise: Tensor,
+        sigmas: Sequence[float],
+        start: int,
+        levels: Levels,
+        sampler: str = "",
     ) -> Tensor:
         """The first x of a run over a picture: its latents with unit noise added, at the level sigmas[start]."""
         sigma = sigmas[start]
-        if self.noised_one_level_higher:
+        if self.noised_one_level_higher(sampler):
             # CompVis keeps x at unit variance, so the level that the run starts at only rescales what is there
             above = sigmas[max(start - 1, 0)]
             return (latents + noise * above) * math.sqrt((1 + sigma**2) / (1 + above**2))
         unit_variance = self.unit_variance_img2img and _is_highest(sigma, levels)
         return latents + noise * (math.sqrt(1 + sigma**2) if unit_variance else sigma)
+
+
+def spacing(schedule: Spec) -> str:
+    """The name of the schedule from whose ends the first level comes: leading for `karras:ends=leading`."""
+    return str(dict(schedule.options).get("ends") or schedule.name)
+
+
+def _with_defaults(spec: Spec, defaults: Mapping[str, Option]) -> Spec:
+    """The plugin with these options, overridden by those that were typed."""
+    return Spec(spec.name, tuple({**defaults, **dict(spec.options)}.items()))
+
+
+def _ending_with_estimate(
+    sampler: Sampler, denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise
+) -> Iterator[Tensor]:
+    """A run of the sampler whose step to 0 returns the network's estimate."""
+    if sigmas[-1] > 0:
+        yield from sampler(denoise, x, sigmas, noise)
+        return
+    last = x
+    for last in sampler(denoise, x, sigmas[:-1], noise):
+        yield last
+    yield denoise(last, sigmas[-2])
 
 
 def _is_highest(sigma: float, levels: Levels) -> bool:
@@ -139,6 +240,64 @@ def _compvis_start(steps: int, strength: float) -> tuple[int, int]:
     return steps, steps - min(int(strength * steps), steps - 1)
 
 
+def _as_it_is(t: float) -> float:
+    return t
+
+
+def _below(t: float) -> float:
+    """The whole timestep below: diffusers cuts fractions off, and finds the highest level just below its timestep."""
+    return max(math.ceil(t) - 1, 0)
+
+
+def _diffusers_timestep(sampler: str, schedule: str) -> Timestep:
+    """Fractions stay for schedulers on sigmas; others have whole timesteps, cut off for two of the schedules."""
+    if sampler in DIFFUSERS_SIGMA_SAMPLERS:
+        return _as_it_is
+    return _below if schedule in ("exponential", "beta") else round
+
+
+def _a1111_schedule(schedule: str, sampler: str) -> tuple[str, Mapping[str, Option]]:
+    if sampler in ("dpm_fast", "dpm_adaptive"):
+        return "uniform", {}  # they know the ends of the trained levels only
+    return schedule, _A1111_SCHEDULES.get(schedule, {})
+
+
+_A1111_SCHEDULES: dict[str, dict[str, Option]] = {
+    "align_your_steps": {"clamped": False},
+    "beta": {"in_sigma": True},
+    "ddim_uniform": {"all_levels": True},
+    "kl_optimal": {"to_zero": False},
+}
+_COMFYUI_SCHEDULES: dict[str, dict[str, Option]] = {
+    "beta": {"distinct": False},
+    "ddim_uniform": {"all_levels": True},
+}
+
+
+_COMFYUI_SA_SOLVER: dict[str, Option] = {
+    "order": 3, "corrector": 4, "simple": False, "ahead": True, "path": False,
+    "high": 5.09241, "low": 0.571188,  # the levels at t = 799.2 and 199.8
+}  # fmt: skip
+
+
+def _comfyui_schedule(schedule: str, sampler: str) -> tuple[str, Mapping[str, Option]]:
+    return schedule, _COMFYUI_SCHEDULES.get(schedule, {})
+
+
+def _diffusers_schedule(schedule: str, sampler: str) -> tuple[str, Mapping[str, Option]]:
+    if sampler in ("lcm", "tcd"):
+        return "trailing", {"among": 50}
+    if schedule == "beta":
+        return schedule, {"in_sigma": True}
+    if sampler in DIFFUSERS_MULTISTEP_SAMPLERS and schedule == "leading":
+        return schedule, {"beyond": 1}
+    if sampler in DIFFUSERS_MULTISTEP_SAMPLERS and schedule == "uniform":
+        return "sgm_uniform", {"whole": True}
+    if sampler not in DIFFUSERS_SIGMA_SAMPLERS and schedule == "uniform":
+        return schedule, {"whole": True}
+    return schedule, {}
+
+
 BROWNIAN_TREE = Difference(
     "the noise of this sampler comes from torchsde's Brownian tree",
     lambda run: run.sampler in BROWNIAN_SAMPLERS,
@@ -147,23 +306,47 @@ BROWNIAN_TREE = Difference(
 CONVENTIONS = {
     "sdcli": Conventions(
         unit_variance_start=lambda *_: True,
-        rounds_timesteps=lambda _: False,
+        timestep=lambda *_: _as_it_is,
         img2img_start=_sdcli_start,
     ),
     "a1111": Conventions(
         unit_variance_start=lambda sampler, *_: sampler in A1111_TIMESTEP_SAMPLERS,
-        rounds_timesteps=lambda sampler: sampler in A1111_TIMESTEP_SAMPLERS,
+        timestep=lambda sampler, _: round if sampler in A1111_WHOLE_TIMESTEP_SAMPLERS else _as_it_is,
         img2img_start=_a1111_start,
-        end_at_sigma_min=frozenset({"ddim", "euler_cfg_pp", "plms"}),
-        drop_second_to_last=frozenset({"dpm2", "dpm2_a"}),
+        sampler_options={
+            "dpm_adaptive": {"eta": 1.0},
+            "dpm_fast": {"even": True, "eta": 1.0},
+            "restart": {"within_steps": True},
+            "unipc": {"lower_order_final": True},
+        },
+        schedule=_a1111_schedule,
+        own_levels=dict.fromkeys(A1111_WHOLE_TIMESTEP_SAMPLERS, a1111_timesteps.ddim_levels)
+        | {"unipc": a1111_timesteps.unipc_levels},
+        drop_second_to_last=frozenset({"dpm2", "dpm2_a", "dpmpp_3m_sde"}),
+        ends_only=frozenset({"dpm_adaptive"}),
+        unit_variance_end=lambda sampler: sampler in A1111_TIMESTEP_SAMPLERS,
+        cfg_factor={"euler_cfg_pp": 1 / 12.5},
+        noised_one_level_higher=lambda sampler: sampler in A1111_TIMESTEP_SAMPLERS,
         truncates_pixels=True,
         not_taken_over=(BROWNIAN_TREE,),
     ),
     "comfyui": Conventions(
         unit_variance_start=lambda sampler, schedule, highest: highest,
-        rounds_timesteps=lambda _: True,
+        timestep=lambda *_: round,
         img2img_start=_comfyui_start,
+        sampler_options={
+            "deis": {"vp_time": True},
+            "dpm_fast": {"even": True},
+            "res_multistep": {"from_down": True},
+            "sa_solver": _COMFYUI_SA_SOLVER,
+            "unipc": {"lower_order_final": True},
+        },
+        schedule=_comfyui_schedule,
         drop_second_to_last=frozenset({"dpm2", "dpm2_a", "unipc"}),
+        ends_only=frozenset({"dpm_adaptive"}),
+        ends_with_estimate=frozenset({"gradient_estimation", "ipndm"}),
+        unit_variance_end=lambda _: False,
+        counts_from_end=True,
         unit_variance_img2img=True,
         truncates_pixels=True,
         not_taken_over=(BROWNIAN_TREE,),
@@ -172,16 +355,28 @@ CONVENTIONS = {
         unit_variance_start=lambda sampler, schedule, _: (
             sampler not in DIFFUSERS_SIGMA_SAMPLERS or schedule == "leading"
         ),
-        rounds_timesteps=lambda sampler: sampler not in DIFFUSERS_SIGMA_SAMPLERS,
+        timestep=_diffusers_timestep,
         img2img_start=_diffusers_start,
+        sampler_options={
+            "deis": {"order": 2, "lower_order_final": True},
+            "dpmpp_2m_sde": {"path": False},
+            "sa_solver": {
+                "lower_order_final": True,
+                "path": False,
+                "high": 5.12,
+                "low": 0.5705,
+            },  # t = 800 … 200
+            "unipc": {"order": 2, "bh2": True},
+        },
+        schedule=_diffusers_schedule,
         end_at_sigma_min=frozenset({"ddim", "deis", "plms", "sa_solver", "tcd"}),
     ),
     "compvis": Conventions(
         unit_variance_start=lambda *_: True,
-        rounds_timesteps=lambda _: True,
+        timestep=lambda *_: round,
         img2img_start=_compvis_start,
         end_at_sigma_min=frozenset({"ddim", "plms"}),
-        noised_one_level_higher=True,
+        noised_one_level_higher=lambda _: True,
         truncates_pixels=True,
     ),
 }

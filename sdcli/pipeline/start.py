@@ -10,8 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sdcli import registry
-from sdcli.diffusion.conventions import CONVENTIONS
+from sdcli.diffusion.conventions import CONVENTIONS, spacing
 from sdcli.diffusion.inpaint import keep_unmasked
 from sdcli.diffusion.noise import STREAMS, centred_on, slerp
 from sdcli.diffusion.replay import Recording
@@ -93,8 +92,8 @@ def _first_x(
     """The x that a run starts with, from unit noise, over a picture's latents if there are any."""
     conventions = CONVENTIONS[job.like]
     if latents is not None:
-        return conventions.noised(latents, noise, sigmas, first, model.levels)
-    schedule = "" if job.sigmas else job.schedule.name
+        return conventions.noised(latents, noise, sigmas, first, model.levels, job.sampler.name)
+    schedule = "" if job.sigmas else spacing(job.schedule)
     return noise * conventions.initial_scale(sigmas[first], model.levels, job.sampler.name, schedule)
 
 
@@ -144,7 +143,5 @@ def _sigmas(model: Model, job: Job, over_picture: bool) -> tuple[list[float], in
         return list(job.sigmas), CONVENTIONS["sdcli"].img2img_start(steps, job.strength)[
             1
         ] if over_picture else 0
-    conventions = CONVENTIONS[job.like]
-    schedule = registry.find("schedules", job.schedule)
-    steps, first = conventions.img2img_start(job.steps, job.strength) if over_picture else (job.steps, 0)
-    return conventions.sigmas(schedule, steps, model.levels, job.sampler.name), first
+    strength = job.strength if over_picture else None
+    return CONVENTIONS[job.like].levels(job.schedule, job.steps, model.levels, job.sampler.name, strength)

@@ -18,13 +18,13 @@ from sdcli.pipeline.unet_inputs import UNetCall, UNetInputs
 
 
 def predictor(
-    model: Model, inputs: UNetInputs | None = None, side: int = 0, rounds_timesteps: bool = False
+    model: Model, inputs: UNetInputs | None = None, side: int = 0, timestep: Callable[[float], float] = float
 ) -> Predict:
     """The model's U-Net as (x, sigma, conds) -> one denoised estimate per cond.
 
     x is data + sigma * noise in float32; the conds of one picture go through the network together, in their order.
-    Latents larger than `side` go through in overlapping windows of that side; 0 means no windows. `rounds_timesteps`:
-    a noise level between two timesteps is told as the nearest of them, not as a fraction.
+    Latents larger than `side` go through in overlapping windows of that side; 0 means no windows. `timestep`
+    maps the timestep of a noise level, in general a fraction, to the one that the network is given.
     """
     inputs = inputs or UNetInputs()
 
@@ -33,8 +33,7 @@ def predictor(
         if inputs.concat is not None:
             concat = torch.cat([inputs.concat * (not cond.zero_concat) for cond in conds])
             scaled = torch.cat([scaled, concat], 1)
-        t = model.levels.t(sigma)
-        t = round(t) if rounds_timesteps else t
+        t = timestep(model.levels.t(sigma))
         size = (x.shape[-2], x.shape[-1])
 
         def predict_window(window: tuple[slice, slice]) -> Tensor:

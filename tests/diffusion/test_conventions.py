@@ -12,6 +12,7 @@ from sdcli import registry
 from sdcli.diffusion.conventions import CONVENTIONS
 from sdcli.diffusion.levels import SD_BETAS, Levels
 from sdcli.errors import UsageError
+from sdcli.registry import Spec
 from sdcli.request.request import Request
 
 LEVELS = Levels.scaled_linear()
@@ -26,9 +27,8 @@ def levels_of(schedule: str, steps: int) -> list[float]:
 
 def levels_over_a_picture(tool: str, sampler: str, schedule: str, steps: int, strength: float) -> list[float]:
     """The levels that a run over a picture visits by the conventions of a tool."""
-    conventions = CONVENTIONS[tool]
-    total, first = conventions.img2img_start(steps, strength)
-    return conventions.sigmas(registry.find("schedules", schedule), total, LEVELS, sampler)[first:]
+    sigmas, first = CONVENTIONS[tool].levels(Spec(schedule), steps, LEVELS, sampler, strength)
+    return sigmas[first:]
 
 
 def test_the_request_accepts_each_tool_and_suggests_the_nearest_for_another_word():
@@ -174,7 +174,7 @@ def test_timesteps_are_rounded_where_diffusers_scheduler_rounds_them(sampler):
     scheduler = judge(sampler, "linspace")
     scheduler.set_timesteps(7)  # 999 * i / 6: every other one lies between two timesteps
     rounds = not bool((scheduler.timesteps.double() % 1).any())
-    assert CONVENTIONS["diffusers"].rounds_timesteps(sampler) == rounds
+    assert CONVENTIONS["diffusers"].timestep(sampler, "uniform")(12.75) == (13 if rounds else 12.75)
 
 
 @WARNS
@@ -188,7 +188,7 @@ def test_a_run_ends_above_0_where_diffusers_scheduler_leaves_noise(sampler):
         sigma = LEVELS.sigma(float(t))
         epsilon = scheduler.scale_model_input(x, t).double() / (sigma / math.sqrt(1 + sigma**2))
         x = scheduler.step(epsilon, t, x).prev_sample.double()
-    last = CONVENTIONS["diffusers"].sigmas(registry.find("schedules", "trailing"), 4, LEVELS, sampler)[-1]
+    last = CONVENTIONS["diffusers"].sigmas(Spec("trailing"), 4, LEVELS, sampler)[-1]
     assert (last > 0) == (float(x.abs().max()) > 1e-3)
     assert last in (0, LEVELS.sigma_min)
 
@@ -223,12 +223,12 @@ def test_noise_starts_at_the_scale_of_each_tool(sampler, sigma):
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_timesteps_are_rounded_by_the_tools_that_have_whole_ones_only(sampler):
-    assert not CONVENTIONS["sdcli"].rounds_timesteps(sampler)
-    assert CONVENTIONS["comfyui"].rounds_timesteps(
-        sampler
-    )  # model_sampling.timestep: the nearest in log(sigma)
-    assert CONVENTIONS["compvis"].rounds_timesteps(sampler)
-    assert CONVENTIONS["a1111"].rounds_timesteps(sampler) == (sampler in A1111_TIMESTEP_SAMPLERS)
+    given = {tool: CONVENTIONS[tool].timestep(sampler, "karras")(12.75) for tool in CONVENTIONS}
+    assert given["sdcli"] == 12.75
+    assert given["comfyui"] == 13  # model_sampling.timestep: the nearest in log(sigma)
+    assert given["compvis"] == 13
+    whole = sampler in A1111_TIMESTEP_SAMPLERS - {"unipc"}  # its UniPC has fractional timesteps: 874.125
+    assert given["a1111"] == (13 if whole else 12.75)
 
 
 def test_the_rounded_timestep_is_the_nearest_in_log_sigma_as_comfyui_finds_it():
@@ -237,28 +237,42 @@ def test_the_rounded_timestep_is_the_nearest_in_log_sigma_as_comfyui_finds_it():
         assert round(LEVELS.t(float(sigma))) == np.abs(np.log(sigma) - logs).argmin()
 
 
-SHORTENED = {"a1111": {"dpm2", "dpm2_a"}, "comfyui": {"dpm2", "dpm2_a", "unipc"}}  # discard_penultimate_sigma
-ENDS_AT_ALPHAS_0 = {"a1111": {"ddim", "euler_cfg_pp", "plms"}, "compvis": {"ddim", "plms"}}  # alphas_prev[0]
+SHORTENED = {
+    "a1111": {"dpm2", "dpm2_a", "dpmpp_3m_sde"},
+    "comfyui": {"dpm2", "dpm2_a", "unipc"},
+}  # discard_penultimate_sigma
+ENDS_AT_ALPHAS_0 = {"compvis": {"ddim", "plms"}}  # alphas_prev[0]
+OTHER_SCHEDULES = {  # those of the tool that have other levels; see their own tests
+    "a1111": {"align_your_steps", "beta", "ddim_uniform", "kl_optimal"},
+    "comfyui": {"beta", "ddim_uniform"},
+}
+KNOW_NO_SCHEDULE = {"a1111": {"dpm_fast", "dpm_adaptive"}}
 
 
-@pytest.mark.parametrize("tool", ["sdcli", "a1111", "comfyui", "compvis"])
-@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize(
+    ("tool", "schedule"),
+    [
+        (tool, schedule)
+        for tool in ("sdcli", "a1111", "comfyui", "compvis")
+        for schedule in SCHEDULES
+        if schedule not in OTHER_SCHEDULES.get(tool, ())
+    ],
+)
 def test_each_tool_changes_the_ends_of_the_schedules_that_it_says_and_no_others(tool, schedule):
-    for sampler in SAMPLERS:
+    for sampler in set(SAMPLERS) - KNOW_NO_SCHEDULE.get(tool, set()):
         if sampler in SHORTENED.get(tool, ()):
             longer = levels_of(schedule, 5)
             expected = [*longer[:-2], longer[-1]]
         else:
             expected = levels_of(schedule, 4)
-        if sampler in ENDS_AT_ALPHAS_0.get(tool, ()) and expected[-2] > LEVELS.sigma_min:
+        if sampler in ENDS_AT_ALPHAS_0.get(tool, ()):
             expected[-1] = LEVELS.table[0]
-        sigmas = CONVENTIONS[tool].sigmas(registry.find("schedules", schedule), 4, LEVELS, sampler)
+        sigmas = CONVENTIONS[tool].sigmas(Spec(schedule), 4, LEVELS, sampler)
         assert sigmas == expected, sampler
 
 
 def test_a_schedule_of_1000_steps_is_not_made_longer_to_drop_a_level():
-    make = registry.find("schedules", "simple")
-    assert CONVENTIONS["a1111"].sigmas(make, 1000, LEVELS, "dpm2") == levels_of("simple", 1000)
+    assert CONVENTIONS["a1111"].sigmas(Spec("simple"), 1000, LEVELS, "dpm2") == levels_of("simple", 1000)
 
 
 # The first x of a run over a picture

@@ -28,7 +28,8 @@ def dpm_adaptive(
     Lu et al. 2022, "DPM-Solver", appendix C, with the step control of k-diffusion. It stops at each level of the
     schedule and takes more steps between them where they are needed, so ask for few steps. Options: rtol and atol, the
     relative and absolute error allowed in a step; eta, the share of fresh noise (from one Brownian path, so that a
-    rejected step finds the same noise when it is tried again shorter); s_noise, a factor on it.
+    rejected step finds the same noise when it is tried again shorter); s_noise, a factor on it. The step to 0 returns
+    the denoised estimate.
 
     order: 3
     evaluations: >= 3 * steps - 2
@@ -47,7 +48,7 @@ def dpm_adaptive(
             while True:
                 tried = min(step, math.log(sigma / target))
                 lower = target if tried < step else sigma * math.exp(-tried)
-                down, up = ancestral_step(sigma, lower, eta)
+                down, up = ancestral_step(sigma, lower, eta, sigmas[-1])
                 second, third = _second_and_third_order(denoise, x, slope, sigma, down)
                 allowed = (second.abs().maximum(previous.abs()) * rtol).clamp(min=max(atol, 1e-8))
                 error = float(((second - third) / allowed).square().mean().sqrt())

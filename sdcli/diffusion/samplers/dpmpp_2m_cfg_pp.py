@@ -10,10 +10,14 @@ from sdcli.diffusion.types import Denoise, Noise, Sigmas
 from sdcli.diffusion.uncond import uncond_of
 
 
-def dpmpp_2m_cfg_pp(denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise) -> Iterator[Tensor]:
+def dpmpp_2m_cfg_pp(
+    denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise, *, from_uncond: bool = False
+) -> Iterator[Tensor]:
     """DPM-Solver++(2M) with CFG++: guided estimate, unguided noise; one evaluation a step, for --cfg 0 to 2.
 
-    Chung et al. 2024, "CFG++: Manifold-constrained Classifier Free Guidance", algorithm 4. Second order.
+    Chung et al. 2024, "CFG++: Manifold-constrained Classifier Free Guidance", algorithm 4, as in its
+    authors' code and in ComfyUI: the second-order term is the guided estimate less the last unguided one. Second order.
+    Option: from_uncond, both of them unguided, as in sdcli 0.1.
 
     order: 2
     evaluations: steps
@@ -29,6 +33,7 @@ def dpmpp_2m_cfg_pp(denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise) -
             h = math.log(sigma / lower)
             x = denoised + (x - uncond) * (lower / sigma)
             if previous is not None:
-                x = x + (uncond - previous) * ((1 - lower / sigma) * h / (2 * previous_h))
+                change = (uncond if from_uncond else denoised) - previous
+                x = x + change * ((1 - lower / sigma) * h / (2 * previous_h))
             previous, previous_h = uncond, h
         yield x

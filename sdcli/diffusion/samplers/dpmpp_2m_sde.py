@@ -20,18 +20,20 @@ def dpmpp_2m_sde(
     eta: float = 1.0,
     s_noise: float = 1.0,
     heun: bool = False,
+    path: bool = True,
 ) -> Iterator[Tensor]:
     """DPM-Solver++(2M) for the diffusion SDE, along one Brownian path: one evaluation a step, rich in detail.
 
     Lu et al. 2022, "DPM-Solver++", appendix D, with k-diffusion's eta; second order at eta 0. Options: eta, the share
-    of fresh noise; s_noise, a factor on it; heun, the average of two slopes in place of the slope at the midpoint.
+    of fresh noise; s_noise, a factor on it; heun, the average of two slopes in place of the slope at the midpoint;
+    path, false for fresh noise at each step, as in diffusers.
 
     order: 2
     evaluations: steps
     paper: https://arxiv.org/abs/2211.01095
     """
     check_range("eta", eta, 0, 10)
-    brownian = Brownian(noise, sigmas[0])
+    draw = Brownian(noise, sigmas[0]) if path else noise
     previous, previous_h = None, 0.0
     for sigma, lower in pairwise(sigmas):
         denoised = denoise(x, sigma)
@@ -45,6 +47,6 @@ def dpmpp_2m_sde(
                 share = 1 + math.expm1(-decay) / decay if heun else -math.expm1(-decay) / 2
                 x = x + (denoised - previous) * (share * h / previous_h)
             if eta > 0:
-                x = x + brownian(sigma, lower) * (lower * math.sqrt(-math.expm1(-2 * eta * h)) * s_noise)
+                x = x + draw(sigma, lower) * (lower * math.sqrt(-math.expm1(-2 * eta * h)) * s_noise)
             previous, previous_h = denoised, h
         yield x

@@ -14,12 +14,20 @@ from sdcli.diffusion.types import Denoise, Noise, Sigmas
 
 
 def unipc(
-    denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise, *, order: int = 3, bh2: bool = False
+    denoise: Denoise,
+    x: Tensor,
+    sigmas: Sigmas,
+    noise: Noise,
+    *,
+    order: int = 3,
+    bh2: bool = False,
+    lower_order_final: bool = False,
 ) -> Iterator[Tensor]:
     """UniPC: predictor and corrector from the same evaluations; third order, one evaluation a step, for few steps.
 
     Zhao et al. 2023, "UniPC", algorithms 5 and 6, in data prediction. The step to 0 returns the denoised estimate.
-    Options: order of the predictor; bh2, the paper's B(h) = exp(h) - 1 in place of h.
+    Options: order of the predictor; bh2, the paper's B(h) = exp(h) - 1 in place of h; lower_order_final, fewer
+    estimates in the last steps also of a run that ends above 0.
 
     order: 3
     evaluations: steps
@@ -34,7 +42,7 @@ def unipc(
         if past:
             start = _advance(start, past[: min(order, i)], latest[0], bh2, latest)
         past = [latest, *past][:order]
-        steps_left = len(sigmas) - 1 - i if sigmas[-1] == 0 else order
+        steps_left = len(sigmas) - 1 - i if sigmas[-1] == 0 or lower_order_final else order
         nodes = past[: min(order, steps_left)]
         x = denoised if lower == 0 else _advance(start, nodes, -math.log(lower), bh2)
         yield x
