@@ -18,11 +18,12 @@ from torch import Tensor
 
 import sdcli
 from sdcli import store
-from sdcli.checkpoints import shards, tokenizer
+from sdcli.checkpoints import shards, tokenizer_folder
 from sdcli.checkpoints.checkpoint import Checkpoint
 from sdcli.checkpoints.component import Component
 from sdcli.checkpoints.family import Config
 from sdcli.checkpoints.keys import single_file
+from sdcli.checkpoints.tokenizer import Tokenizer
 from sdcli.diffusion.levels import SD_BETAS, TIMESTEPS
 from sdcli.errors import ModelError, UsageError
 from sdcli.models import config as configs
@@ -147,6 +148,14 @@ def _shapes(part: str, config: Config, path: Path) -> Shapes:
 
 def _check_single_file_can_hold(checkpoint: Checkpoint, shapes: Mapping[str, Shapes]) -> None:
     """Raise ModelError unless the model is its family's in all that a single file, which has no configs, cannot say."""
+    for part, use in checkpoint.family.text_encoders.items():
+        if checkpoint.tokenizers[part] != Tokenizer(pad=use.pad):
+            words = ", ".join(word.text[:60] for word in checkpoint.tokenizers[part].added[:3])
+            fault = f"adds words ({words})" if words else "pads otherwise than its family's"
+            raise ModelError(
+                f"{checkpoint.name}: its tokenizer {fault}, which a single file cannot hold; "
+                "name a folder to convert it to"
+            )
     usual = checkpoint.family.configs
     usual_shapes = {part: _shapes(part, usual[part], checkpoint.path) for part in shapes if part in usual}
     if usual_shapes != shapes:
@@ -222,7 +231,6 @@ def _folder_files(
     checkpoint: Checkpoint, shapes: Mapping[str, Shapes], dtype: torch.dtype | None
 ) -> Iterator[tuple[str, bytes | Iterator[bytes]]]:
     """(name in the folder, contents) of each file."""
-    text_encoders = checkpoint.family.text_encoders
     for part, component in checkpoint.components.items():
         tensors = [
             OutputTensor(_library_name(part, name), shape, component, [name])
@@ -230,8 +238,8 @@ def _folder_files(
         ]
         yield f"{part}/{shards.stem_of(part)}.safetensors", _safetensors(tensors, dtype)
         yield f"{part}/config.json", _json(_config(checkpoint, part))
-        if part in text_encoders:
-            for name, data in tokenizer.folder_files(text_encoders[part].pad).items():
+        if part in checkpoint.tokenizers:
+            for name, data in tokenizer_folder.contents(checkpoint.tokenizers[part]).items():
                 yield f"{_tokenizer_of(part)}/{name}", data
     yield "scheduler/scheduler_config.json", _json(_scheduler(checkpoint))
     yield "model_index.json", _json(_index(checkpoint))

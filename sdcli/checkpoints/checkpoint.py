@@ -8,18 +8,19 @@ import os
 import statistics
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from sdcli import settings
-from sdcli.checkpoints import compatibility, header, hub, shards, toy, vae_file
+from sdcli.checkpoints import compatibility, header, hub, shards, tokenizer_folder, toy, vae_file
 from sdcli.checkpoints.component import OPTIONAL, PARTS, Component, add_source, listing, read_config
 from sdcli.checkpoints.family import Config, Family, UNetSignature, recognise
 from sdcli.checkpoints.header import Header, ReadHeader
 from sdcli.checkpoints.keys import diffusers, single_file
 from sdcli.checkpoints.keys.types import Source
+from sdcli.checkpoints.tokenizer import Tokenizer
 from sdcli.errors import ModelError, UsageError
 from sdcli.request.request import Loading
 
@@ -42,6 +43,7 @@ class Checkpoint:
     prediction_from: str  # what decided the prediction type, for the user
     size: int  # pixels
     ignored: tuple[str, ...] = ()  # keys of tensors that no network needs
+    tokenizers: Mapping[str, Tokenizer] = field(default_factory=dict)  # by text encoder; `read` fills them in
 
     @property
     def paths(self) -> list[Path]:
@@ -75,6 +77,8 @@ def read(
         other_vae = vae_file.read(vae, checkpoint.family, read_header)
         checkpoint = replace(checkpoint, components={**checkpoint.components, "vae": other_vae})
     compatibility.check_parts_fit(name, checkpoint.family, checkpoint.components)
+    checkpoint = replace(checkpoint, tokenizers=_tokenizers(checkpoint))
+    compatibility.check_added_words(checkpoint.components, checkpoint.tokenizers)
     if prediction == "auto":
         return checkpoint
     return replace(checkpoint, prediction=prediction, prediction_from="--prediction")
@@ -368,6 +372,14 @@ def _read_components(
 
 
 # --- both
+
+
+def _tokenizers(checkpoint: Checkpoint) -> dict[str, Tokenizer]:
+    """The tokenizer of each text encoder; that of its family unless the model is a folder with one of its own."""
+    return {
+        part: tokenizer_folder.read(checkpoint.path / part.replace("text_encoder", "tokenizer"), use.pad)
+        for part, use in checkpoint.family.text_encoders.items()
+    }
 
 
 def _signature(head: Header, unet: Mapping[str, Source]) -> UNetSignature:

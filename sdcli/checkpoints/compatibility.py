@@ -10,7 +10,7 @@ from typing import Any
 
 from sdcli.checkpoints.component import Component
 from sdcli.checkpoints.family import Family
-from sdcli.checkpoints.tokenizer import CHUNK, END
+from sdcli.checkpoints.tokenizer import CHUNK, END, Tokenizer
 from sdcli.errors import ModelError
 
 LATENT_CHANNELS = 4  # in every family
@@ -33,6 +33,19 @@ def check_parts_fit(name: str, family: Family, components: Mapping[str, Componen
     channels = _side(components["unet"], "conv_out.weight", 0, LATENT_CHANNELS)
     if channels != LATENT_CHANNELS:
         raise _bad(components["unet"], f"a U-Net that predicts {channels} channels, not {LATENT_CHANNELS}")
+
+
+def check_added_words(components: Mapping[str, Component], tokenizers: Mapping[str, Tokenizer]) -> None:
+    """Raise ModelError if a tokenizer adds a word whose token its text encoder lacks."""
+    for part, tokenizer in tokenizers.items():
+        tokens = _side(components[part], "embeddings.token_embedding.weight", 0, END + 1)
+        for word in tokenizer.added:
+            if word.id >= tokens:
+                raise _bad(
+                    components[part],
+                    f"a text encoder with {tokens:,} tokens, and its tokenizer adds {word.text[:60]!r} as token "
+                    f"{word.id:,}; get both from one place",
+                )
 
 
 def _check_which_text_encoders(name: str, family: Family, components: Mapping[str, Component]) -> None:

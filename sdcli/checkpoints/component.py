@@ -68,12 +68,12 @@ def listing(names: list[str]) -> str:
     return f"{len(names)} tensor{'s' * (len(names) > 1)} ({first}{more})"
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """The object in a config.json or another JSON file; raises ModelError if there is none."""
+def read_config(path: Path, max_bytes: int = MAX_CONFIG_BYTES) -> dict[str, Any]:
+    """The object in a config.json or another JSON file; raises ModelError if there is none, or a larger one."""
     if not path.is_file():
         raise ModelError(f"{path}: no such file; is the model folder whole?")
     size = path.stat().st_size
-    if size > MAX_CONFIG_BYTES:
+    if size > max_bytes:
         raise ModelError(f"{path}: {size:,} bytes, far more than a config has; it is not read")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import Path
 
-from sdcli.checkpoints import shards
+from sdcli.checkpoints import shards, tokenizer_folder
 from sdcli.checkpoints.component import PARTS, read_config
 from sdcli.checkpoints.header import ReadHeader
 from sdcli.errors import ModelError
@@ -236,8 +236,12 @@ def _weights(files: list[str]) -> dict[str, list[str]]:
 
 
 def _folder_files(files: list[str], weights: dict[str, list[str]]) -> list[str]:
-    """The configs and the weights of a diffusers folder."""
+    """The configs, the tokenizers and the weights of a diffusers folder."""
     configs = [_INDEX, _SCHEDULER, *(f"{part}/config.json" for part in weights)]
+    for part in weights:
+        if part.startswith("text_encoder"):
+            folder = part.replace("text_encoder", "tokenizer")
+            configs += [f"{folder}/{name}" for name in tokenizer_folder.FILES]
     return [name for name in configs if name in files] + [
         f"{part}/{name}" for part, names in weights.items() for name in names
     ]

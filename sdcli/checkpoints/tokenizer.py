@@ -1,21 +1,23 @@
 """Tokenizer: text -> CLIP's token ids, by the vocabulary in the package; needs neither torch nor transformers.
 
-The vocabulary is OpenAI's `bpe_simple_vocab_16e6.txt.gz` (MIT), unchanged; the `tokenizers` library applies it.
+The vocabulary is OpenAI's `bpe_simple_vocab_16e6.txt.gz` (MIT), unchanged; the `tokenizers` library applies it. A model
+may add words of its own, as textual inversion does. `tokenizer_folder` reads what a model folder says of them.
 """
 
 from __future__ import annotations
 
 import functools
 import gzip
-import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from tokenizers import Tokenizer as Backend
 
 BEGIN, END = 49406, 49407
+BEGIN_WORD, END_WORD = "<|startoftext|>", "<|endoftext|>"
 CHUNK = 75
 """Tokens of text in one pass of the text encoder; with BEGIN and END it reads 77."""
 
@@ -23,15 +25,47 @@ _MERGES = 49152 - 256 - 2  # pairs of tokens; CLIP uses only these first lines o
 _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
 
 
+@dataclass(frozen=True)
+class AddedWord:
+    """A text that a model adds to the vocabulary as one token, such as `<cat-toy>` of a textual inversion.
+
+    The flags are those of the `tokenizers` library: `normalized` words are found in any case, `single_word` ones only
+    between spaces or punctuation, and lstrip and rstrip take the spaces before or behind the word along.
+    """
+
+    text: str
+    id: int
+    normalized: bool = True
+    single_word: bool = False
+    lstrip: bool = False
+    rstrip: bool = False
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """How the texts for one text encoder become token ids: CLIP's vocabulary, the model's own words, the padding."""
+
+    pad: int = END  # token id
+    added: tuple[AddedWord, ...] = ()
+
+    def ids(self, text: str) -> list[int]:
+        """The token ids of a text of any length, without BEGIN and END."""
+        return _backend(self.added).encode(text, add_special_tokens=False).ids
+
+    def chunks(self, text: str) -> list[list[int]]:
+        """The token ids in chunks of at most 75, or one empty chunk for an empty text. No token is dropped."""
+        tokens = self.ids(text)
+        return [tokens[i : i + CHUNK] for i in range(0, len(tokens), CHUNK)] or [[]]
+
+
 def ids(text: str) -> list[int]:
-    """The token ids of a text of any length, without BEGIN and END."""
-    return _tokenizer().encode(text, add_special_tokens=False).ids
+    """The token ids of a text in CLIP's own vocabulary."""
+    return Tokenizer().ids(text)
 
 
 def chunks(text: str) -> list[list[int]]:
-    """The token ids in chunks of at most 75, or one empty chunk for an empty text. No token is dropped."""
-    tokens = ids(text)
-    return [tokens[i : i + CHUNK] for i in range(0, len(tokens), CHUNK)] or [[]]
+    """The chunks of a text in CLIP's own vocabulary."""
+    return Tokenizer().chunks(text)
 
 
 def framed(chunk: Sequence[int], pad: int = END) -> list[int]:
@@ -39,39 +73,31 @@ def framed(chunk: Sequence[int], pad: int = END) -> list[int]:
     return [BEGIN, *chunk, END, *[pad] * (CHUNK - len(chunk))]
 
 
-def folder_files(pad: int = END) -> dict[str, bytes]:
-    """The files of a tokenizer folder, by name, from which transformers loads the same tokenizer."""
-    model = json.loads(_tokenizer().to_str())["model"]
-    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
-    words = {number: word for word, number in model["vocab"].items()}
-    special = {
-        "bos_token": words[BEGIN],
-        "eos_token": words[END],
-        "unk_token": words[END],
-        "pad_token": words[pad],
-    }
-    config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": CHUNK + 2, **special}
-    return {
-        "merges.txt": "\n".join(["#version: 0.2", *merges, ""]).encode(),
-        "special_tokens_map.json": json.dumps(special, indent=2, sort_keys=True).encode(),
-        "tokenizer_config.json": json.dumps(config, indent=2, sort_keys=True).encode(),
-        "vocab.json": json.dumps(model["vocab"], ensure_ascii=False).encode(),
-    }
-
-
 @functools.cache
-def _tokenizer() -> Tokenizer:
-    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
-
+def merges() -> list[tuple[str, str]]:
+    """CLIP's pairs of tokens that are joined, the most frequent first."""
     path = str(files("sdcli.checkpoints") / "bpe_simple_vocab_16e6.txt.gz")
     with gzip.open(path, "rt", encoding="utf-8") as file:
         lines = file.read().split("\n")[1 : _MERGES + 1]  # the first is a comment
-    merges = [(first, second) for first, second in map(str.split, lines)]
+    return [(first, second) for first, second in map(str.split, lines)]
+
+
+@functools.cache
+def vocabulary() -> dict[str, int]:
+    """CLIP's 49,408 tokens -> their ids; a token that ends a word ends in `</w>`."""
     letters = list(_bytes_to_letters().values())
-    words = [*letters, *(letter + "</w>" for letter in letters), *map("".join, merges)]
-    vocab = {word: i for i, word in enumerate([*words, "<|startoftext|>", "<|endoftext|>"])}
-    tokenizer = Tokenizer(
-        models.BPE(vocab, merges, end_of_word_suffix="</w>", unk_token="<|endoftext|>", fuse_unk=False)
+    words = [*letters, *(letter + "</w>" for letter in letters), *map("".join, merges())]
+    return {word: i for i, word in enumerate([*words, BEGIN_WORD, END_WORD])}
+
+
+@functools.cache
+def _backend(added: tuple[AddedWord, ...]) -> Backend:
+    from tokenizers import AddedToken, Regex, models, normalizers, pre_tokenizers
+    from tokenizers import Tokenizer as Backend
+
+    vocab = vocabulary() | {word.text: word.id for word in added}  # there, an added word keeps the id it has
+    tokenizer = Backend(
+        models.BPE(vocab, merges(), end_of_word_suffix="</w>", unk_token=END_WORD, fuse_unk=False)
     )
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
@@ -82,7 +108,19 @@ def _tokenizer() -> Tokenizer:
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    tokenizer.add_special_tokens(["<|startoftext|>", "<|endoftext|>"])
+    tokenizer.add_special_tokens([BEGIN_WORD, END_WORD])
+    tokenizer.add_tokens(
+        [
+            AddedToken(
+                word.text,
+                single_word=word.single_word,
+                lstrip=word.lstrip,
+                rstrip=word.rstrip,
+                normalized=word.normalized,
+            )
+            for word in added
+        ]
+    )
     return tokenizer
 
 

@@ -10,6 +10,7 @@ import click
 
 from sdcli import file_signatures
 from sdcli.checkpoints import checkpoint
+from sdcli.checkpoints.checkpoint import Checkpoint
 from sdcli.checkpoints.component import Component
 from sdcli.commands._options import options_given, options_of
 from sdcli.commands._streams import print_result, standard_input
@@ -93,8 +94,15 @@ def _model_facts(file: str, request: Request) -> dict[str, Any]:
         "prediction": f"{found.prediction}, by {found.prediction_from}",
         "size": f"{found.size}x{found.size}",
         **{part: _weights(component) for part, component in found.components.items()},
+        **_added_words(found),
         "ignored": list(found.ignored),
     }
+
+
+def _added_words(found: Checkpoint) -> dict[str, str]:
+    """The words that the model adds to CLIP's vocabulary, if there are any."""
+    words = dict.fromkeys(word.text for tokenizer in found.tokenizers.values() for word in tokenizer.added)
+    return {"added words": ", ".join(words)} if words else {}
 
 
 def _weights(component: Component) -> str:

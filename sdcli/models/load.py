@@ -62,6 +62,7 @@ def load_model(found: Checkpoint, loading: Loading) -> Model:
         family=found.family,
         networks=networks,
         configs={part: config.settings(part, found.components[part].config) for part in modules},
+        tokenizers=found.tokenizers,
         levels=_trained_levels(found),
         prediction=found.prediction,
         size=found.size,

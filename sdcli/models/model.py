@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from sdcli.checkpoints.family import Family
+from sdcli.checkpoints.tokenizer import Tokenizer
 from sdcli.diffusion.levels import Levels
 from sdcli.models.architectures.clip import CLIPTextModel
 from sdcli.models.architectures.taesd import AutoencoderTiny
@@ -24,15 +25,16 @@ from sdcli.request.request import Request
 class Model:
     """A loaded checkpoint: its networks, in memory when they are used, and what it brings along.
 
-    `configs` are the settings of each network, with every default filled in. `prediction` is what the U-Net predicts:
-    epsilon, v_prediction or sample. `size` is the side of its pictures in pixels. `facts` go into the metadata of each
-    picture it makes.
+    `configs` are the settings of each network, with every default filled in; `tokenizers` go by text encoder.
+    `prediction` is what the U-Net predicts: epsilon, v_prediction or sample. `size` is the side of its pictures in
+    pixels. `facts` go into the metadata of each picture it makes.
     """
 
     name: str
     family: Family
     networks: Networks
     configs: Mapping[str, Mapping[str, Any]]
+    tokenizers: Mapping[str, Tokenizer]
     levels: Levels
     prediction: str
     size: int

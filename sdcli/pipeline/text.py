@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from sdcli.checkpoints import tokenizer
+from sdcli.checkpoints.tokenizer import framed
 from sdcli.diffusion.conditioning import Composed, Cond
 from sdcli.errors import UsageError
 from sdcli.models.model import Model
@@ -20,19 +21,27 @@ Chunks = list[list[int]]
 
 def encode_prompts(model: Model, job: Job) -> tuple[Composed, Composed]:
     """(prompt, negative prompt), with as many chunks as the longer one, so that one U-Net call takes both."""
-    positive, negative = tokenizer.chunks(job.prompt), tokenizer.chunks(job.negative)
-    count = max(len(positive), len(negative))
+    positive, negative = _chunks(model, job.prompt), _chunks(model, job.negative)
+    count = max(len(chunks) for each in (positive, negative) for chunks in each.values())
     encode = partial(_encode_padded, model, job, count)
     conds = _with_aesthetic_scores(model, encode(positive), _negative(model, job, encode, negative))
     return Composed.plain(conds[0]), Composed.plain(conds[1])
 
 
-def encode_prompt(model: Model, chunks: Chunks, clip_skip: int, size: tuple[float, float]) -> Cond:
+def _chunks(model: Model, text: str) -> dict[str, Chunks]:
+    """The chunks of a text for each text encoder; they differ if one tokenizer has words that the other lacks."""
+    return {part: tokenizer.chunks(text) for part, tokenizer in model.tokenizers.items()}
+
+
+def encode_prompt(
+    model: Model, chunks: Mapping[str, Chunks], clip_skip: int, size: tuple[float, float]
+) -> Cond:
     """The condition of one prompt: the states of the family's text encoders side by side, and the pooled state.
 
+    `chunks` are those for each text encoder, equally many.
     `size` is (height, width) in pixels. Families with size conditioning are told that nothing was cropped or scaled.
     """
-    encoded = [encode_chunks(model, part, chunks, clip_skip) for part in model.family.text_encoders]
+    encoded = [encode_chunks(model, part, own, clip_skip) for part, own in chunks.items()]
     pooled = [each for _, each in encoded if each is not None]
     return Cond(
         context=torch.cat([context for context, _ in encoded], -1),
@@ -56,7 +65,8 @@ def encode_chunks(
     if clip_skip > most:
         raise UsageError(f"--clip-skip {clip_skip}: the text encoder of {model.name} allows {most} at most")
     encoder = model.text_encoder(part)
-    ids = torch.tensor([tokenizer.framed(chunk, use.pad) for chunk in chunks], device=model.placement.device)
+    pad = model.tokenizers[part].pad
+    ids = torch.tensor([framed(chunk, pad) for chunk in chunks], device=model.placement.device)
     states = encoder(ids)
     skipped = max(clip_skip - model.family.clip_skip, 0)
     context = states.hidden_states[-(use.layer + skipped)]
@@ -66,19 +76,19 @@ def encode_chunks(
     return context.float().reshape(1, -1, context.shape[-1]), pooled
 
 
-def _encode_padded(model: Model, job: Job, count: int, chunks: Chunks) -> Cond:
+def _encode_padded(model: Model, job: Job, count: int, chunks: Mapping[str, Chunks]) -> Cond:
     """The condition of a prompt, with empty chunks behind it up to `count`."""
-    empty: Chunks = [[]] * (count - len(chunks))
-    return encode_prompt(model, [*chunks, *empty], job.clip_skip, (float(job.height), float(job.width)))
+    padded = {part: [*own, *[[]] * (count - len(own))] for part, own in chunks.items()}
+    return encode_prompt(model, padded, job.clip_skip, (float(job.height), float(job.width)))
 
 
-def _negative(model: Model, job: Job, encode: partial[Cond], chunks: Chunks) -> Cond:
+def _negative(model: Model, job: Job, encode: partial[Cond], chunks: Mapping[str, Chunks]) -> Cond:
     """The negative prompt's condition. An empty one is all zeros for families trained that way.
 
     A prompt that is not empty knows how to make the empty one, for guidances that compare with it.
     """
     if job.negative:
-        return replace(encode(chunks), make_empty=partial(encode, []))
+        return replace(encode(chunks), make_empty=partial(encode, _chunks(model, "")))
     negative = encode(chunks)
     if not model.family.zero_empty:
         return negative

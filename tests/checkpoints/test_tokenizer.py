@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sdcli.checkpoints import tokenizer
+from sdcli.checkpoints import tokenizer, tokenizer_folder
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ def test_texts_with_published_ids_get_them(text, expected):
 
 
 def test_the_vocabulary_has_its_49408_entries():
-    vocab = tokenizer._tokenizer().get_vocab()
+    vocab = tokenizer.vocabulary()
     assert sorted(vocab.values()) == list(range(49408))
     assert (vocab["<|startoftext|>"], vocab["<|endoftext|>"]) == (tokenizer.BEGIN, tokenizer.END)
 
@@ -36,7 +36,7 @@ def theirs(tmp_path_factory):
     from transformers import CLIPTokenizer
 
     folder = tmp_path_factory.mktemp("clip")
-    for name, data in tokenizer.folder_files().items():
+    for name, data in tokenizer_folder.contents(tokenizer.Tokenizer()).items():
         (folder / name).write_bytes(data)
     return CLIPTokenizer.from_pretrained(folder)
 
