@@ -1,119 +1,145 @@
 """Aliases: the names that other tools use for samplers and schedules: "DPM++ 2M Karras" is dpmpp_2m and karras."""
 
+from __future__ import annotations
+
+import functools
 import re
+from collections.abc import Iterator, Mapping
 
 from sdcli import registry
+from sdcli.errors import UsageError
+from sdcli.request.labels import AUTOMATIC, TOOLS
 
 A1111 = {
-    "euler": "Euler",
-    "euler_a": "Euler a",
-    "heun": "Heun",
-    "lms": "LMS",
-    "dpm2": "DPM2",
-    "dpm2_a": "DPM2 a",
-    "dpm_fast": "DPM fast",
-    "dpm_adaptive": "DPM adaptive",
-    "dpmpp_2s_a": "DPM++ 2S a",
-    "dpmpp_sde": "DPM++ SDE",
-    "dpmpp_2m": "DPM++ 2M",
-    "dpmpp_2m_sde": "DPM++ 2M SDE",
-    "dpmpp_2m_sde:heun=true": "DPM++ 2M SDE Heun",
-    "dpmpp_3m_sde": "DPM++ 3M SDE",
-    "restart": "Restart",
-    "ddim": "DDIM",
-    "euler_cfg_pp": "DDIM CFG++",
-    "plms": "PLMS",
-    "unipc": "UniPC",
-    "lcm": "LCM",
-    "uniform": "Uniform",
-    "karras": "Karras",
-    "exponential": "Exponential",
-    "polyexponential": "Polyexponential",
-    "sgm_uniform": "SGM Uniform",
-    "kl_optimal": "KL Optimal",
-    "align_your_steps": "Align Your Steps",
-    "simple": "Simple",
-    "beta": "Beta",
+    **{ours: label for label, ours in reversed(TOOLS["a1111"].samplers.items())},
+    **{ours: label for label, ours in reversed(TOOLS["a1111"].schedules.items())},
 }
 """Our name -> the label that A1111 writes into pictures; names that are not listed are written as they are."""
 
-_ALIASES = {
-    # k-diffusion and ComfyUI
-    "normal": "uniform",
-    "automatic": "uniform",
-    "euler_ancestral": "euler_a",
-    "euler_ancestral_cfg_pp": "euler_a_cfg_pp",
-    "dpm_2": "dpm2",
-    "dpm_2_ancestral": "dpm2_a",
-    "dpm2_ancestral": "dpm2_a",
-    "dpmpp_2s_ancestral": "dpmpp_2s_a",
-    "dpmpp_2m_sde_heun": "dpmpp_2m_sde:heun=true",
-    "dpmpp_sde_gpu": "dpmpp_sde",
-    "dpmpp_2m_sde_gpu": "dpmpp_2m_sde",
-    "dpmpp_2m_sde_heun_gpu": "dpmpp_2m_sde:heun=true",
-    "dpmpp_3m_sde_gpu": "dpmpp_3m_sde",
-    "res_multistep_ancestral": "res_multistep:eta=1",
-    "uni_pc": "unipc",
-    "uni_pc_bh2": "unipc:bh2=true",
-    "ddim_cfgpp": "euler_cfg_pp",
-    "ays": "align_your_steps",
-    # classes of diffusers, without `Discrete` and `Scheduler` at the end
-    "eulerancestral": "euler_a",
-    "kdpm2": "dpm2",
-    "kdpm2ancestral": "dpm2_a",
-    "dpmsolvermultistep": "dpmpp_2m",
-    "dpmsolversde": "dpmpp_sde",
-    "dpmsolversinglestep": "dpmpp_2s_a:eta=0",
-    "edmeuler": "euler",
-    "edmdpmsolvermultistep": "dpmpp_2m",
-    "deismultistep": "deis",
-    "unipcmultistep": "unipc:order=2,bh2=true",
-    "pndm": "plms",
-    "sasolver": "sa_solver",
-}
-"""Another tool's name -> ours, with the options that it implies."""
-
-_SCHEDULE_ALIASES = {"ddim": "ddim_uniform", "linspace": "uniform"}
-"""Another tool's schedule -> ours, for names that mean something else, or nothing, as a sampler."""
+KARRAS_SUFFIXES = ("k", "ka")
+"""What InvokeAI and A1111's API write behind a sampler on Karras' schedule."""
 
 
-def canonical(label: str) -> str:
-    """A label in our spelling; options stay: "DPM++ 2M" -> "dpmpp_2m", "Euler a:eta=0.5" -> "euler_a:eta=0.5"."""
-    name, _, options = label.strip().partition(":")
-    name = re.sub(r"[\s\-]+", "_", name.strip().lower().replace("++", "pp"))
-    return _with_options(_our_name(name), options)
-
-
-def parse_sampler(label: str) -> tuple[str, str | None]:
+def parse_sampler(label: str, tool: str | None = None) -> tuple[str, str | None]:
     """The sampler and the schedule that a sampler's label names: "Euler a Karras" -> ("euler_a", "karras").
 
-    The schedule is None if the label does not end in one.
+    The schedule is None if the label names none. The labels of `tool`, a key of TOOLS, come before all others. A label
+    that is nobody's comes back in lower case with underscores. Raises UsageError for one that names what we lack.
     """
-    name, _, options = canonical(label).partition(":")
-    if name not in registry.names("samplers"):
-        for underscore in re.finditer("_", name):
-            schedule = _our_name(name[underscore.end() :])
-            if schedule in registry.names("schedules"):
-                return _with_options(_our_name(name[: underscore.start()]), options), schedule
-    return _with_options(name, options), None
+    name, _, options = label.strip().partition(":")
+    found = _find_sampler(name, tool)
+    if found is None:
+        return _with_options(_underscored(name), options), None
+    sampler, schedule = found
+    return _with_options(sampler, options), schedule
 
 
-def parse_schedule(label: str) -> str:
-    """A schedule's label in our spelling: "DDIM" -> "ddim_uniform"."""
-    name, _, options = canonical(label).partition(":")
-    return _with_options(_SCHEDULE_ALIASES.get(name, name), options)
+def parse_schedule(label: str, tool: str | None = None) -> str:
+    """A schedule's label in our spelling: "DDIM" -> "ddim_uniform". "Automatic" stays: `automatic` resolves it.
 
-
-def _our_name(name: str) -> str:
-    """Our name, maybe with options, for a name of another tool in lower case with underscores.
-
-    A name that is not listed comes back as it is, except that a single word loses `discrete` and `scheduler` at its
-    end: diffusers' `DDIMScheduler` is our ddim.
+    A label that is nobody's comes back in lower case with underscores. Raises UsageError for one that names what we
+    lack.
     """
-    bare = re.sub(r"(discrete)?(scheduler)?$", "", name)
-    if alias := _ALIASES.get(name) or _ALIASES.get(bare):
-        return alias
-    return bare if bare and "_" not in name else name
+    name, _, options = label.strip().partition(":")
+    return _with_options(_find_schedule(name, tool) or _underscored(name), options)
+
+
+def automatic(sampler: str) -> str:
+    """The schedule that A1111's "Automatic" stands for with a sampler of ours."""
+    return AUTOMATIC.get(sampler.partition(":")[0], "uniform")
+
+
+# --- search
+
+
+def _find_sampler(name: str, tool: str | None) -> tuple[str, str | None] | None:
+    """(sampler, schedule or None) of a label without options; None if nobody's sampler is called so."""
+    bare = re.sub(r"^(sample|k)[\s_\-]", "", name.strip(), flags=re.IGNORECASE)
+    for each in dict.fromkeys((name, bare)):
+        if found := _lookup("samplers", each, tool):
+            sampler, _, schedule = found.partition(" ")
+            return sampler, schedule or None
+        if parts := _with_schedule(each, tool):
+            return parts
+    _refuse_lacking("samplers", name, tool)
+    _refuse_lacking("samplers", bare, tool)
+    return None
+
+
+def _with_schedule(name: str, tool: str | None) -> tuple[str, str] | None:
+    """A sampler's label with that of a schedule behind it: "DPM++ 2M SDE Heun Exponential", "dpmpp_2m_k"."""
+    words = re.findall(r"[^\s_\-()]+", name)
+    for cut in range(1, len(words)):  # the longest schedule first
+        sampler = _lookup("samplers", "_".join(words[:cut]), tool)
+        behind = "_".join(words[cut:])
+        if sampler and (schedule := _find_schedule(behind, tool)):
+            return sampler.partition(" ")[0], schedule
+    return None
+
+
+def _find_schedule(name: str, tool: str | None) -> str | None:
+    if _compact(name) == "automatic":
+        return "automatic"
+    if _compact(name) in KARRAS_SUFFIXES:
+        return "karras"
+    found = _lookup("schedules", name, tool)
+    if found is None:
+        _refuse_lacking("schedules", name, tool)
+    return found
+
+
+def _lookup(kind: str, label: str, tool: str | None) -> str | None:
+    """What a label stands for: in the given tool, then among our own names, then in any tool; None if nowhere."""
+    key = _compact(label)
+    if tool is not None and (found := _labels(kind, tool).get(key)):
+        return found
+    for name in registry.names(kind):
+        if _compact(name) == key:
+            return name
+    return next((found for each in TOOLS if (found := _labels(kind, each).get(key))), None)
+
+
+def _refuse_lacking(kind: str, label: str, tool: str | None) -> None:
+    """Raise UsageError if the label names what a tool has and we lack."""
+    key = _compact(label)
+    tools = [TOOLS[tool], *TOOLS.values()] if tool is not None else list(TOOLS.values())
+    for each in tools:
+        lacking = each.lacking_samplers if kind == "samplers" else each.lacking_schedules
+        for name, nearest in lacking.items():
+            if key in _spellings(name):
+                what = kind.removesuffix("s")
+                raise UsageError(
+                    f"--{what}: {each.name} has a {what} {name!r}, which is not available here; "
+                    f"the nearest is {nearest}"
+                )
+
+
+@functools.cache
+def _labels(kind: str, tool: str) -> Mapping[str, str]:
+    """Compact label -> ours, of one tool."""
+    labels = TOOLS[tool].samplers if kind == "samplers" else TOOLS[tool].schedules
+    return {spelling: ours for label, ours in labels.items() for spelling in _spellings(label)}
+
+
+# --- spelling
+
+
+def _spellings(label: str) -> Iterator[str]:
+    """The compact ways to write a label: a class of diffusers may lose `Scheduler` and `Discrete`."""
+    yield _compact(label)
+    if label.endswith("Scheduler"):
+        short = label.removesuffix("Scheduler")
+        yield _compact(short)
+        yield _compact(short.removesuffix("Discrete"))
+
+
+def _compact(name: str) -> str:
+    """A label without what tools write differently: case, blanks, `_`, `-` and round brackets; `++` is `pp`."""
+    return re.sub(r"[\s_\-()]", "", name.lower().replace("++", "pp"))
+
+
+def _underscored(name: str) -> str:
+    return re.sub(r"[\s\-]+", "_", name.strip().lower().replace("++", "pp"))
 
 
 def _with_options(name: str, typed: str) -> str:

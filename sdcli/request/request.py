@@ -214,7 +214,7 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
     )
     schedule: str | None = option(
         None, "--schedule", type=str, plugin="schedules", from_model=True,
-        help="Noise schedule; `sd samplers` lists them.",
+        help="Noise schedule; `sd samplers` lists them, automatic is the one that A1111 takes for the sampler.",
     )  # fmt: skip
     sigmas: str | None = option(
         None, "--sigmas", type=str,
@@ -278,16 +278,19 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
         if self.sampler is not None:
             sampler, schedule = aliases.parse_sampler(self.sampler)
             self._set("sampler", sampler)
-            self._set("schedule", self.schedule or schedule)
+            if schedule and (self.schedule is None or aliases.parse_schedule(self.schedule) == "automatic"):
+                self._set("schedule", schedule)
         if self.schedule is not None:
             self._set("schedule", aliases.parse_schedule(self.schedule))
+        if self.schedule == "automatic" and self.sampler is not None:
+            self._set("schedule", aliases.automatic(self.sampler))
         if self.sigmas is not None:
             levels = sigmas.parse(self.sigmas)
             self._set("sigmas", sigmas.to_text(levels))
             self._set("steps", _steps_of(self.steps, len(levels) - 1))
         for declared in dataclasses.fields(self):
             kind, value = fields.option_of(declared).plugin, getattr(self, declared.name)
-            if kind and value is not None:
+            if kind and value not in (None, "automatic"):  # which waits until the model has named the sampler
                 registry.parse(kind, value)
 
     def _set(self, name: str, value: Any) -> None:

@@ -5,6 +5,7 @@ import pytest
 from sdcli import registry
 from sdcli.errors import UsageError
 from sdcli.request import aliases
+from sdcli.request.labels import TOOLS
 from sdcli.request.request import Request
 
 
@@ -65,7 +66,7 @@ def test_every_sampler_of_a1111_is_understood(label):
 
 @pytest.mark.parametrize("label", words(A1111_SCHEDULES))
 def test_every_schedule_type_of_a1111_is_understood(label):
-    assert registry.parse("schedules", aliases.parse_schedule(label)).name in registry.names("schedules")
+    assert Request("x", sampler="euler", schedule=label).schedule in registry.names("schedules")
 
 
 @pytest.mark.parametrize("name", words(DIFFUSERS_SCHEDULERS))
@@ -79,17 +80,60 @@ def test_ddim_means_another_thing_as_a_schedule_than_as_a_sampler():
     assert Request("x", schedule="DDIM").schedule == "ddim_uniform"
 
 
-@pytest.mark.parametrize(
-    "spec", sorted({*aliases.A1111, *aliases._ALIASES.values(), *aliases._SCHEDULE_ALIASES.values()})
-)
-def test_every_name_that_an_alias_stands_for_is_a_plugin(spec):
-    kind = "schedules" if spec in registry.names("schedules") else "samplers"
-    assert registry.find(kind, spec)
+SAMPLER_ROWS = [(tool, label) for tool in TOOLS for label in TOOLS[tool].samplers]
+SCHEDULE_ROWS = [(tool, label) for tool in TOOLS for label in TOOLS[tool].schedules]
+
+
+@pytest.mark.parametrize(("tool", "label"), SAMPLER_ROWS)
+def test_every_sampler_of_the_table_stands_for_a_sampler_that_there_is(tool, label):
+    sampler, schedule = aliases.parse_sampler(label, tool)
+    assert " ".join(filter(None, (sampler, schedule))) == TOOLS[tool].samplers[label]
+    registry.find("samplers", sampler)
+    registry.find("schedules", schedule or "karras")
+    name = aliases.parse_sampler(label)[0].partition(":")[0]  # the same sampler without knowing the tool
+    assert name == sampler.partition(":")[0]
+
+
+@pytest.mark.parametrize(("tool", "label"), SCHEDULE_ROWS)
+def test_every_schedule_of_the_table_stands_for_a_schedule_that_there_is(tool, label):
+    schedule = aliases.parse_schedule(label, tool)
+    assert schedule == TOOLS[tool].schedules[label]
+    registry.find("schedules", schedule)
+
+
+LACKING = [
+    (tool, kind, label, nearest)
+    for tool in TOOLS
+    for kind, labels in {
+        "sampler": TOOLS[tool].lacking_samplers,
+        "schedule": TOOLS[tool].lacking_schedules,
+    }.items()
+    for label, nearest in labels.items()
+]
+
+
+@pytest.mark.parametrize(("tool", "kind", "label", "nearest"), LACKING)
+def test_what_we_lack_is_refused_by_the_tools_own_name_with_the_nearest_of_ours(tool, kind, label, nearest):
+    """Unless a plugin or another tool's label of that name has arrived since."""
+    registry.find(f"{kind}s", nearest)
+    parse = aliases.parse_sampler if kind == "sampler" else aliases.parse_schedule
+    name = label.removesuffix("Scheduler").lower()
+    if name in registry.names(f"{kind}s"):
+        return
+    with pytest.raises(UsageError) as raised:
+        parse(label, tool)
+    assert repr(label) in str(raised.value) and f"the nearest is {nearest}" in str(raised.value)
 
 
 @pytest.mark.parametrize(("name", "label"), aliases.A1111.items())
 def test_every_label_that_is_written_is_read_back(name, label):
-    assert aliases.canonical(label) == name
+    kind = (
+        "schedules"
+        if label in TOOLS["a1111"].schedules and name in registry.names("schedules")
+        else "samplers"
+    )
+    read = aliases.parse_schedule(label) if kind == "schedules" else aliases.parse_sampler(label)[0]
+    assert read == name
 
 
 def test_the_schedule_in_a_sampler_label_is_used_unless_one_is_given():

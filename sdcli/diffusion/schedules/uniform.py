@@ -2,7 +2,7 @@ from sdcli.diffusion.levels import Levels
 
 
 def uniform(steps: int, levels: Levels, *, whole: bool = False) -> tuple[float, ...]:
-    """Even in the timestep, from the highest to 0: k-diffusion's "normal", A1111's "Automatic".
+    """Even in the timestep, from the highest to 0: k-diffusion's "normal", A1111's "Uniform".
 
     Option: whole, the nearest whole timesteps, which is the spacing "linspace" of diffusers' DDIM.
     """
