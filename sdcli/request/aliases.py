@@ -11,8 +11,9 @@ from sdcli.errors import UsageError
 from sdcli.request.labels import AUTOMATIC, TOOLS
 
 A1111 = {
-    **{ours: label for label, ours in reversed(TOOLS["a1111"].samplers.items())},
-    **{ours: label for label, ours in reversed(TOOLS["a1111"].schedules.items())},
+    ours: label
+    for labels in (TOOLS["a1111"].samplers, TOOLS["a1111"].schedules)
+    for label, ours in reversed(list(labels.items()))
 }
 """Our name -> the label that A1111 writes into pictures; names that are not listed are written as they are."""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import sdcli
-from sdcli.request import aliases
+from sdcli.request import a1111_text
 from sdcli.request.png import encode_png
 from sdcli.request.request import Request
 
@@ -44,11 +44,11 @@ class Picture:
 
 def parameters(request: Request, facts: Mapping[str, Any]) -> str:
     """The text that A1111 writes into its pictures, so that the tools people use can read ours."""
-    pairs = _parameter_pairs(request, facts)
-    lines = [request.prompt]
+    pairs = {key: value for key, value in _parameter_pairs(request, facts).items() if value is not None}
+    lines = [_prompt(request.prompt)]
     if request.negative:
-        lines.append(f"Negative prompt: {request.negative}")
-    lines.append(", ".join(f"{key}: {_quoted(value)}" for key, value in pairs.items() if value is not None))
+        lines.append(f"Negative prompt: {_prompt(request.negative)}")
+    lines.append(", ".join(f"{key}: {_quoted(value)}" for key, value in pairs.items()))
     return "\n".join(lines)
 
 
@@ -56,30 +56,40 @@ def _parameter_pairs(request: Request, facts: Mapping[str, Any]) -> dict[str, An
     """A1111's keys and their values; None for what the request does not use."""
     masked = request.mask is not None or request.alpha_mask
     hires = request.hires > 1
+    sampler, sampler_options = a1111_text.sampler(request.sampler)
+    schedule, schedule_options = a1111_text.schedule(None if request.sigmas else request.schedule)
     return {
         "Steps": request.steps,
-        "Sampler": _label(request.sampler),
-        "Schedule type": _label(request.schedule),
+        "Sampler": sampler,
+        "Schedule type": schedule,
         "CFG scale": f"{request.cfg:g}" if request.cfg is not None else None,
         "Seed": request.seed,
         "Size": f"{request.width}x{request.height}",
         "Model hash": facts.get("model", {}).get("sha256", "")[:10] or None,
         "Model": os.path.splitext(os.path.basename(os.path.normpath(request.model)))[0],
+        "VAE": os.path.basename(os.path.normpath(request.vae)) if request.vae else None,
         "Denoising strength": request.hires_strength if hires else request.strength,
         "Mask blur": f"{request.mask_blur:g}" if masked else None,
         "Hires upscale": f"{request.hires:g}" if hires else None,
+        "Hires upscaler": {"latents": "Latent (bicubic)", "picture": "Lanczos"}[request.hires_by]
+        if hires
+        else None,
         "Tiling": True if request.tile == "both" else None,
         "Variation seed": request.variation_seed,
         "Variation seed strength": request.variation_strength or None,
         "Seed resize from": request.seed_size,
-        "Clip skip": request.clip_skip,
+        **sampler_options,
+        **schedule_options,
+        "Sigmas": request.sigmas,
+        "Clip skip": request.clip_skip if (request.clip_skip or 1) > 1 else None,
         "RNG": {"torch": "CPU", "philox": "NV"}.get(request.rng),
         "Version": f"sdcli {sdcli.__version__}",
     }
 
 
-def _label(spec: str | None) -> str | None:
-    return aliases.A1111.get(spec, spec) if spec else None
+def _prompt(text: str) -> str:
+    """The text without the words by which readers of A1111's text find the negative prompt."""
+    return text.replace("Negative prompt:", "Negative prompt :")
 
 
 def _quoted(value: Any) -> str:

@@ -61,7 +61,7 @@ def test_the_parameters_text_reads_as_a1111_writes_it():
     assert lines[:2] == ["a cat, sitting", "Negative prompt: a dog"]
     assert lines[2].startswith(
         "Steps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 6, Seed: 7, Size: 512x256, "
-        'Model hash: 0123456789, Model: "my, model", Clip skip: 1, RNG: CPU, Version: sdcli '
+        'Model hash: 0123456789, Model: "my, model", RNG: CPU, Version: sdcli '
     )
 
 

@@ -1,0 +1,83 @@
+"""A1111 text: how A1111 writes samplers and schedules into a picture, with their options as keys of their own."""
+
+from __future__ import annotations
+
+from sdcli import registry
+from sdcli.request import aliases
+
+SAMPLER_KEYS = {
+    "eta": "Eta",
+    "s_noise": "Sigma noise",
+    "ddim eta": "Eta DDIM",
+    "unipc order": "UniPC order",
+    "unipc lower_order_final": "UniPC lower order final",
+}
+SCHEDULE_KEYS = {
+    "rho": "Schedule rho",
+    "beta alpha": "Beta schedule alpha",
+    "beta beta": "Beta schedule beta",
+}
+"""An option, or a plugin's own option -> A1111's key. Other options become `Sampler order`, `Schedule offset`, …"""
+
+Pairs = dict[str, str | None]
+
+
+def sampler(spec: str | None) -> tuple[str | None, Pairs]:
+    """(label, options by key) of a sampler: "euler_a:eta=0.5" -> ("Euler a", {"Eta": "0.5"})."""
+    return _written("sampler", spec, SAMPLER_KEYS)
+
+
+def schedule(spec: str | None) -> tuple[str | None, Pairs]:
+    """(label, options by key) of a schedule: "karras:rho=5" -> ("Karras", {"Schedule rho": "5"})."""
+    return _written("schedule", spec, SCHEDULE_KEYS)
+
+
+def sampler_options(name: str, texts: dict[str, str]) -> str:
+    """What a sampler's keys in `texts` say, as our options: {"Eta": "0.5"} -> "eta=0.5"; takes them out."""
+    return _read("sampler", name, SAMPLER_KEYS, texts)
+
+
+def schedule_options(name: str, texts: dict[str, str]) -> str:
+    """What a schedule's keys in `texts` say, as our options; takes them out of it."""
+    return _read("schedule", name, SCHEDULE_KEYS, texts)
+
+
+def _written(kind: str, spec: str | None, keys: dict[str, str]) -> tuple[str | None, Pairs]:
+    if not spec or spec == "automatic":
+        return (spec and spec.capitalize()), {}
+    found = registry.parse(f"{kind}s", spec)
+    options = dict(found.options)
+    name = found.name
+    for option, value in found.options:  # such as heun=true, which is a sampler of its own in A1111
+        if aliases.A1111.get(with_option := f"{name}:{option}={_text(value)}"):
+            name = with_option
+            del options[option]
+            break
+    pairs: Pairs = {_key(kind, found.name, option, keys): _text(value) for option, value in options.items()}
+    if found.name == "unipc" and "bh2" in options:
+        del pairs[_key(kind, "unipc", "bh2", keys)]
+        pairs["UniPC variant"] = "bh2" if options["bh2"] else "bh1"
+    return aliases.A1111.get(name, name), pairs
+
+
+def _read(kind: str, name: str, keys: dict[str, str], texts: dict[str, str]) -> str:
+    options = []
+    for option in registry.describe(f"{kind}s", name).options:
+        value = texts.pop(_key(kind, name, option, keys), None)
+        if option == "bh2" and (variant := texts.get("UniPC variant")) in ("bh1", "bh2"):
+            del texts["UniPC variant"]
+            value = str(variant == "bh2").lower()
+        if value is not None:
+            options.append(f"{option}={value}")
+    return ",".join(options)
+
+
+def _key(kind: str, name: str, option: str, keys: dict[str, str]) -> str:
+    fallback = f"{kind.capitalize()} {option.replace('_', ' ')}"
+    return keys.get(f"{name} {option}") or keys.get(option) or fallback
+
+
+def _text(value: registry.Option) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.12g}" if isinstance(value, float) else str(value)
