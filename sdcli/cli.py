@@ -15,9 +15,11 @@ import sdcli
 from sdcli import registry
 from sdcli.commands._interrupts import handle_interrupts, unwind
 from sdcli.commands._streams import open_standard_streams, print_note, print_result
-from sdcli.errors import SdError, UsageError, WriteError
+from sdcli.errors import SdError, UsageError, WriteError, naming_options
+from sdcli.request.fields import check_not_empty
 
 DEBUG = "sdcli.debug"  # the key in click's ctx.meta, which all contexts of one run share
+MAY_BE_EMPTY = ("prompt", "negative")  # the prompt is checked where --unconditional is known
 READER_LEFT = 141  # exit code: 128 + SIGPIPE
 
 
@@ -32,6 +34,7 @@ class Commands(click.Group):
             return None
         command: click.Command = registry.find("commands", name)
         _add_debug_option(command)
+        _refuse_empty_texts(command)
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
@@ -59,6 +62,27 @@ def _add_debug_option(command: click.Command) -> None:
     if isinstance(command, click.Group):
         for subcommand in command.commands.values():
             _add_debug_option(subcommand)
+
+
+def _refuse_empty_texts(command: click.Command) -> None:
+    """Let no text of a command and its subcommands be empty, except those of which no text is a value."""
+    for parameter in command.params:
+        if isinstance(parameter.type, click.types.StringParamType) and parameter.name not in MAY_BE_EMPTY:
+            parameter.type = Text()
+    if isinstance(command, click.Group):
+        for subcommand in command.commands.values():
+            _refuse_empty_texts(subcommand)
+
+
+class Text(click.types.StringParamType):
+    """A text that is not empty."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The text; raises UsageError if it is empty."""
+        if isinstance(value, str) and param is not None:
+            name = param.opts[-1] if isinstance(param, click.Option) else str(param.name).upper()
+            check_not_empty(name, value)
+        return super().convert(value, param, ctx)
 
 
 def _remember_debug(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
@@ -100,6 +124,11 @@ def run(arguments: list[str]) -> int:
     standard output too. Any other exception is a bug and is raised. This does not use `sd.main` because that answers
     a closed pipe with exit code 1.
     """
+    with naming_options():
+        return _run(arguments)
+
+
+def _run(arguments: list[str]) -> int:
     debug: list[bool] = []
     try:
         with sd.make_context("sd", list(arguments)) as context:

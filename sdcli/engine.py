@@ -46,6 +46,8 @@ def generate(
     `models` keeps the model loaded for the next picture; `inputs` are the pictures that the request names, if they
     are open already. Raises SdError of the kind that says what is at fault; see sdcli.errors.
     """
+    if not isinstance(request, Request):
+        raise UsageError(f"generate takes a Request, not {request!r:.40}; write generate(Request(prompt))")
     clock = Clock()
     inputs = inputs or open_inputs(request)
     with (models or ModelCache()).use(request.loading) as model:

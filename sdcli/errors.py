@@ -1,4 +1,36 @@
-"""Errors that a user can cause or meet. Each message is one line: the thing, the reason, a next step."""
+"""Errors that a user can cause or meet. Each message is one line: the thing, the reason, a next step.
+
+Messages are written with the command line's options (`--stop-after`). Outside of it, they name what a Python program
+or a job file calls them (`stop_after`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from contextvars import ContextVar
+
+PYTHON_NAMES = {"-o": "path", "--out": "path"}
+"""Option -> its name in Python. Those of a request are added where its fields are declared."""
+
+_names_options: ContextVar[bool] = ContextVar("names_options", default=False)
+_OPTION = re.compile(r"(?<![\w-])--?[A-Za-z][\w-]*")
+
+
+@contextlib.contextmanager
+def naming_options(named: bool = True) -> Iterator[None]:
+    """Inside, an error's text names options as they are typed; outside, or if not `named`, as Python names them."""
+    token = _names_options.set(named)
+    try:
+        yield
+    finally:
+        _names_options.reset(token)
+
+
+def in_python_words(text: str) -> str:
+    """The text with each option replaced by its name in Python: `--stop-after 30` by `stop_after 30`."""
+    return _OPTION.sub(lambda option: PYTHON_NAMES.get(option[0], option[0]), text)
 
 
 class SdError(Exception):
@@ -6,6 +38,10 @@ class SdError(Exception):
 
     code = 1
     kind = "failed"
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if _names_options.get() else in_python_words(text)
 
 
 class UsageError(SdError):

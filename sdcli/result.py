@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from PIL.Image import Image
 from torch import Tensor
 
+from sdcli import store
 from sdcli.diffusion.replay import Recording
 from sdcli.request.picture import Picture
 
@@ -43,6 +46,16 @@ class Result:
     networks: str
     sigma: float = 0.0
     recording: Recording | None = None
+
+    def save(self, path: str | os.PathLike[str] | None = None, *, metadata: bool = True) -> Path:
+        """Write the picture as `sd` does, whole or not at all, with the metadata that makes it again; returns its path.
+
+        `path` is a folder, or a file name that may hold {prompt}, {seed} and so on; without it, the picture goes to the
+        current folder. Nothing is overwritten: a name that is taken gets a number. Raises WriteError, and UsageError
+        for a path that cannot be meant.
+        """
+        out = None if path is None else os.fspath(path)
+        return store.save(self.picture.png(metadata), store.output_path(out, self.picture.request))
 
 
 class Clock:

@@ -148,7 +148,8 @@ def _template_fields(request: Request) -> dict[str, str]:
 
 def _prompt_slug(request: Request) -> str:
     """The prompt (or without one, the input picture's name) in lower case, with hyphens between its words."""
-    text = request.prompt or os.path.splitext(os.path.basename(request.image or ""))[0]
+    picture = request.image if isinstance(request.image, str) else ""
+    text = request.prompt or os.path.splitext(os.path.basename(picture))[0]
     return _shorten(re.sub(r"\W+", "-", text.lower()).strip("-"), MAX_PROMPT_BYTES)
 
 

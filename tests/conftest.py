@@ -63,6 +63,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name != "test_docs.py")
 
 
+@pytest.fixture(autouse=True)
+def option_names():
+    """Errors name options as the command line shows them, in every test; `python_names` is for the others."""
+    from sdcli.errors import naming_options
+
+    with naming_options():
+        yield
+
+
+@pytest.fixture
+def python_names(option_names):
+    """Errors name fields as a Python program sees them."""
+    from sdcli.errors import naming_options
+
+    with naming_options(False):
+        yield
+
+
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory) -> Path:
     """A model folder of random networks that draws meaningless pictures of 64x64 pixels within milliseconds."""

@@ -22,7 +22,9 @@ def request_options(*groups: type) -> Callable[[F], F]:
 
     `--help` lists them in that order. An option that is not given has the value None.
     """
-    return options_of(*(name for group in (Request, *groups, Loading) for name in own_fields(group)))
+    options = options_of(*(name for group in (Request, *groups, Loading) for name in own_fields(group)))
+    no_prompt = click.option("--unconditional", is_flag=True, help="Draw without a prompt.")
+    return lambda command: no_prompt(options(command))
 
 
 def options_of(*names: str) -> Callable[[F], F]:
@@ -90,11 +92,33 @@ def options_given(values: Mapping[str, Any]) -> dict[str, Any]:
     """The Request's fields among a command's values that the user gave. A prompt of - is read from standard input."""
     names = {field.name for field in dataclasses.fields(Request)}
     options = {name: value for name, value in values.items() if name in names and value not in (None, ())}
+    if values.get("unconditional"):
+        options["prompt"] = _no_prompt(options)
+    elif "prompt" in options:
+        _check_prompt(options["prompt"])
     if options.get("prompt") == options.get("image") == "-":
         raise UsageError("the prompt and the picture cannot both be standard input; name a file for -i")
     if options.get("prompt") == "-":
         options["prompt"] = _read_prompt()
+        _check_prompt(options["prompt"])
     return options
+
+
+def prompt_argument(command: F) -> F:
+    """Decorate a command with the argument PROMPT, which may be left out with --unconditional."""
+    return click.argument("prompt", default="", metavar="PROMPT")(command)
+
+
+def _no_prompt(options: Mapping[str, Any]) -> str:
+    if options.get("prompt"):
+        raise UsageError("--unconditional draws without a prompt, and there is one; leave one of them out")
+    return ""
+
+
+def _check_prompt(prompt: str) -> None:
+    """Raise UsageError for an empty prompt: it is most often a variable of a script that was not set."""
+    if not prompt.strip():
+        raise UsageError("no prompt: say what to draw, or give --unconditional to draw without a prompt")
 
 
 def require_picture(options: Mapping[str, Any]) -> None:

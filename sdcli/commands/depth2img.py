@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from sdcli.commands._generate import Output, draw
-from sdcli.commands._options import options_given, output_options, request_options
+from sdcli.commands._options import options_given, output_options, prompt_argument, request_options
 from sdcli.errors import ModelError, UsageError
 from sdcli.models.cache import ModelCache
 from sdcli.request.request import Depth, Request, StartImage
@@ -14,7 +14,7 @@ DEPTH_MODEL_CHANNELS = 5  # input channels of its U-Net: four of latents and one
 
 
 @click.command()
-@click.argument("prompt")
+@prompt_argument
 @request_options(StartImage, Depth)
 @output_options
 def depth2img(**values: Any) -> None:

@@ -87,7 +87,7 @@ def _picture_facts(file: str) -> dict[str, Any]:
 
 
 def _model_facts(file: str, request: Request) -> dict[str, Any]:
-    found = checkpoint.read(file, request.prediction, request.vae, request.revision, fetches=False)
+    found = checkpoint.read(file, request.prediction, request.loading.vae, request.revision, fetches=False)
     return {
         "kind": f"a {found.family.name} model",
         "family": found.family.summary,

@@ -5,13 +5,19 @@ from typing import Any
 import click
 
 from sdcli.commands._generate import Output, draw
-from sdcli.commands._options import options_given, output_options, request_options, require_picture
+from sdcli.commands._options import (
+    options_given,
+    output_options,
+    prompt_argument,
+    request_options,
+    require_picture,
+)
 from sdcli.errors import UsageError
 from sdcli.request.request import Mask, MaskEdge, Request, StartImage
 
 
 @click.command()
-@click.argument("prompt")
+@prompt_argument
 @request_options(StartImage, Mask, MaskEdge)
 @output_options
 def inpaint(**values: Any) -> None:

@@ -5,14 +5,20 @@ from typing import Any
 import click
 
 from sdcli.commands._generate import Output, draw
-from sdcli.commands._options import options_given, output_options, request_options, require_picture
+from sdcli.commands._options import (
+    options_given,
+    output_options,
+    prompt_argument,
+    request_options,
+    require_picture,
+)
 from sdcli.request.request import MaskEdge, Request, StartImage
 
 _PIXELS = click.IntRange(0, 4096)
 
 
 @click.command()
-@click.argument("prompt")
+@prompt_argument
 @click.option("--left", type=_PIXELS, default=0, help="Pixels to add at the left.")
 @click.option("--top", type=_PIXELS, default=0, help="Pixels to add at the top.")
 @click.option("--right", type=_PIXELS, default=0, help="Pixels to add at the right.")

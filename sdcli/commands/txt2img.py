@@ -5,12 +5,12 @@ from typing import Any
 import click
 
 from sdcli.commands._generate import Output, draw
-from sdcli.commands._options import options_given, output_options, request_options
+from sdcli.commands._options import options_given, output_options, prompt_argument, request_options
 from sdcli.request.request import Hires, Request
 
 
 @click.command()
-@click.argument("prompt")
+@prompt_argument
 @request_options(Hires)
 @output_options
 def txt2img(**values: Any) -> None:

@@ -13,7 +13,7 @@ from sdcli.request.request import Request, StartImage, Upscale
 
 @click.command()
 @click.argument("picture")
-@click.option("--prompt", default="", help="What the picture shows; - reads it from standard input.")
+@click.option("--prompt", default=None, help="What the picture shows; - reads it from standard input.")
 @request_options(StartImage, Upscale)
 @output_options
 def upscale(picture: str, **values: Any) -> None:

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from sdcli import registry
-from sdcli.errors import UsageError
+from sdcli.errors import UsageError, in_python_words
+from sdcli.request.inline_image import InlineImage, inline_image, is_pixels
 
 MAX_TEXT = 20_000  # characters of a text field; a PNG text chunk holds that with room to spare
+
+NAMES_ELSEWHERE = {
+    "cfg_scale": "cfg", "guidance_scale": "cfg", "negative_prompt": "negative", "neg": "negative",
+    "num_inference_steps": "steps", "sampler_name": "sampler", "scheduler": "schedule", "init_image": "image",
+    "mask_image": "mask", "denoising_strength": "strength", "generator": "seed", "checkpoint": "model",
+}  # fmt: skip
+"""What A1111, diffusers and others call a field -> our name, for the hint at an unknown one."""
 
 _TYPE_NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 
@@ -22,7 +32,9 @@ class Option:
 
     `flags` are its option names on the command line; a field without flags is set by a command itself. `low` and `high`
     are inclusive. `plugin` is the registry kind of a field that names a plugin. `from_model` marks a field whose
-    default the model brings. A `many` field holds a tuple of values, and its option may be given several times.
+    default the model brings. A `many` field holds a tuple of values, and its option may be given several times. A text
+    `may_be_empty` if no text is a value of its own. A `picture` is the name of an image file; in Python it may be an
+    image or an array, which is kept as an InlineImage.
     """
 
     flags: tuple[str, ...]
@@ -34,6 +46,8 @@ class Option:
     plugin: str = ""
     from_model: bool = False
     many: bool = False
+    may_be_empty: bool = False
+    picture: bool = False
 
 
 def option(default: Any, *flags: str, type: type, help: str, **details: Any) -> Any:
@@ -80,14 +94,32 @@ def checked(declared: dataclasses.Field[Any], value: Any) -> Any:
 
 def _checked_one(declared: dataclasses.Field[Any], value: Any) -> Any:
     asked, name = option_of(declared), spelling(declared)
-    value = _of_type(asked.type, name, value)
+    if asked.picture and (isinstance(value, InlineImage) or is_pixels(value)):
+        return value if isinstance(value, InlineImage) else inline_image(name, value)
+    value = _of_type(asked.type, name, _plain(value))
     if isinstance(value, str):
         _check_text(name, value)
+        if not asked.may_be_empty:
+            check_not_empty(name, value)
     if asked.low is not None and asked.high is not None and not asked.low <= value <= asked.high:
         raise UsageError(f"{name}: {value} is outside {asked.low}...{asked.high}")
     if asked.choices and value not in asked.choices:
         raise UsageError(f"{name}: {value!r} is unknown; {registry.nearest(value, asked.choices)}")
     return value
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy or torch, or a path, as the plain Python value that it stands for."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    is_scalar = hasattr(value, "item") and getattr(value, "ndim", None) == 0
+    return value.item() if is_scalar else value
+
+
+def check_not_empty(name: str, value: str) -> None:
+    """Raise UsageError for an empty text: it is most often a variable of a script that was not set."""
+    if not value.strip():
+        raise UsageError(f"{name}: is empty; give a value, or leave it out for the default")
 
 
 def _of_type(wanted: type, name: str, value: Any) -> Any:
@@ -114,15 +146,52 @@ def _check_text(name: str, value: str) -> None:
 def as_dict(values: Any) -> dict[str, Any]:
     """The fields that differ from their defaults, as plain JSON values."""
     pairs = ((each, getattr(values, each.name)) for each in dataclasses.fields(values))
-    return {
-        each.name: list(value) if isinstance(value, tuple) else value
-        for each, value in pairs
-        if value != each.default
-    }
+    return {each.name: _to_json(value) for each, value in pairs if value != each.default}
+
+
+def _to_json(value: Any) -> Any:
+    """A field's value as JSON; an inline image is recorded as one on standard input, for its pixels are not kept."""
+    if isinstance(value, InlineImage):
+        return "-"
+    return list(value) if isinstance(value, tuple) else value
+
+
+def python_names(values: type) -> dict[str, str]:
+    """Each option of a dataclass's fields -> the field's name."""
+    return {flag: each.name for each in dataclasses.fields(values) for flag in option_of(each).flags}
+
+
+def documentation(values: type) -> str:
+    """The fields of a dataclass, each with its type, its range, its default and its help, for its docstring."""
+    own = own_fields(values)
+    in_order = sorted(dataclasses.fields(values), key=lambda each: each.name not in own)
+    return "\n".join(_documented(each) for each in in_order)
+
+
+def _documented(declared: dataclasses.Field[Any]) -> str:
+    option = option_of(declared)
+    kind = "path, Pillow image or NumPy array" if option.picture else option.type.__name__
+    kind = "list of " * option.many + kind
+    bounds = f", {option.low:g} ... {option.high:g}" if None not in (option.low, option.high) else ""
+    default = "the model's" if option.from_model else repr(declared.default)
+    text = textwrap.wrap(in_python_words(option.help), 100)
+    return "\n".join(
+        [f"{declared.name} ({kind}{bounds}; default: {default})", *(f"    {line}" for line in text)]
+    )
+
+
+class Checked:
+    """A base of dataclasses whose fields are declared by `option`: a name that is no field is a UsageError."""
+
+    def __new__(cls, *_: Any, **values: Any) -> Self:
+        """Check the names of the fields; the dataclass's own __init__ takes the values."""
+        check_keys(values, [each.name for each in dataclasses.fields(cls)])  # type: ignore[arg-type]
+        return super().__new__(cls)
 
 
 def check_keys(keys: Mapping[str, Any], known: list[str]) -> None:
     """Raise UsageError for a key that is no field, with the nearest one."""
     for key in keys:
         if key not in known:
-            raise UsageError(f"no setting is called {key!r}; {registry.nearest(str(key), known)}")
+            word = NAMES_ELSEWHERE.get(str(key), str(key))
+            raise UsageError(f"no setting is called {key!r}; {registry.nearest(word, known)}")

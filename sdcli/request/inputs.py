@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from sdcli.errors import ImageError, UsageError
 from sdcli.request.composite import composite
 from sdcli.request.images import OpenedImage, Source, open_image
 from sdcli.request.infill import infill
+from sdcli.request.inline_image import InlineImage
 from sdcli.request.job import Job
 from sdcli.request.masks import Box, masked_region, prepare_mask, read_mask
 from sdcli.request.outpaint import outpaint
@@ -121,8 +123,10 @@ def open_inputs(request: Request, stdin: BinaryIO | None = None) -> InputImages:
 
     Raises ImageError for a bad image, UsageError for a request that cannot be meant.
     """
-    paths = {"depth": request.depth, "image": request.image, "mask": request.mask}
-    opened = {role: _open(role, path, request, stdin) for role, path in paths.items() if path is not None}
+    sources: dict[str, Any] = {"depth": request.depth, "image": request.image, "mask": request.mask}
+    opened = {
+        role: _open(role, source, request, stdin) for role, source in sources.items() if source is not None
+    }
     picture, mask = opened.get("image"), None
     if picture is not None:
         picture, mask = _picture_and_mask(request, picture, opened.get("mask"))
@@ -134,7 +138,9 @@ def open_inputs(request: Request, stdin: BinaryIO | None = None) -> InputImages:
     return InputImages(picture, mask, depth, facts, notes)
 
 
-def _open(role: str, path: str, request: Request, stdin: BinaryIO | None) -> OpenedImage:
+def _open(role: str, path: str | InlineImage, request: Request, stdin: BinaryIO | None) -> OpenedImage:
+    if isinstance(path, InlineImage):
+        return open_image(io.BytesIO(path.png), f"the {role}", parse_colour(request.background))
     source: Source = path
     if path == "-":
         if stdin is None:

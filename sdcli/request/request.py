@@ -11,28 +11,31 @@ import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from sdcli import registry
+from sdcli import errors, registry
 from sdcli.errors import UsageError
 from sdcli.request import aliases, fields, sigmas
 from sdcli.request.fields import option
 from sdcli.request.resize import FITS
 from sdcli.request.sigmas import MAX_STEPS
 
+if TYPE_CHECKING:
+    from sdcli.request.field_types import OptionalImage, OptionalPath, Path
+
 MAX_SEED = 2**32 - 1
 Group = TypeVar("Group", bound="Loading | MaskEdge | Hires")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Loading:
+class Loading(fields.Checked):
     """Which model is loaded, and how. Two pictures with equal values share one loaded model."""
 
-    model: str = option(
+    model: Path = option(
         "tiny", "-m", "--model", type=str,
         help="Model: tiny (embedded), a safetensors file, a diffusers folder, or a hub repo.",
     )  # fmt: skip
-    vae: str | None = option(
+    vae: OptionalPath = option(
         None, "--vae", type=str, help="Use another VAE: a safetensors file or a folder that holds one."
     )
     revision: str | None = option(
@@ -62,8 +65,13 @@ class Loading:
 class StartImage:
     """The picture that a run starts from."""
 
-    image: str | None = option(
-        None, "-i", "--image", type=str, help="Picture to start from; - reads it from standard input."
+    image: OptionalImage = option(
+        None,
+        "-i",
+        "--image",
+        type=str,
+        picture=True,
+        help="Picture to start from; - reads it from standard input.",
     )
     strength: float | None = option(
         None, "--strength", type=float, low=0, high=1, from_model=True,
@@ -99,8 +107,8 @@ class MaskEdge:
 class Mask(MaskEdge):
     """Which part of the picture is repainted."""
 
-    mask: str | None = option(
-        None, "--mask", type=str, help="Mask: the white part of this picture is repainted."
+    mask: OptionalImage = option(
+        None, "--mask", type=str, picture=True, help="Mask: the white part of this picture is repainted."
     )
     alpha_mask: bool = option(
         False, "--alpha-mask", type=bool, help="Repaint the transparent part of the picture."
@@ -125,8 +133,12 @@ class Mask(MaskEdge):
 class Depth:
     """The depth map of a depth-to-image model."""
 
-    depth: str | None = option(
-        None, "--depth", type=str, help="Depth map, white is near; estimated from the picture if not given."
+    depth: OptionalImage = option(
+        None,
+        "--depth",
+        type=str,
+        picture=True,
+        help="Depth map, white is near; estimated from the picture if not given.",
     )
 
 
@@ -170,8 +182,12 @@ class Hires:
 class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
     """What is asked for one picture; `replace(seed=8)` is the same request with a change."""
 
-    prompt: str = option("", type=str, help="What to draw; - reads it from standard input.")
-    negative: str = option("", "-n", "--negative", type=str, help="What to steer away from.")
+    prompt: str = option(
+        "", type=str, may_be_empty=True, help="What to draw; - reads it from standard input."
+    )
+    negative: str = option(
+        "", "-n", "--negative", type=str, may_be_empty=True, help="What to steer away from."
+    )
     seed: int | None = option(
         None,
         "--seed",
@@ -246,7 +262,7 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
         "none", "--tile", type=str, choices=("none", "x", "y", "both"),
         help="Make a texture that repeats without seams: x (sideways), y (up and down) or both.",
     )  # fmt: skip
-    latents_in: str | None = option(
+    latents_in: OptionalPath = option(
         None,
         "--latents-in",
         type=str,
@@ -330,6 +346,10 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
         """The request that `as_dict` wrote; raises UsageError for an unknown key or a bad value."""
         fields.check_keys(values, [each.name for each in dataclasses.fields(cls)])
         return cls(**values)
+
+
+errors.PYTHON_NAMES.update(fields.python_names(Request))
+Request.__doc__ = f"{Request.__doc__}\n\n{fields.documentation(Request)}"
 
 
 def parse_size(text: str) -> tuple[int, int]:
