@@ -110,13 +110,6 @@ def test_the_same_command_gives_the_same_bytes_twice(run, command):
     assert first.read_bytes() == second.read_bytes()
 
 
-@pytest.mark.parametrize("model", ["test:sd1", "test:inpaint"])
-@pytest.mark.parametrize("options", [(), ("--only-masked",), ("--masked-content", "fill")])
-def test_under_a_black_mask_the_result_is_the_picture_exactly(run, model, options):
-    ran = run("inpaint", "a cat", "-i", "in.png", "--mask", "black.png", *options, model=model)
-    assert drawn(ran).tobytes() == photo().tobytes()
-
-
 def test_inpaint_with_a_white_mask_draws_what_img2img_draws(run):
     options = ("a cat", "-i", "in.png", "--strength", 0.5)
     expected = drawn(run("img2img", *options))
@@ -276,6 +269,7 @@ MISTAKES = {
     ("inpaint", "a cat", "-i", "in.png", "--alpha-mask"): 4,
     ("inpaint", "a cat", "-i", "in.png", "--mask", "mask.png", "--alpha-mask"): 2,
     ("inpaint", "a cat", "-i", "in.png", "--mask", "none.png"): 4,
+    ("inpaint", "a cat", "-i", "in.png", "--mask", "black.png"): 4,
     ("outpaint", "a cat", "-i", "in.png"): 2,
     ("depth2img", "a cat"): 2,
     ("depth2img", "a cat", "-i", "-", "--depth", "-", "-m", "test:depth"): 2,

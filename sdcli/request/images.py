@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -24,6 +26,7 @@ Colour = tuple[int, int, int]
 MAX_PIXELS = 8192 * 8192  # of an image that is read or drawn
 MAX_SIDE = 65_535  # pixels; JPEG's own limit, and it keeps the resizing of very thin images cheap
 MAX_FILE_BYTES = 256 * 1024 * 1024
+FAINT = 8  # a mask or label map of which no value reaches this part of the highest is not meant as light
 MAX_JPEG_SCANS = 100  # a progressive JPEG has about ten; each one costs a pass over all pixels
 _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
 _EXIF_ORIENTATION = 0x0112  # EXIF's tag
@@ -50,6 +53,19 @@ class OpenedImage:
     sha256: str  # of the file's bytes
 
 
+@dataclass(frozen=True)
+class FilePixels:
+    """The pixels of an image file, upright and 8-bit, in the colours of the file."""
+
+    colours: Image  # L, RGB or CMYK
+    alpha: Image | None  # L, if the file has transparency
+    labels: Image | None  # L: white where the file, if it is a label map rather than a picture, has a label
+    icc: bytes | None  # colour profile of `colours`
+    format: str  # Pillow's name
+    notes: tuple[str, ...]  # for the user
+    sha256: str  # of the file's bytes
+
+
 def open_image(source: Source, name: str = "", background: Colour = _WHITE) -> OpenedImage:
     """Open a PNG, JPEG, WebP, GIF or BMP; transparent parts are composited over the background.
 
@@ -57,9 +73,29 @@ def open_image(source: Source, name: str = "", background: Colour = _WHITE) -> O
     or is too large.
     """
     name = name or str(source)
-    try:
+    with _memory_errors(name):
         data, format = _read(source, name)
         return _open(data, format, name, background)
+
+
+def read_pixels(source: Source, name: str = "") -> FilePixels:
+    """The pixels of an image file, upright and 8-bit, but in its own colours; raises ImageError as `open_image`."""
+    name = name or str(source)
+    with _memory_errors(name):
+        return _decode(*_read(source, name), name)
+
+
+def extremes(image: Image) -> tuple[int, int]:
+    """The darkest and the lightest value of an image (L)."""
+    darkest, lightest = image.getextrema()
+    assert isinstance(darkest, int) and isinstance(lightest, int)
+    return darkest, lightest
+
+
+@contextlib.contextmanager
+def _memory_errors(name: str) -> Iterator[None]:
+    try:
+        yield
     except MemoryError:
         raise ImageError(f"{name}: does not fit into memory; make it smaller first") from None
 
@@ -79,12 +115,8 @@ def add_alpha(image: Image, alpha: Image) -> Image:
 
 
 def _open(data: bytes, format: str, name: str, background: Colour) -> OpenedImage:
-    image, notes = _decode(data, format, name)
-    bit_depth = data[24] if format == "PNG" else 8  # from the PNG header; Pillow does not say
-    if bit_depth == 16:
-        notes.append("16-bit reduced to 8")
-    original, alpha = _split_alpha(image, bit_depth)
-    icc = image.info.get("icc_profile") or None
+    file = _decode(data, format, name)
+    original, alpha, icc, notes = file.colours, file.alpha, file.icc, list(file.notes)
     srgb = to_srgb(original, icc) if icc else original.convert("RGB")
     if srgb is None:
         notes.append("its colour profile is damaged or of another kind, and was ignored")
@@ -97,7 +129,7 @@ def _open(data: bytes, format: str, name: str, background: Colour) -> OpenedImag
         if alpha.getextrema()[0] != 255:
             notes.append(f"transparency over {_colour_name(background)}")
             srgb = flatten_alpha(srgb, alpha, background)
-    return OpenedImage(srgb, alpha, original, icc, tuple(notes), name, hashlib.sha256(data).hexdigest())
+    return OpenedImage(srgb, alpha, original, icc, tuple(notes), name, file.sha256)
 
 
 def _converts_back(icc: bytes, srgb: Image, mode: str) -> bool:
@@ -140,7 +172,18 @@ def _check_file_size(size: int, name: str) -> None:
         raise ImageError(f"{name}: is larger than {MAX_FILE_BYTES >> 20} MiB; save it smaller")
 
 
-def _decode(data: bytes, format: str, name: str) -> tuple[Image, list[str]]:
+def _decode(data: bytes, format: str, name: str) -> FilePixels:
+    """The first frame of an image file."""
+    image, notes = _first_frame(data, format, name)
+    bit_depth = data[24] if format == "PNG" else 8  # from the PNG header; Pillow does not say
+    if bit_depth == 16:
+        notes.append("16-bit reduced to 8")
+    colours, alpha = _split_alpha(image, bit_depth)
+    labels, icc = _labels(image), image.info.get("icc_profile") or None
+    return FilePixels(colours, alpha, labels, icc, format, tuple(notes), hashlib.sha256(data).hexdigest())
+
+
+def _first_frame(data: bytes, format: str, name: str) -> tuple[Image, list[str]]:
     """The first frame in Pillow's mode for it, upright, and notes for the user."""
     from PIL import Image
 
@@ -201,6 +244,25 @@ def _split_alpha(image: Image, bit_depth: int) -> tuple[Image, Image | None]:
     if image.mode == "I;16":  # Pillow's convert would clip values above 255
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return (image.convert("L") if image.mode == "1" else image), alpha
+
+
+def _labels(image: Image) -> Image | None:
+    """White where an image in a mode in which label maps come, but light seldom, has a label, black where it has none.
+
+    A palette with colours and black is one, and 16-bit values all below an eighth of the highest. Otherwise None.
+    """
+    import numpy as np
+    from PIL import Image
+
+    if image.mode == "I;16":
+        values = np.asarray(image)
+        is_map = values.max() < 2**16 // FAINT
+        return Image.fromarray((values > 0).astype(np.uint8) * 255) if is_map else None
+    if image.mode != "P":
+        return None
+    colours = np.asarray(image.convert("RGBA"))[..., :3]
+    has_colour, is_black = (colours != colours[..., :1]).any(), ~colours.any(-1)
+    return Image.fromarray(np.uint8(255) * ~is_black) if has_colour and is_black.any() else None
 
 
 def _alpha_of_colour_key(image: Image, bit_depth: int) -> Image:

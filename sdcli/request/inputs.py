@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from sdcli.errors import ImageError, UsageError
 from sdcli.request.composite import composite
-from sdcli.request.images import OpenedImage, Source, open_image
+from sdcli.request.images import OpenedImage, Source, extremes, open_image
 from sdcli.request.infill import infill
 from sdcli.request.inline_image import InlineImage
 from sdcli.request.job import Job
-from sdcli.request.masks import Box, masked_region, prepare_mask, read_mask
+from sdcli.request.masks import Box, OpenedMask, mask_from_alpha, masked_region, open_mask, prepare_mask
 from sdcli.request.outpaint import outpaint
 from sdcli.request.request import Request, parse_colour, parse_margins
-from sdcli.request.resize import Size, fit_image
+from sdcli.request.resize import FIT, Size, fit_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -77,11 +77,16 @@ class InputImages:
             return SizedImages(depth=depth)
         if self.mask is None:
             return SizedImages(fit_image(self.picture.image, *size, job.fit), depth=depth, inputs=self)
-        if job.mask.only_masked and self.mask.getbbox():
+        if job.mask.only_masked:
             box = masked_region(self.mask, job.mask.padding, *size)
         else:
             box = _box_around(self.picture.image.size, size)
         image, mask = _resize_box(self.picture.image, box, size), _resize_box(self.mask, box, size)
+        if mask.getbbox() is None:
+            raise ImageError(
+                f"the mask selects nothing at {size[0]}x{size[1]} pixels: its white part is too small; "
+                "give a larger --width and --height, or use --only-masked"
+            )
         sized = SizedImages(image, mask, depth, inputs=self, box=box)
         if job.mask.masked_content == "fill":
             return dataclasses.replace(sized, image=infill(image, mask), shown=image)
@@ -123,30 +128,60 @@ def open_inputs(request: Request, stdin: BinaryIO | None = None) -> InputImages:
 
     Raises ImageError for a bad image, UsageError for a request that cannot be meant.
     """
-    sources: dict[str, Any] = {"depth": request.depth, "image": request.image, "mask": request.mask}
-    opened = {
-        role: _open(role, source, request, stdin) for role, source in sources.items() if source is not None
+    paths: dict[str, Any] = {"depth": request.depth, "image": request.image, "mask": request.mask}
+    sources = {role: _source(role, path, stdin) for role, path in paths.items() if path is not None}
+    background = parse_colour(request.background)
+    opened: dict[str, OpenedImage] = {
+        role: open_image(*source, background) for role, source in sources.items() if role != "mask"
     }
-    picture, mask = opened.get("image"), None
+    mask_file = open_mask(*sources["mask"]) if "mask" in sources else None
+    picture, mask, depth = opened.get("image"), None, None
     if picture is not None:
-        picture, mask = _picture_and_mask(request, picture, opened.get("mask"))
-    depth = opened["depth"].image.convert("L") if "depth" in opened else None
-    facts = {role: each.sha256 for role, each in opened.items()}
+        picture, mask = _picture_and_mask(request, picture, mask_file)
+    if "depth" in opened:
+        depth = opened["depth"].image.convert("L")
+        if picture is not None:
+            _check_size(opened["depth"].name, depth.size, picture, request.fit)
+    files: dict[str, OpenedImage | OpenedMask] = {**opened, **({"mask": mask_file} if mask_file else {})}
+    facts = {role: each.sha256 for role, each in files.items()}
     if request.latents_in is not None:
         facts["latents"] = _sha256(request.latents_in)
-    notes = tuple(f"{each.name}: {note}" for each in opened.values() for note in each.notes)
-    return InputImages(picture, mask, depth, facts, notes)
+    notes = [f"{each.name}: {note}" for each in files.values() for note in each.notes]
+    if picture is not None and mask is not None:
+        notes += _faint_mask((mask_file or picture).name, mask)
+    return InputImages(picture, mask, depth, facts, tuple(notes))
 
 
-def _open(role: str, path: str | InlineImage, request: Request, stdin: BinaryIO | None) -> OpenedImage:
+def _source(role: str, path: str | InlineImage, stdin: BinaryIO | None) -> tuple[Source, str]:
+    """What to read an image from, and its name in messages."""
     if isinstance(path, InlineImage):
-        return open_image(io.BytesIO(path.png), f"the {role}", parse_colour(request.background))
-    source: Source = path
-    if path == "-":
-        if stdin is None:
-            raise UsageError(f"the {role} is standard input, which cannot be read here; name a file")
-        source, path = stdin, "standard input"
-    return open_image(source, path, parse_colour(request.background))
+        return io.BytesIO(path.png), f"the {role}"
+    if path != "-":
+        return path, path
+    if stdin is None:
+        raise UsageError(f"the {role} is standard input, which cannot be read here; name a file")
+    return stdin, "standard input"
+
+
+def _check_size(name: str, size: Size, picture: OpenedImage, fit: str | None) -> None:
+    """Raise ImageError for a mask or depth map of another size than the picture, unless it is to be fitted."""
+    if fit is None and size != picture.image.size:
+        raise ImageError(
+            "{}: is {}x{}, but {} is {}x{}; give them one size, or choose --fit crop, pad or stretch".format(
+                name, *size, picture.name, *picture.image.size
+            )
+        )
+
+
+def _faint_mask(name: str, mask: Image) -> list[str]:
+    """A note if the mask repaints nothing by half or more, which is seldom meant."""
+    lightest = extremes(mask)[1]
+    if lightest >= 128:
+        return []
+    return [
+        f"{name}: the mask repaints by {lightest / 2.55:.1f} % at most: it is dark grey, or smaller than "
+        "--mask-blur; make it white, or blur it less"
+    ]
 
 
 def _sha256(path: str) -> str:
@@ -162,20 +197,29 @@ def _sha256(path: str) -> str:
 
 
 def _picture_and_mask(
-    request: Request, picture: OpenedImage, mask_file: OpenedImage | None
+    request: Request, picture: OpenedImage, mask_file: OpenedMask | None
 ) -> tuple[OpenedImage, Image | None]:
     """The picture, extended if it is outpainted, and its mask, grown and blurred, if the request has one."""
-    grow = request.mask_grow
+    grow, name, invert = request.mask_grow, picture.name, request.invert_mask
     if request.margins is not None:
         picture, mask = outpaint(picture, *parse_margins(request.margins))
         grow += round(3 * request.mask_blur)  # puts the blurred seam inside the picture
+        invert = False
     elif request.alpha_mask:
-        mask = read_mask(picture, invert=request.invert_mask, from_alpha=True)
+        mask = mask_from_alpha(picture)
+        if not invert and mask.getbbox() is None:
+            raise ImageError(
+                f"{picture.name}: the mask selects nothing: none of the picture is transparent; use --mask"
+            )
     elif mask_file is not None:
-        mask = read_mask(mask_file, invert=request.invert_mask)
+        mask, name = mask_file.image, mask_file.name
+        _check_size(name, mask.size, picture, request.fit)
     else:
         return picture, None
-    return picture, prepare_mask(mask, *picture.image.size, request.fit, blur=request.mask_blur, grow=grow)
+    width, height = picture.image.size
+    fit, blur = request.fit or FIT, request.mask_blur
+    mask = prepare_mask(mask, width, height, fit, invert=invert, blur=blur, grow=grow, name=name)
+    return picture, mask
 
 
 def _keep_proportions(

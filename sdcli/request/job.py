@@ -11,6 +11,7 @@ from sdcli.errors import UsageError
 from sdcli.registry import Spec
 from sdcli.request import sigmas
 from sdcli.request.request import Hires, Mask, Request, parse_size
+from sdcli.request.resize import FIT
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ def job_of(request: Request) -> Job:
             "guidance": registry.parse("guidance", str(request.guidance)),
             "sigmas": sigmas.parse(request.sigmas) if request.sigmas else (),
             "strength": 1.0 if request.strength is None else request.strength,
+            "fit": request.fit or FIT,
             "window": request.window or 0,
             "latents_in": request.latents_in or "",
             "stop_after": request.stop_after or 0,

@@ -77,9 +77,10 @@ class StartImage:
         None, "--strength", type=float, low=0, high=1, from_model=True,
         help="How much is redrawn, as a share of the steps; 0 only encodes and decodes the picture.",
     )  # fmt: skip
-    fit: str = option(
-        "crop", "--fit", type=str, choices=FITS,
-        help="How a picture of another size is fitted: crop, pad, stretch, or refuse it (error).",
+    fit: str | None = option(
+        None, "--fit", type=str, choices=FITS,
+        help="How a picture of another size is fitted: crop (the default), pad, stretch, or refuse it (error). "
+        "A mask or depth map of another size than the picture is refused unless this is given.",
     )  # fmt: skip
     background: str = option(
         "white", "--background", type=str, help="Colour behind the transparent parts of a picture."

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image, Resampling
 
 FITS = ("crop", "pad", "stretch", "error")
+FIT = "crop"  # of a picture, where no other is asked for
 
 Size = tuple[int, int]  # width, height
 

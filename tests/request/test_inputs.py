@@ -131,7 +131,7 @@ def test_a_side_is_rounded_up_under_a_mask_so_that_no_kept_pixel_is_cut_off():
 def test_the_size_of_a_depth_map_counts_where_there_is_no_picture():
     photo(64, 80, "L").save("other.png")
     assert size_drawn(depth="other.png") == (64, 80)
-    assert size_drawn(depth="other.png", image="in.png") == (96, 72)
+    assert size_drawn(depth="other.png", image="in.png", fit="crop") == (96, 72)
 
 
 def test_text_and_the_surroundings_of_a_mask_are_drawn_at_a_size_that_the_model_decides():
@@ -178,12 +178,6 @@ def test_only_masked_draws_the_mask_and_its_padding():
     sized = sized_images(image="in.png", mask="spot.png", **options)
     assert sized.box == (32, 22, 58, 48)
     assert sized.image.size == (64, 64)
-
-
-def test_only_masked_draws_the_whole_picture_if_the_mask_is_black():
-    mask_with_box(101, 75, value=0).save("black.png")
-    options = {"only_masked": True, "width": 104, "height": 80}
-    assert sized_images(image="in.png", mask="black.png", **options).box == (0, 0, 104, 80)
 
 
 @pytest.mark.parametrize("content", ["original", "noise", "empty"])
