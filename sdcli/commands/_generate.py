@@ -175,6 +175,7 @@ def _tell_differences(request: Request) -> None:
         steps=request.steps or 0,
         over_picture=request.image is not None,
         masked=bool(request.mask is not None or request.alpha_mask or request.margins),
+        rng=request.rng,
     )
     if differences := CONVENTIONS[request.like].differences(run):
         print_note(f"--like {request.like} is not exact here: {'; '.join(differences)}")

@@ -7,13 +7,31 @@ steps refine the picture of a seed instead of changing it.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from sdcli.diffusion.types import Noise
+from sdcli.diffusion.types import Noise, Sigmas
 
 DEPTH = 20  # halvings of the range; the path is exact for one level in each interval of top * 2**-20
+
+
+@dataclass(frozen=True)
+class NoiseWithPath:
+    """A picture's noise with the path that SDE samplers follow in place of their own: that of another tool."""
+
+    noise: Noise
+    path: Noise
+
+    def __call__(self, sigma: float, lower: float) -> Tensor:
+        """The next unit noise, for samplers without a path."""
+        return self.noise(sigma, lower)
+
+
+def brownian_path(noise: Noise, sigmas: Sigmas) -> Noise:
+    """The path that an SDE sampler follows over its levels: the one that the noise brings, or else a Brownian."""
+    return noise.path if isinstance(noise, NoiseWithPath) else Brownian(noise, sigmas[0])
 
 
 class Brownian:

@@ -30,7 +30,11 @@ A1111_TIMESTEP_SAMPLERS = frozenset({"ddim", "euler_cfg_pp", "plms", "unipc"})
 """Samplers that A1111 runs on timesteps of its own and x of unit variance; it runs the others through k-diffusion."""
 A1111_WHOLE_TIMESTEP_SAMPLERS = A1111_TIMESTEP_SAMPLERS - {"unipc"}
 BROWNIAN_SAMPLERS = frozenset({"dpmpp_sde", "dpmpp_2m_sde", "dpmpp_3m_sde"})
-"""Samplers whose noise other tools take from torchsde's Brownian tree."""
+"""Samplers whose noise A1111 and ComfyUI take from torchsde's Brownian tree."""
+STEP_NOISE_SAMPLERS = frozenset({
+    "ddpm", "dpm2_a", "dpmpp_2s_a", "er_sde", "euler_a", "euler_a_cfg_pp", "lcm", "sa_solver", "tcd",
+})  # fmt: skip
+"""Samplers that draw from the picture's stream at each step, with their default options."""
 
 Timestep = Callable[[float], float]
 """The timestep of a noise level, in general a fraction -> the one that the network is given."""
@@ -45,6 +49,7 @@ class Run:
     steps: int = 20
     over_picture: bool = False
     masked: bool = False
+    rng: str = "torch"
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,11 @@ class Conventions:
     """True if a picture, too, gets sqrt(1 + sigma^2) times unit noise where a run starts at the highest level."""
     noised_one_level_higher: Callable[[str], bool] = lambda sampler: False
     """sampler -> True if a picture is given the noise of one level more than the run starts at."""
+    brownian_tree: Callable[[Sequence[float], int], Sequence[float]] | None = None
+    """(levels of the schedule, index of the one a run starts at) -> the levels over which the path of BROWNIAN_SAMPLERS
+    is torchsde's Brownian tree; None if it is not."""
+    tree_draws: str = ""
+    """The word of --rng that draws for the tree; empty: that of the picture."""
     truncates_pixels: bool = False
     """True if pixel values are cut to whole bytes, not rounded (half to even)."""
     not_taken_over: tuple[Difference, ...] = ()
@@ -298,9 +308,9 @@ def _diffusers_schedule(schedule: str, sampler: str) -> tuple[str, Mapping[str, 
     return schedule, {}
 
 
-BROWNIAN_TREE = Difference(
-    "the noise of this sampler comes from torchsde's Brownian tree",
-    lambda run: run.sampler in BROWNIAN_SAMPLERS,
+STEPS_OF_COMFYUI = Difference(
+    "the noise of its steps is that of --rng comfyui (on a GPU) or comfyui_cpu",
+    lambda run: run.sampler in STEP_NOISE_SAMPLERS and not run.rng.startswith("comfyui"),
 )
 
 CONVENTIONS = {
@@ -327,8 +337,8 @@ CONVENTIONS = {
         unit_variance_end=lambda sampler: sampler in A1111_TIMESTEP_SAMPLERS,
         cfg_factor={"euler_cfg_pp": 1 / 12.5},
         noised_one_level_higher=lambda sampler: sampler in A1111_TIMESTEP_SAMPLERS,
+        brownian_tree=lambda sigmas, first: sigmas,
         truncates_pixels=True,
-        not_taken_over=(BROWNIAN_TREE,),
     ),
     "comfyui": Conventions(
         unit_variance_start=lambda sampler, schedule, highest: highest,
@@ -348,8 +358,10 @@ CONVENTIONS = {
         unit_variance_end=lambda _: False,
         counts_from_end=True,
         unit_variance_img2img=True,
+        brownian_tree=lambda sigmas, first: sigmas[first:],
+        tree_draws="torch",
         truncates_pixels=True,
-        not_taken_over=(BROWNIAN_TREE,),
+        not_taken_over=(STEPS_OF_COMFYUI,),
     ),
     "diffusers": Conventions(
         unit_variance_start=lambda sampler, schedule, _: (

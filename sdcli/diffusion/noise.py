@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ class Stream:
     """A picture's noise from torch's CPU generator. Each call draws the next unit noise, in the order of the steps.
 
     `shape` is that of one picture's latents, (1, 4, h/8, w/8): the generator gives a batch other numbers than its
-    pictures one by one. It uses only the low 32 bits of a seed, so seeds are 0 … 2**32 - 1.
+    pictures one by one. It uses only the low 32 bits of a seed.
     """
 
     def __init__(self, seed: int, shape: tuple[int, ...], device: torch.device | str = "cpu") -> None:
@@ -29,14 +30,24 @@ class Stream:
 
 
 class ComfyStream:
-    """The noise of ComfyUI on a GPU: the first draw is from torch's CPU generator, the steps' draws are CUDA's.
+    """The noise of ComfyUI: the first draw is from torch's CPU generator, the steps' draws are of the device.
 
-    Both use the same seed. ComfyUI draws a whole batch at once, so only the first picture of a batch can be repeated.
+    On a GPU the steps' draws are CUDA's, of the same seed. On a CPU (`steps_on_cpu`) they are those of another torch
+    generator, of the seed + 1. ComfyUI draws a whole batch at once, so only the first picture of a batch can be
+    repeated.
     """
 
-    def __init__(self, seed: int, shape: tuple[int, ...], device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        seed: int,
+        shape: tuple[int, ...],
+        device: torch.device | str = "cpu",
+        *,
+        steps_on_cpu: bool = False,
+    ) -> None:
         self._first: Noise | None = Stream(seed, shape, device)
-        self._rest = Philox(seed, shape, device)
+        next_seed = (seed + 1) % 2**64
+        self._rest: Noise = Stream(next_seed, shape, device) if steps_on_cpu else Philox(seed, shape, device)
 
     def __call__(self, sigma: float, lower: float) -> Tensor:
         """Unit normal noise of `shape`, float32; the levels of the step make no difference."""
@@ -44,7 +55,12 @@ class ComfyStream:
         return stream(sigma, lower)
 
 
-STREAMS: dict[str, Callable[..., Noise]] = {"torch": Stream, "philox": Philox, "comfyui": ComfyStream}
+STREAMS: dict[str, Callable[..., Noise]] = {
+    "torch": Stream,
+    "philox": Philox,
+    "comfyui": ComfyStream,
+    "comfyui_cpu": partial(ComfyStream, steps_on_cpu=True),
+}
 """The word of --rng -> (seed, shape, device) -> a picture's noise. diffusers on a CPU generator draws as "torch"."""
 
 

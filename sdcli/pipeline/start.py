@@ -10,7 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sdcli.diffusion.conventions import CONVENTIONS, spacing
+from sdcli.diffusion.brownian import NoiseWithPath
+from sdcli.diffusion.brownian_tree import BrownianTree
+from sdcli.diffusion.conventions import BROWNIAN_SAMPLERS, CONVENTIONS, spacing
 from sdcli.diffusion.inpaint import keep_unmasked
 from sdcli.diffusion.noise import STREAMS, centred_on, slerp
 from sdcli.diffusion.replay import Recording
@@ -64,6 +66,7 @@ def start_of(model: Model, job: Job, images: SizedImages, latents: Tensor | None
         original, mask = _kept(model, images, latents)
         latents = _MASKED_CONTENT[job.mask.masked_content](latents, first_noise, mask)
     sigmas, first = _sigmas(model, job, over_picture=latents is not None)
+    noise = _with_path(job, noise, sigmas, first, shape, model.placement.device)
     if inputs.has_mask:
         original = None  # the U-Net itself keeps what is not masked
         latents = None if job.strength == 1 else latents
@@ -121,7 +124,8 @@ _MASKED_CONTENT: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 def _noise(job: Job, shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, Noise]:
     """The picture's first unit noise, and the rest of its stream, which does not depend on what the first is.
 
-    A variation, and the noise of another size, are combined as A1111 does.
+    A variation, and the noise of another size, are combined as A1111 does, which also adds `ensd` to
+    the seed of the rest.
     """
     stream = STREAMS[job.rng]
     noise = stream(job.seed, shape, device)
@@ -133,7 +137,25 @@ def _noise(job: Job, shape: tuple[int, ...], device: torch.device) -> tuple[Tens
     if job.variation_strength:
         variation = stream(job.variation_seed, shape, device)(0.0, 0.0)
         first = slerp(first, variation, job.variation_strength)
+    if job.ensd:
+        noise = stream((job.seed + job.ensd) % 2**64, own.shape, device)
     return (first if first.shape == own.shape else centred_on(first, own)), noise
+
+
+def _with_path(
+    job: Job, noise: Noise, sigmas: list[float], first: int, shape: tuple[int, ...], device: torch.device
+) -> Noise:
+    """The noise, with the Brownian tree that the tool of --like gives this sampler, if it does."""
+    conventions = CONVENTIONS[job.like]
+    if conventions.brownian_tree is None or job.sampler.name not in BROWNIAN_SAMPLERS or sigmas[first] == 0:
+        return noise
+    stream = STREAMS[conventions.tree_draws or job.rng]
+    spanned = conventions.brownian_tree(sigmas, first)
+    through_log = job.sampler.name == "dpmpp_sde"
+    tree = BrownianTree(
+        job.seed, spanned, lambda seed: stream(seed, shape)(0.0, 0.0), device, through_log=through_log
+    )
+    return NoiseWithPath(noise, tree)
 
 
 def _sigmas(model: Model, job: Job, over_picture: bool) -> tuple[list[float], int]:

@@ -29,6 +29,7 @@ class Job:
     )
     seed: int
     rng: str
+    ensd: int  # added to the seed of the steps' noise; 0: the steps go on with the first noise's stream
     variation_seed: int
     variation_strength: float  # 0: no variation
     noise_size: tuple[int, ...]  # (width, height) that the noise is drawn for; empty: the picture's own

@@ -82,6 +82,7 @@ def _parameter_pairs(request: Request, facts: Mapping[str, Any]) -> dict[str, An
         **schedule_options,
         "Sigmas": request.sigmas,
         "Clip skip": request.clip_skip if (request.clip_skip or 1) > 1 else None,
+        "ENSD": request.ensd or None,
         "RNG": {"torch": "CPU", "philox": "NV"}.get(request.rng),
         "Version": f"sdcli {sdcli.__version__}",
     }

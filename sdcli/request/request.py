@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from sdcli.request.field_types import OptionalImage, OptionalPath, Path
 
 MAX_SEED = 2**32 - 1
+MAX_LONG_SEED = 2**64 - 1
+"""The largest seed of generators that count 64 bits, and of ComfyUI; torch's CPU generator uses the low 32 bits."""
 Group = TypeVar("Group", bound="Loading | MaskEdge | Hires")
 
 
@@ -194,15 +196,19 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
         "--seed",
         type=int,
         low=0,
-        high=MAX_SEED,
+        high=MAX_LONG_SEED,
         help="Seed of the noise; drawn at random if not given.",
     )
     rng: str = option(
-        "torch", "--rng", type=str, choices=("torch", "philox", "comfyui"),
-        help="Noise generator: torch, philox (CUDA's, the default of A1111) or comfyui.",
+        "torch", "--rng", type=str, choices=("torch", "philox", "comfyui", "comfyui_cpu"),
+        help="Noise generator: torch, philox (CUDA's, the default of A1111), comfyui (on a GPU) or comfyui_cpu.",
+    )  # fmt: skip
+    ensd: int = option(
+        0, "--eta-noise-seed-delta", type=int, low=-MAX_SEED, high=MAX_SEED,
+        help="Number added to the seed of the steps' noise, as A1111's ENSD.",
     )  # fmt: skip
     variation_seed: int | None = option(
-        None, "--variation-seed", type=int, low=0, high=MAX_SEED,
+        None, "--variation-seed", type=int, low=0, high=MAX_LONG_SEED,
         help="Seed of a second noise that --variation-strength mixes in.",
     )  # fmt: skip
     variation_strength: float = option(
@@ -283,6 +289,7 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
             raise UsageError("--variation-seed and --variation-strength go together; give both or neither")
         for side in ("width", "height", "window"):
             _check_multiple_of_8(side, getattr(self, side))
+        _check_seeds(self)
         _check_masks(self)
         _check_hires(self)
         if [self.image, self.mask, self.depth].count("-") > 1:
@@ -386,6 +393,21 @@ def flag(name: str) -> str:
     """The field's name as it is typed: its long flag, or PROMPT for the prompt."""
     declared = {each.name: each for each in dataclasses.fields(Request)}[name]
     return fields.spelling(declared) if fields.option_of(declared).flags else name.upper()
+
+
+def _check_seeds(request: Request) -> None:
+    """Raise UsageError for a seed of which the generator would use only the low 32 bits, unless ComfyUI does so too."""
+    if request.ensd and request.rng.startswith("comfyui"):
+        raise UsageError(
+            "--eta-noise-seed-delta is A1111's; it goes with --rng torch or philox, not with ComfyUI's generators"
+        )
+    if request.rng != "torch" or request.like == "comfyui":
+        return
+    for name in ("seed", "variation_seed"):
+        if (value := getattr(request, name) or 0) > MAX_SEED:
+            raise UsageError(
+                f"{flag(name)}: {value} is outside 0...{MAX_SEED}; --rng philox and --rng comfyui take seeds to 2^64-1"
+            )
 
 
 def _check_masks(request: Request) -> None:

@@ -1,7 +1,6 @@
 """Samplers against the truth: data whose denoiser and whose exact final x are known."""
 
 import contextlib
-import importlib
 import math
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 import torch
 
 from sdcli import registry
+from sdcli.diffusion import brownian
 from sdcli.diffusion.ancestral import ancestral_step
 from sdcli.diffusion.levels import Levels
 from sdcli.diffusion.noise import Stream
@@ -77,7 +77,6 @@ STOCHASTIC = {  # sampler -> steps after which the variance is within 2 % of the
     "sa_solver": 100,
 }
 CONSISTENCY = ["lcm"]  # for networks that predict the end of the flow, not the mean
-ON_BROWNIAN_PATHS = ["dpm_adaptive", "dpmpp_2m_sde", "dpmpp_3m_sde", "dpmpp_sde", "sa_solver"]
 MULTISTEP_TO_ZERO = ["lms", "ipndm", "plms", "gradient_estimation"]
 """Samplers that use past slopes in the step to 0 too, so that its result is not the estimate."""
 ALL = registry.names("samplers")
@@ -164,8 +163,7 @@ def exact_moments(sampler: str, sigmas) -> tuple[float, float]:
 def brownian_replaced_by(path):
     """While inside, the samplers on Brownian paths use this kind of path."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ON_BROWNIAN_PATHS:
-            patch.setattr(importlib.import_module(f"sdcli.diffusion.samplers.{name}"), "Brownian", path)
+        patch.setattr(brownian, "Brownian", path)
         yield
 
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from torch import Tensor
 
 from sdcli.diffusion.ancestral import ancestral_step
-from sdcli.diffusion.brownian import Brownian
+from sdcli.diffusion.brownian import brownian_path
 from sdcli.diffusion.ranges import check_range
 from sdcli.diffusion.types import Denoise, Noise, Sigmas
 
@@ -37,7 +37,7 @@ def dpm_adaptive(
     """
     check_range("rtol", rtol, 1e-6, 10)
     check_range("atol", atol, 1e-6, 10)
-    brownian = Brownian(noise, sigmas[0])
+    brownian = brownian_path(noise, sigmas)
     step, previous = 0.05, x  # the step size in log(sigma); the last second-order x, for the error's scale
     for level, target in pairwise(sigmas):
         if target == 0:

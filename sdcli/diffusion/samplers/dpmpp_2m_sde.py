@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from sdcli.diffusion.brownian import Brownian
+from sdcli.diffusion.brownian import brownian_path
 from sdcli.diffusion.ranges import check_range
 from sdcli.diffusion.types import Denoise, Noise, Sigmas
 
@@ -33,7 +33,7 @@ def dpmpp_2m_sde(
     paper: https://arxiv.org/abs/2211.01095
     """
     check_range("eta", eta, 0, 10)
-    draw = Brownian(noise, sigmas[0]) if path else noise
+    draw = brownian_path(noise, sigmas) if path else noise
     previous, previous_h = None, 0.0
     for sigma, lower in pairwise(sigmas):
         denoised = denoise(x, sigma)

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from sdcli.diffusion.brownian import Brownian
+from sdcli.diffusion.brownian import brownian_path
 from sdcli.diffusion.ranges import check_range
 from sdcli.diffusion.types import Denoise, Noise, Sigmas
 
@@ -25,7 +25,7 @@ def dpmpp_3m_sde(
     paper: https://arxiv.org/abs/2211.01095
     """
     check_range("eta", eta, 0, 10)
-    brownian = Brownian(noise, sigmas[0])
+    brownian = brownian_path(noise, sigmas)
     past: list[tuple[float, Tensor]] = []  # (width of the step, slope of the estimate over it), latest first
     previous = x
     for i, (sigma, lower) in enumerate(pairwise(sigmas)):

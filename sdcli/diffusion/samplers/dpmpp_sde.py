@@ -7,7 +7,7 @@ from itertools import pairwise
 from torch import Tensor
 
 from sdcli.diffusion.ancestral import ancestral_step
-from sdcli.diffusion.brownian import Brownian
+from sdcli.diffusion.brownian import brownian_path
 from sdcli.diffusion.types import Denoise, Noise, Sigmas
 
 
@@ -23,7 +23,7 @@ def dpmpp_sde(
     evaluations: 2 * steps - 1
     paper: https://arxiv.org/abs/2211.01095
     """
-    brownian = Brownian(noise, sigmas[0])
+    brownian = brownian_path(noise, sigmas)
     for sigma, lower in pairwise(sigmas):
         denoised = denoise(x, sigma)
         if lower == 0:

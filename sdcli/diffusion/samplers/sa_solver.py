@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from sdcli.diffusion.brownian import Brownian
+from sdcli.diffusion.brownian import brownian_path
 from sdcli.diffusion.quadrature import decay, quadrature_weights
 from sdcli.diffusion.ranges import check_range
 from sdcli.diffusion.types import Denoise, Noise, Sigmas
@@ -45,7 +45,7 @@ def sa_solver(
     check_range("order", order, 1, 10)
     check_range("corrector", corrector, 0, 10)
     check_range("eta", eta, 0, 10)
-    draw = Brownian(noise, sigmas[0]) if path else noise
+    draw = brownian_path(noise, sigmas) if path else noise
     lowers_order = sigmas[-1] == 0 or lower_order_final
     past: list[tuple[float, Tensor]] = []  # (-log(sigma), estimate there), latest first
     start, added_noise, rate = x, x * 0, 1.0  # of the last step: the corrected x it began with
