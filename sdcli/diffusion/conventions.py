@@ -348,6 +348,7 @@ CONVENTIONS = {
             "deis": {"vp_time": True},
             "dpm_fast": {"even": True},
             "res_multistep": {"from_down": True},
+            "res_multistep_cfg_pp": {"from_down": True},
             "sa_solver": _COMFYUI_SA_SOLVER,
             "unipc": {"lower_order_final": True},
         },

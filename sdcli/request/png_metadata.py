@@ -49,8 +49,10 @@ class PngMetadata:
 def _of_format_1(request: Request, facts: Mapping[str, Any]) -> Request:
     """The same picture's request today: version 0.1 counted clip skips from the layer that the family uses.
 
-    SD 2 and SDXL use the penultimate layer, so that its 2 is our 3.
+    SD 2 and SDXL use the penultimate layer, so that its 2 is our 3. Its dpmpp_2m_cfg_pp had another second-order term.
     """
+    if request.sampler == "dpmpp_2m_cfg_pp":
+        request = request.replace(sampler="dpmpp_2m_cfg_pp:from_uncond=true")
     model = facts.get("model")
     family = model.get("family") if isinstance(model, dict) else None
     if not request.clip_skip or request.clip_skip == 1 or family not in registry.names("families"):

@@ -298,7 +298,14 @@ def test_ipndm_is_that_of_diffusers(steps):
 
 @pytest.mark.parametrize(
     ("guided", "plain"),
-    [("euler_cfg_pp", "euler"), ("euler_a_cfg_pp", "euler_a"), ("dpmpp_2m_cfg_pp", "dpmpp_2m")],
+    [
+        ("euler_cfg_pp", "euler"),
+        ("euler_a_cfg_pp", "euler_a"),
+        ("dpmpp_2m_cfg_pp", "dpmpp_2m"),
+        ("dpmpp_2s_a_cfg_pp", "dpmpp_2s_a"),
+        ("res_multistep_cfg_pp", "res_multistep"),
+        ("gradient_estimation_cfg_pp:gamma=1", "euler"),
+    ],
 )
 def test_cfg_pp_where_the_prompt_changes_nothing_is_its_plain_sampler(guided, plain):
     ends = []

@@ -34,6 +34,8 @@ ORDER = {
     "gradient_estimation": 1,
     "euler_cfg_pp": 1,
     "euler_a_cfg_pp:eta=0": 1,
+    "heunpp2": 1,
+    "gradient_estimation_cfg_pp": 1,
     "heun": 2,
     "dpm2": 2,
     "dpm2_a:eta=0": 2,
@@ -43,15 +45,26 @@ ORDER = {
     "dpmpp_2m_sde:eta=0,heun=true": 2,
     "dpmpp_2s_a:eta=0": 2,
     "dpmpp_3m_sde:eta=0": 2,
+    "dpmpp_2s_a_cfg_pp:eta=0": 2,
     "dpmpp_sde:eta=0": 2,
+    "exp_heun_2_x0": 2,
+    "exp_heun_2_x0:phi_2=false": 2,
+    "exp_heun_2_x0_sde:eta=0": 2,
+    "seeds_2:eta=0": 2,
+    "seeds_2:eta=0,r=0.3,phi_2=true": 2,
+    "res_multistep_cfg_pp": 2,
     "res_multistep": 2,
     "lms": 2,
     "ipndm": 2,
+    "ipndm_v": 2,
     "plms": 2,
     "deis": 2,
+    "deis:vp_time=true": 2,
     "gradient_estimation:gamma=1.5": 2,
     "restart:times=0": 2,
     "sa_solver:eta=0": 2,
+    "sa_solver:eta=0,pece=true": 2,
+    "seeds_3:eta=0": 3,
     "sa_solver:eta=0,order=3,corrector=3": 3,
     "unipc": 3,
     "unipc:order=2,bh2=true": 3,
@@ -75,7 +88,15 @@ STOCHASTIC = {  # sampler -> steps after which the variance is within 2 % of the
     "res_multistep:eta=1": 1000,
     "restart": 100,
     "sa_solver": 100,
+    "sa_solver:pece=true": 100,
+    "dpmpp_2s_a_cfg_pp": 200,
+    "res_multistep_cfg_pp:eta=1": 1000,
+    "exp_heun_2_x0_sde": 200,
+    "seeds_2": 200,
+    "seeds_3": 200,
 }
+WEAK_ORDER = {"res_multistep:eta=1": 1, "res_multistep_cfg_pp:eta=1": 1, "seeds_3": 2}
+"""Sampler -> the order of its variance, where the noise costs some of the order without it."""
 CONSISTENCY = ["lcm"]  # for networks that predict the end of the flow, not the mean
 MULTISTEP_TO_ZERO = ["lms", "ipndm", "plms", "gradient_estimation"]
 """Samplers that use past slopes in the step to 0 too, so that its result is not the estimate."""
@@ -183,7 +204,7 @@ def weak_order(sampler: str) -> float:
 
 @pytest.mark.parametrize("sampler", STOCHASTIC)
 def test_the_variance_converges_with_the_order_it_claims(sampler):
-    claim = 1 if sampler == "res_multistep:eta=1" else int(facts(sampler)["order"])
+    claim = WEAK_ORDER.get(sampler) or int(facts(sampler)["order"])
     assert weak_order(sampler) >= {1: 0.97, 2: 1.95, 3: 2.9}[claim]
 
 
