@@ -7,7 +7,21 @@ from pathlib import Path
 
 import platformdirs
 
+from sdcli.errors import UsageError
+
 _APP = "sdcli"
+
+
+def expand_home(path: str) -> str:
+    """The path with a leading ~ or ~name replaced by that home folder; every path that a user names goes through here.
+
+    A shell does this only for a word that begins with ~, which --out=~/x.png does not. Raises UsageError if the home
+    folder is not known.
+    """
+    expanded = os.path.expanduser(path)
+    if path.split("/")[0] == "~" and expanded == path:
+        raise UsageError(f"{path}: the home folder is not known here; set HOME, or write the whole path")
+    return expanded
 
 
 def model_folders() -> list[Path]:

@@ -21,6 +21,7 @@ from typing import Any
 from sdcli.errors import UsageError, WriteError
 from sdcli.registry import nearest
 from sdcli.request.request import Request
+from sdcli.settings import expand_home
 
 MAX_NAME_BYTES = 200  # of UTF-8, the suffix included
 MAX_PROMPT_BYTES = 80  # of the prompt in a name, so that the seed behind it is never cut off
@@ -31,22 +32,46 @@ _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202
 
 
 def output_path(out: str | None, request: Request, suffix: str = ".png") -> Path:
-    """The path of a result file. `out` is a folder, or a file name that may contain {prompt}, {seed} and other fields.
+    """The path of a result file. `out` is a folder, or a file name; both may contain {prompt}, {seed} and other fields.
 
     `out` is taken for a folder if it is an existing one, ends in a slash, or has no suffix; the file is then called
-    DEFAULT_NAME. Raises UsageError for an unknown field or a suffix other than `suffix`.
+    DEFAULT_NAME. What a field adds to a folder's name never leads out of it. Raises UsageError for an unknown field or
+    a suffix other than `suffix`.
     """
-    out = out or ""
+    out = expand_home(out or "")
     name = os.path.basename(out)
     if not name or os.path.isdir(out) or not _suffix(name):
         folder, name = out, DEFAULT_NAME
     else:
         folder = os.path.dirname(out)
-    if _suffix(name) != suffix:
+    if _suffix(name).lower() != suffix:
         raise UsageError(
             f"{out}: results are written as {suffix}; name it {name[: -len(_suffix(name))]}{suffix}"
         )
-    return Path(folder) / safe_name(_fill_template(name[: -len(suffix)], request), suffix)
+    stem, suffix = name[: -len(suffix)], name[-len(suffix) :]
+    return output_folder(folder, request) / safe_name(_fill_template(stem, request), suffix)
+
+
+def output_folder(out: str, request: Request) -> Path:
+    """The path of a folder for results, whose names may contain {prompt}, {seed} and other fields.
+
+    A folder that exists and has braces in its name that are no fields is taken as it is. Raises UsageError as
+    `output_path`.
+    """
+    folder = Path(expand_home(out))
+    try:
+        return Path(*(_fill_folder(name, request) for name in folder.parts))
+    except UsageError:
+        if folder.is_dir():
+            return folder
+        raise
+
+
+def _fill_folder(name: str, request: Request) -> str:
+    """A folder's name with its fields filled in; valid on every system if it has any."""
+    filled = _fill_template(name, request)
+    has_fields = any(key is not None for _, key, _, _ in string.Formatter().parse(name))
+    return safe_name(filled, "") if has_fields else filled
 
 
 def safe_name(stem: str, suffix: str) -> str:

@@ -65,7 +65,7 @@ def test_a_long_prompt_does_not_push_the_seed_out_of_the_name():
         ("x.png", "x.png"),
         ("a/b/{seed}-{steps}.png", "a/b/7-20.png"),
         ("{prompt}.png", "a-cat.png"),
-        ("{prompt}-{seed}", "{prompt}-{seed}/a-cat-7.png"),
+        ("{prompt}-{seed}", "a-cat-7/a-cat-7.png"),
     ],
 )
 def test_out_is_a_folder_or_a_file_name_that_may_contain_fields(out, path):

@@ -117,7 +117,7 @@ def _find_local(name: str) -> Path | None:
         return Path(name)
     if name == "tiny":
         return Path(str(files("sdcli.tiny")))
-    path = Path(os.path.expanduser(name))
+    path = Path(settings.expand_home(name))
     if os.path.exists(path):  # False, and no error, for a name that no file can have
         return path
     return _find_in_model_folders(name)

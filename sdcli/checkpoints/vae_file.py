@@ -13,6 +13,7 @@ from sdcli.checkpoints.header import Entry, Header, ReadHeader
 from sdcli.checkpoints.keys import diffusers, single_file
 from sdcli.checkpoints.keys.types import Source
 from sdcli.errors import ModelError
+from sdcli.settings import expand_home
 
 TINY_AUTOENCODER: Config = {
     "encoder_block_out_channels": [64, 64, 64, 64],
@@ -30,7 +31,7 @@ def read(name: str, family: Family, read_header: ReadHeader = header.read) -> Co
     A file may be a VAE alone, a whole checkpoint or a tiny autoencoder, with LDM or diffusers names, with or without
     their prefix; a folder is a diffusers folder, or the vae folder in one. Raises ModelError if there is no VAE in it.
     """
-    path = Path(os.path.expanduser(name))
+    path = Path(expand_home(name))
     if not os.path.exists(path):
         raise ModelError(f"--vae {name}: no such file or folder")
     component = _in_folder(path, read_header) if path.is_dir() else _in_file(path, name, family, read_header)

@@ -107,7 +107,7 @@ def _check_output(request: Request, output: Output) -> None:
     if output.latents_out:
         _check_writable(store.output_path(output.latents_out, request, ".safetensors").parent)
     if output.steps_dir:
-        _check_writable(Path(output.steps_dir))
+        _check_writable(store.output_folder(output.steps_dir, request))
     if output.filmstrip:
         _check_writable(store.output_path(output.filmstrip, request).parent)
 
@@ -203,6 +203,7 @@ def _watcher(request: Request, output: Output, i: int) -> Watcher:
 def _save_steps(steps: Iterator[Step], output: Output, request: Request) -> Iterator[Step]:
     """Save two pictures of each step: the estimate of the end, and x (with the suffix -x) as it stands."""
     stem = store.output_path(None, request).stem
+    folder = store.output_folder(str(output.steps_dir), request)
     for step in steps:
         name = f"{stem}-step-{step.number:0{len(str(step.total))}}"
         network_input = step.x / math.sqrt(1 + step.sigma**2)  # the scale at which the network sees x
@@ -211,7 +212,7 @@ def _save_steps(steps: Iterator[Step], output: Output, request: Request) -> Iter
             ("-x", _picture_size(step.preview(network_input))),
         ):
             png = encode_png(image, compress_level=1)  # written at every step: fast matters more than small
-            store.save(png, Path(str(output.steps_dir)) / f"{name}{suffix}.png")
+            store.save(png, folder / f"{name}{suffix}.png")
         yield step
 
 

@@ -7,13 +7,33 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from sdcli import registry
 from sdcli.commands._streams import standard_input
 from sdcli.errors import UsageError
 from sdcli.request.fields import option_of, own_fields
 from sdcli.request.request import Loading, Request
+from sdcli.settings import expand_home
 
+
+class PathType(click.ParamType):  # type: ignore[type-arg]  # older releases of click take none
+    """The type of an option or argument that names a file or folder; a ~ that it begins with is expanded."""
+
+    name = "path"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The path with the home folder in place of ~."""
+        return expand_home(value)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Let the shell complete file names."""
+        return [CompletionItem(incomplete, type="file")]
+
+
+PATH = PathType()
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -47,7 +67,8 @@ def _click_option(field: dataclasses.Field[Any]) -> Callable[[F], F]:
     option, text = option_of(field), _help(field)
     if option.type is bool:
         return click.option(*option.flags, field.name, is_flag=True, help=text, default=None)
-    kind = {int: click.INT, float: click.FLOAT, str: click.STRING}[option.type]
+    types = {int: click.INT, float: click.FLOAT, str: click.STRING}
+    kind = PATH if option.path or option.picture else types[option.type]
     many = {"multiple": True} if option.many else {"default": None}
     return click.option(*option.flags, field.name, type=kind, help=text, **many)
 
@@ -69,15 +90,16 @@ def output_options(command: F) -> F:
             click.option("-c", "--count", type=click.IntRange(1, 1_000_000), default=1, show_default=True,
                          help="How many pictures. Picture i has seed + i; with --variation-seed, that is counted up "
                               "instead."),
-            click.option("-o", "--out", default=None,
+            click.option("-o", "--out", type=PATH, default=None,
                          help="A folder, or a file name that may hold {prompt}, {seed}, …; - is standard output."),
-            click.option("--steps-dir", default=None,
+            click.option("--steps-dir", type=PATH, default=None,
                          help="Save two pictures of each step in this folder: the estimate, and the noisy x."),
-            click.option("--filmstrip", default=None,
+            click.option("--filmstrip", type=PATH, default=None,
                          help="Save the estimates of the steps side by side in this PNG."),
             click.option("--decode-steps", is_flag=True,
                          help="Decode the pictures of the steps with the VAE: sharp, but slow."),
-            click.option("--latents-out", default=None, help="Save the final latents in this safetensors file."),
+            click.option("--latents-out", type=PATH, default=None,
+                         help="Save the final latents in this safetensors file."),
             click.option("--metadata/--no-metadata", default=True,
                          help="Write into the PNG how it was made, or do not."),
             click.option("--json", "as_json", is_flag=True, help="Print one JSON object per picture."),

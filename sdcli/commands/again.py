@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from sdcli.commands._generate import Output, draw
-from sdcli.commands._options import options_given, output_options, request_options
+from sdcli.commands._options import PATH, options_given, output_options, request_options
 from sdcli.commands._streams import print_note, standard_input
 from sdcli.request.png_metadata import read_png_metadata
 from sdcli.request.request import Depth, Hires, Mask, MaskEdge, StartImage, Upscale
@@ -16,7 +16,7 @@ DECIDES_LAST_BITS = ("model", "sdcli", "torch", "diffusers", "transformers", "de
 
 
 @click.command()
-@click.argument("png")
+@click.argument("png", type=PATH)
 @click.option("--prompt", default=None, help="Another prompt; - reads it from standard input.")
 @request_options(StartImage, Mask, MaskEdge, Depth, Upscale, Hires)
 @output_options

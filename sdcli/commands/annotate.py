@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sdcli import registry, store
+from sdcli.commands._options import PATH
 from sdcli.commands._streams import (
     check_result_can_be_written,
     print_result,
@@ -24,14 +25,17 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("kind")
-@click.argument("picture")
+@click.argument("picture", type=PATH)
 @click.option(
     "-m",
     "--model",
+    type=PATH,
     default="tiny",
     help="The model to estimate with; depth needs a Stable Diffusion 2 depth model.",
 )
-@click.option("-o", "--out", default=None, help="A folder or the name of a PNG; - is standard output.")
+@click.option(
+    "-o", "--out", type=PATH, default=None, help="A folder or the name of a PNG; - is standard output."
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def annotate(kind: str, picture: str, model: str, out: str | None, device: str, as_json: bool) -> None:

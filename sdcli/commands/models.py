@@ -10,6 +10,7 @@ import click
 
 from sdcli import settings
 from sdcli.checkpoints import checkpoint, header, hub, toy
+from sdcli.commands._options import PATH
 from sdcli.commands._streams import print_result
 from sdcli.errors import SdError, UsageError
 from sdcli.request.request import Request
@@ -53,8 +54,8 @@ def pull(repo: str, revision: str | None) -> None:
 
 
 @models.command()
-@click.argument("model")
-@click.argument("out")
+@click.argument("model", type=PATH)
+@click.argument("out", type=PATH)
 @click.option("--dtype", default=None, help="float32, float16 or bfloat16; unchanged if not given.")
 @click.option("--prediction", default="auto", help="What the U-Net predicts, if it is not recognised.")
 @click.option("--revision", default=None, help="Revision of a hub repo; the newest if not given.")

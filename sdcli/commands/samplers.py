@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from sdcli import registry, store
+from sdcli.commands._options import PATH
 from sdcli.commands._streams import print_result
 from sdcli.errors import UsageError
 
@@ -17,7 +18,9 @@ FLAGS = {"samplers": "--sampler", "schedules": "--schedule", "guidance": "--guid
 @click.command()
 @click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per plugin.")
-@click.option("--plot", default=None, help="Save a chart of the noise levels of all schedules in this PNG.")
+@click.option(
+    "--plot", type=PATH, default=None, help="Save a chart of the noise levels of all schedules in this PNG."
+)
 @click.option(
     "--steps", "-s", type=click.IntRange(2, 1000), default=20, help="Number of steps in the chart of --plot."
 )

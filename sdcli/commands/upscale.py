@@ -5,14 +5,14 @@ from typing import Any
 import click
 
 from sdcli.commands._generate import Output, draw
-from sdcli.commands._options import options_given, output_options, request_options
+from sdcli.commands._options import PATH, options_given, output_options, request_options
 from sdcli.errors import UsageError
 from sdcli.models.cache import ModelCache
 from sdcli.request.request import Request, StartImage, Upscale
 
 
 @click.command()
-@click.argument("picture")
+@click.argument("picture", type=PATH)
 @click.option("--prompt", default=None, help="What the picture shows; - reads it from standard input.")
 @request_options(StartImage, Upscale)
 @output_options

@@ -13,6 +13,7 @@ from typing import Any, Self
 from sdcli import registry
 from sdcli.errors import UsageError, in_python_words
 from sdcli.request.inline_image import InlineImage, inline_image, is_pixels
+from sdcli.settings import expand_home
 
 MAX_TEXT = 20_000  # characters of a text field; a PNG text chunk holds that with room to spare
 
@@ -34,7 +35,8 @@ class Option:
     are inclusive. `plugin` is the registry kind of a field that names a plugin. `from_model` marks a field whose
     default the model brings. A `many` field holds a tuple of values, and its option may be given several times. A text
     `may_be_empty` if no text is a value of its own. A `picture` is the name of an image file; in Python it may be an
-    image or an array, which is kept as an InlineImage.
+    image or an array, which is kept as an InlineImage. A `path` names a file or folder, as a picture does; a ~ that it
+    begins with is expanded.
     """
 
     flags: tuple[str, ...]
@@ -48,6 +50,7 @@ class Option:
     many: bool = False
     may_be_empty: bool = False
     picture: bool = False
+    path: bool = False
 
 
 def option(default: Any, *flags: str, type: type, help: str, **details: Any) -> Any:
@@ -98,6 +101,7 @@ def _checked_one(declared: dataclasses.Field[Any], value: Any) -> Any:
         return value if isinstance(value, InlineImage) else inline_image(name, value)
     value = _of_type(asked.type, name, _plain(value))
     if isinstance(value, str):
+        value = expand_home(value) if asked.path or asked.picture else value
         _check_text(name, value)
         if not asked.may_be_empty:
             check_not_empty(name, value)

@@ -34,11 +34,15 @@ class Loading(fields.Checked):
     """Which model is loaded, and how. Two pictures with equal values share one loaded model."""
 
     model: Path = option(
-        "tiny", "-m", "--model", type=str,
+        "tiny", "-m", "--model", type=str, path=True,
         help="Model: tiny (embedded), a safetensors file, a diffusers folder, or a hub repo.",
     )  # fmt: skip
     vae: OptionalPath = option(
-        None, "--vae", type=str, help="Use another VAE: a safetensors file or a folder that holds one."
+        None,
+        "--vae",
+        type=str,
+        path=True,
+        help="Use another VAE: a safetensors file or a folder that holds one.",
     )
     revision: str | None = option(
         None, "--revision", type=str, help="Revision of a hub repo; the newest if not given."
@@ -273,6 +277,7 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
         None,
         "--latents-in",
         type=str,
+        path=True,
         help="Start from the latents in this safetensors file, not from seeded noise.",
     )
     stop_after: int | None = option(
