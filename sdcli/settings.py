@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import platformdirs
@@ -28,14 +29,23 @@ def model_folders() -> list[Path]:
     """The folders in which models are looked for by name.
 
     They are those in SDCLI_MODELS, separated as in PATH; without it, `models` in the user's data folder, which is
-    ~/.local/share/sdcli on Linux.
+    ~/.local/share/sdcli on Linux. A user without a home folder has none.
     """
     folders = os.environ.get("SDCLI_MODELS")
     if folders is not None:
-        return [Path(folder).expanduser() for folder in folders.split(os.pathsep) if folder]
-    return [platformdirs.user_data_path(_APP, appauthor=False) / "models"]
+        return [Path(os.path.expanduser(folder)) for folder in folders.split(os.pathsep) if folder]
+    data = _of_user(platformdirs.user_data_path)
+    return [data / "models"] if data else []
 
 
-def cache_folder() -> Path:
-    """The folder for what can be computed again: ~/.cache/sdcli on Linux."""
-    return platformdirs.user_cache_path(_APP, appauthor=False)
+def cache_folder() -> Path | None:
+    """The folder for what can be computed again: ~/.cache/sdcli on Linux; None if the user has no home folder."""
+    return _of_user(platformdirs.user_cache_path)
+
+
+def _of_user(folder: Callable[..., Path]) -> Path | None:
+    """A folder of this user; None for a user without a home folder, as in a container that runs under any user id."""
+    try:
+        return folder(_APP, appauthor=False)
+    except (RuntimeError, KeyError):
+        return None

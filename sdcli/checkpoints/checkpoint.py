@@ -134,7 +134,7 @@ def _find_in_model_folders(name: str) -> Path | None:
 
 def _find_on_hub(name: str, revision: str | None, fetches: bool, read_header: ReadHeader) -> Path:
     if not hub.is_repo(name):
-        folders = ", ".join(map(str, settings.model_folders()))
+        folders = ", ".join(map(str, settings.model_folders())) or "a model folder (set SDCLI_MODELS to one)"
         raise ModelError(f"{name}: no such model here or in {folders}; `sd models` lists what there is")
     path = hub.cached(name, revision, read_header)
     if path is None and not fetches:

@@ -23,9 +23,10 @@ def digest(paths: list[Path]) -> str:
 
 def _of_file(path: Path) -> str:
     status = path.stat()
-    if status.st_size < LARGE_FILE:
+    folder = settings.cache_folder()
+    if status.st_size < LARGE_FILE or folder is None:
         return _computed(path)
-    memory = settings.cache_folder() / "digests.json"
+    memory = folder / "digests.json"
     key = f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
     hashes = _remembered(memory)
     if key not in hashes:

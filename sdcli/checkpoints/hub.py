@@ -52,6 +52,8 @@ def cached(repo: str, revision: str | None, read_header: ReadHeader) -> Path | N
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    if not _has_cache():
+        return None
     try:
         snapshot = snapshot_download(repo, revision=revision, local_files_only=True, allow_patterns=[])
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError):
@@ -62,6 +64,9 @@ def cached(repo: str, revision: str | None, read_header: ReadHeader) -> Path | N
 def all_cached(read_header: ReadHeader) -> Iterator[tuple[str, str | None, Path]]:
     """(repo, revision, path) of every complete model in the hub's cache; revision None is the default one."""
     from huggingface_hub import scan_cache_dir
+
+    if not _has_cache():
+        return
     from huggingface_hub.errors import CacheNotFound
 
     try:
@@ -130,6 +135,8 @@ def fetch(repo: str, revision: str | None = None) -> Path:
 
     _silence_hub()
     name = f"{repo}@{revision}" if revision else repo
+    if not _has_cache():
+        raise ModelError(f"{name}: this user has no home folder to fetch it into; set HF_HOME to a folder")
     try:
         return _fetch(repo, revision, name)
     except (HTTPError, OSError, ValueError, KeyError, TypeError) as error:
@@ -148,6 +155,13 @@ def _fetch(repo: str, revision: str | None, name: str) -> Path:
     if damaged:
         snapshot_download(repo, revision=revision, allow_patterns=damaged, force_download=True)
     return folder if _UNET_CONFIG in needed else folder / needed[0]
+
+
+def _has_cache() -> bool:
+    """True if the hub's cache has a place: not for a user without a home folder, as some containers have."""
+    from huggingface_hub import constants
+
+    return not constants.HF_HUB_CACHE.startswith("~")
 
 
 def _has_size(path: Path, size: int | None) -> bool:
