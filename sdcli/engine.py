@@ -12,6 +12,7 @@ from torch import Tensor
 
 import sdcli
 from sdcli import registry
+from sdcli.checkpoints.checkpoint import Checkpoint
 from sdcli.diffusion.conditioning import composed
 from sdcli.diffusion.conventions import CONVENTIONS
 from sdcli.diffusion.finite import check_finite
@@ -19,12 +20,14 @@ from sdcli.diffusion.replay import Call, Recording, replay
 from sdcli.diffusion.types import Denoise, Predict
 from sdcli.errors import UsageError
 from sdcli.models.cache import ModelCache
+from sdcli.models.device import choose_device
 from sdcli.models.memory import memory_errors
-from sdcli.models.model import Model
+from sdcli.models.model import Model, job_by
 from sdcli.models.offload import Adapter
 from sdcli.pipeline import vae
 from sdcli.pipeline.hires import second_pass
 from sdcli.pipeline.preview import preview
+from sdcli.pipeline.rehearsal import check_stop, rehearse
 from sdcli.pipeline.start import Start, start_of
 from sdcli.pipeline.text import encode_prompts
 from sdcli.pipeline.unet import predictor
@@ -49,8 +52,11 @@ def generate(
     if not isinstance(request, Request):
         raise UsageError(f"generate takes a Request, not {request!r:.40}; write generate(Request(prompt))")
     clock = Clock()
+    models = models or ModelCache()
     inputs = inputs or open_inputs(request)
-    with (models or ModelCache()).use(request.loading) as model:
+    if not models.has(request.loading):
+        _rehearse(models.checkpoint(request.loading), request, inputs)
+    with models.use(request.loading) as model:
         clock("load")
         job = model.with_defaults(inputs.fill_in_size(request))
         images = inputs.at_size(job)
@@ -68,6 +74,12 @@ def generate(
         facts |= {"fallback": fallback} if fallback else {}
         picture = Picture(image, job.request, facts, inputs.icc)
         return Result(picture, end.x, clock.seconds, model.networks.how, end.sigma, end.recording)
+
+
+def _rehearse(found: Checkpoint, request: Request, inputs: InputImages) -> None:
+    """Raise the SdError of a request that cannot be drawn, as far as it is known before the networks are loaded."""
+    choose_device(request.device, request.dtype, parameters=0)
+    rehearse(found, job_by(found.family, found.size, inputs.fill_in_size(request)), inputs)
 
 
 def _adapters(job: Job) -> list[Adapter]:
@@ -113,8 +125,7 @@ def _steps(model: Model, job: Job, denoise: Denoise, start: Start) -> Iterator[S
         return estimate
 
     total = len(start.sigmas) - 1
-    if job.stop_after > total:
-        raise UsageError(f"--stop-after {job.stop_after} is more than the {total} steps of this run")
+    check_stop(job, total)
     total = job.stop_after or total
     sampler = CONVENTIONS[job.like].sampler(job.sampler)
     for number, x in enumerate(islice(sampler(remember, start.x, start.sigmas, start.noise), total), 1):

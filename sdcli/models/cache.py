@@ -52,6 +52,11 @@ class ModelCache:
                 self._loaded = (loading, load_model(found, loading))
             yield self._loaded[1]
 
+    def has(self, loading: Loading) -> bool:
+        """True if the model is loaded."""
+        with self._lock:
+            return self._loaded is not None and self._loaded[0] == loading
+
     def unload(self) -> None:
         """Drop the loaded model and return its memory to the system."""
         with self._lock:

@@ -63,7 +63,7 @@ def load_model(found: Checkpoint, loading: Loading) -> Model:
         networks=networks,
         configs={part: config.settings(part, found.components[part].config) for part in modules},
         tokenizers=found.tokenizers,
-        levels=_trained_levels(found),
+        levels=trained_levels(found),
         prediction=found.prediction,
         size=found.size,
         placement=placement,
@@ -192,7 +192,7 @@ def _same_shape(stored: list[int], needed: list[int]) -> bool:
     return stored == needed or stored == [*needed, 1, 1] or [*stored, 1, 1] == needed
 
 
-def _trained_levels(found: Checkpoint) -> Levels:
+def trained_levels(found: Checkpoint) -> Levels:
     """The noise levels that the scheduler's config describes; raises ModelError if they are not known here."""
     schedule = found.schedule
     kind = schedule.get("beta_schedule", "scaled_linear")

@@ -45,9 +45,7 @@ class Model:
     @property
     def factor(self) -> int:
         """Pixels per latent on each side: 8, but 4 for the x4 upscaler."""
-        config = self.configs["vae"]
-        levels = config.get("block_out_channels") or config["encoder_block_out_channels"]
-        return int(2 ** (len(levels) - 1))
+        return pixels_per_latent(self.configs["vae"])
 
     @property
     def unet(self) -> UNet:
@@ -65,18 +63,28 @@ class Model:
 
     def with_defaults(self, request: Request) -> Job:
         """The job of a request: the model's own defaults for what it leaves open, and a seed drawn if it has none."""
-        family = self.family
-        defaults: dict[str, Any] = {
-            "steps": family.steps,
-            "cfg": family.cfg,
-            "sampler": family.sampler,
-            "schedule": family.schedule,
-            "guidance": family.guidance,
-            "clip_skip": family.clip_skip,
-            "width": self.size,
-            "height": self.size,
-        }
-        if request.image is not None:
-            defaults["strength"] = family.strength
-        missing = {name: value for name, value in defaults.items() if getattr(request, name) is None}
-        return job_of(request.with_seed().replace(**missing))
+        return job_by(self.family, self.size, request)
+
+
+def job_by(family: Family, size: int, request: Request) -> Job:
+    """The job of a request with the defaults of a model of this family and size, which need not be loaded."""
+    defaults: dict[str, Any] = {
+        "steps": family.steps,
+        "cfg": family.cfg,
+        "sampler": family.sampler,
+        "schedule": family.schedule,
+        "guidance": family.guidance,
+        "clip_skip": family.clip_skip,
+        "width": size,
+        "height": size,
+    }
+    if request.image is not None:
+        defaults["strength"] = family.strength
+    missing = {name: value for name, value in defaults.items() if getattr(request, name) is None}
+    return job_of(request.with_seed().replace(**missing))
+
+
+def pixels_per_latent(vae_config: Mapping[str, Any]) -> int:
+    """Pixels per latent on each side, by the config of the VAE: 8, but 4 for the x4 upscaler."""
+    levels = vae_config.get("block_out_channels") or vae_config["encoder_block_out_channels"]
+    return int(2 ** (len(levels) - 1))

@@ -15,7 +15,7 @@ from sdcli.models.load import load_network
 from sdcli.models.model import Model
 
 PART = "depth_estimator"
-_LACKING = "no depth network in it; use a Stable Diffusion 2 depth checkpoint that has one"
+LACKING = "no depth network in it; use a Stable Diffusion 2 depth checkpoint that has one"
 
 
 def estimate(model: Model, image: Image.Image) -> Tensor:
@@ -25,7 +25,7 @@ def estimate(model: Model, image: Image.Image) -> Tensor:
     if the model has none.
     """
     if model.load_depth_network is None:
-        raise ModelError(f"{model.name}: {_LACKING}, or give a depth map")
+        raise ModelError(f"{model.name}: {LACKING}, or give a depth map")
     return estimate_by(model.load_depth_network(), image)
 
 
@@ -33,7 +33,7 @@ def load_depth_network(name: str, device: str = "auto") -> Any:
     """The depth network (DPT) of the model of this name, and no other network; raises ModelError if it has none."""
     found = checkpoint.read(name)
     if PART not in found.components:
-        raise ModelError(f"{name}: {_LACKING}")
+        raise ModelError(f"{name}: {LACKING}")
     return load_network(found, PART, device)
 
 

@@ -14,6 +14,7 @@ from sdcli.diffusion.brownian import NoiseWithPath
 from sdcli.diffusion.brownian_tree import BrownianTree
 from sdcli.diffusion.conventions import BROWNIAN_SAMPLERS, CONVENTIONS, spacing
 from sdcli.diffusion.inpaint import keep_unmasked
+from sdcli.diffusion.levels import Levels
 from sdcli.diffusion.noise import STREAMS, centred_on, slerp
 from sdcli.diffusion.replay import Recording
 from sdcli.diffusion.types import Denoise, Noise, Sigmas
@@ -65,7 +66,7 @@ def start_of(model: Model, job: Job, images: SizedImages, latents: Tensor | None
     if latents is not None and images.mask is not None:
         original, mask = _kept(model, images, latents)
         latents = _MASKED_CONTENT[job.mask.masked_content](latents, first_noise, mask)
-    sigmas, first = _sigmas(model, job, over_picture=latents is not None)
+    sigmas, first = levels_of(job, model.levels, over_picture=latents is not None)
     noise = _with_path(job, noise, sigmas, first, shape, model.placement.device)
     if inputs.has_mask:
         original = None  # the U-Net itself keeps what is not masked
@@ -158,7 +159,7 @@ def _with_path(
     return NoiseWithPath(noise, tree)
 
 
-def _sigmas(model: Model, job: Job, over_picture: bool) -> tuple[list[float], int]:
+def levels_of(job: Job, trained: Levels, over_picture: bool) -> tuple[list[float], int]:
     """All noise levels, and the index of the one to start at: `strength` of the steps are taken over a picture."""
     if job.sigmas:
         steps = len(job.sigmas) - 1
@@ -166,4 +167,4 @@ def _sigmas(model: Model, job: Job, over_picture: bool) -> tuple[list[float], in
             1
         ] if over_picture else 0
     strength = job.strength if over_picture else None
-    return CONVENTIONS[job.like].levels(job.schedule, job.steps, model.levels, job.sampler.name, strength)
+    return CONVENTIONS[job.like].levels(job.schedule, job.steps, trained, job.sampler.name, strength)

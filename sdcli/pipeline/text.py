@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from sdcli.checkpoints.family import Family
 from sdcli.checkpoints.tokenizer import framed
 from sdcli.diffusion.conditioning import Composed, Cond
 from sdcli.errors import UsageError
@@ -61,9 +63,7 @@ def encode_chunks(
     Raises UsageError if the encoder has fewer layers.
     """
     use = model.family.text_encoders[part]
-    most = model.configs[part]["num_hidden_layers"] - use.layer + model.family.clip_skip
-    if clip_skip > most:
-        raise UsageError(f"--clip-skip {clip_skip}: the text encoder of {model.name} allows {most} at most")
+    check_clip_skip(clip_skip, model.name, model.family, part, model.configs[part])
     encoder = model.text_encoder(part)
     pad = model.tokenizers[part].pad
     ids = torch.tensor([framed(chunk, pad) for chunk in chunks], device=model.placement.device)
@@ -74,6 +74,13 @@ def encode_chunks(
         context = encoder.final_layer_norm(context)
     pooled = states.pooled[:1].float() if use.pooled else None
     return context.float().reshape(1, -1, context.shape[-1]), pooled
+
+
+def check_clip_skip(clip_skip: int, name: str, family: Family, part: str, config: Mapping[str, Any]) -> None:
+    """Raise UsageError if the text encoder `part` of a model, which has this config, has fewer layers."""
+    most = config["num_hidden_layers"] - family.text_encoders[part].layer + family.clip_skip
+    if clip_skip > most:
+        raise UsageError(f"--clip-skip {clip_skip}: the text encoder of {name} allows {most} at most")
 
 
 def _encode_padded(model: Model, job: Job, count: int, chunks: Mapping[str, Chunks]) -> Cond:

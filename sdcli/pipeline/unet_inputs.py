@@ -87,7 +87,7 @@ def _depth_map(sources: _Sources) -> UNetInputs:
     elif images.image is not None:
         values = depth.estimate(model, images.image)
     else:
-        raise _missing(model, "a picture or a depth map; give it to sd depth2img")
+        raise _lacks_picture(model)
     values = F.interpolate(values, sources.shape[2:], mode="bicubic", align_corners=False)
     low, high = values.min(), values.max()
     scaled = 2 * (values - low) / (high - low).clamp(min=1e-6) - 1
@@ -98,7 +98,7 @@ def _small_picture(sources: _Sources) -> UNetInputs:
     """The picture to enlarge, one pixel per latent, with noise of the level that the U-Net is told as its class."""
     model, job, images = sources.model, sources.job, sources.images
     if images.inputs.picture is None:
-        raise _missing(model, "a picture to enlarge; give it to sd upscale")
+        raise _lacks_picture(model)
     height, width = sources.shape[2:]
     small = fit_image(images.inputs.picture.image, width, height, job.fit)
     sigma = Levels.scaled_linear(*DDPM_BETAS).table[job.noise_level]
@@ -110,7 +110,7 @@ def _picture_to_edit(sources: _Sources) -> UNetInputs:
     """The latents of the picture to edit, not scaled."""
     model, images = sources.model, sources.images
     if images.image is None:
-        raise _missing(model, "a picture to edit; give it to sd img2img -i")
+        raise _lacks_picture(model)
     latents = vae.encode(model, vae.to_tensor(images.image))
     return UNetInputs(latents / model.configs["vae"]["scaling_factor"], redraws=False)
 
@@ -129,8 +129,24 @@ def _mask_and_masked_picture(sources: _Sources) -> UNetInputs:
     return UNetInputs(torch.cat([mask.to(latents), latents], 1), has_mask=True)
 
 
-def _missing(model: Model, what: str) -> ModelError:
-    return ModelError(f"{model.name}: a {model.family.name} model needs {what}")
+def missing(name: str, family: str, what: str) -> ModelError:
+    """The error of a model, of this name and family, that is not given what it needs."""
+    return ModelError(f"{name}: a {family} model needs {what}")
+
+
+def _lacks_picture(model: Model) -> ModelError:
+    return missing(model.name, model.family.name, NEEDED_PICTURE[model.family.signature.channels - 4])
+
+
+NEEDED_PICTURE = {
+    1: "a picture or a depth map; give it to sd depth2img",
+    3: "a picture to enlarge; give it to sd upscale",
+    4: "a picture to edit; give it to sd img2img -i",
+}
+"""Input channels of a U-Net beside those of the latents -> the picture that it cannot do without."""
+
+REDRAWING = (0, 1, 5)
+"""Those of the U-Nets with which a run over a picture starts from its latents."""
 
 
 _BY_EXTRA_CHANNELS: dict[int, Callable[[_Sources], UNetInputs]] = {

@@ -18,8 +18,7 @@ from sdcli.checkpoints.keys import single_file
 from sdcli.diffusion.levels import Levels
 from sdcli.errors import ModelError
 from sdcli.models.build import build_on_meta
-from sdcli.models.load import _trained_levels as trained_levels
-from sdcli.models.load import check_tensors
+from sdcli.models.load import check_tensors, trained_levels
 from sdcli.models.tensors import DTYPES
 from tests import judges
 from tests.single_file import layout
