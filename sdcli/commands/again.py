@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import click
 
+from sdcli.checkpoints.lookup import find_model
 from sdcli.commands._generate import Output, draw
 from sdcli.commands._options import PATH, options_given, output_options, request_options
 from sdcli.commands._streams import print_note, standard_input
+from sdcli.errors import UsageError
+from sdcli.request.other_tools.reading import OtherPicture
+from sdcli.request.other_tools.recognise import recognise
 from sdcli.request.png_metadata import read_png_metadata
 from sdcli.request.request import Depth, Hires, Mask, MaskEdge, StartImage, Upscale
 
@@ -24,16 +29,42 @@ def again(png: str, **values: Any) -> None:
     """Make a picture again from its own metadata, with changes if any are given.
 
     PNG - reads it from standard input. Warns on standard error of what has changed since: another model, another
-    torch.
+    torch. A picture of A1111, ComfyUI, InvokeAI, NovelAI, Fooocus, SwarmUI, Easy Diffusion, Draw Things or
+    stable-diffusion.cpp is made again as far as its metadata tells, with --like; each thing that could not be taken
+    over is named. Name the model with -m if it is in no model folder.
     """
     source, name = (standard_input("the picture"), "standard input") if png == "-" else (png, png)
     metadata = read_png_metadata(source, name)
-    recorded = metadata.facts(png)
     changes = options_given(values)
+    if "sd" not in metadata.texts and (other := recognise(metadata.texts, (metadata.width, metadata.height))):
+        _draw_other(png, other, changes, Output.from_options(values))
+        return
+    recorded = metadata.facts(png)
     if "model" in changes:
         changes = {"revision": None, **changes}  # the recorded revision is of another repo
     for result in draw(metadata.request(png).replace(**changes), Output.from_options(values)):
         _warn_of_differences(png, recorded, result.picture.facts)
+
+
+def _draw_other(png: str, other: OtherPicture, changes: Mapping[str, Any], output: Output) -> None:
+    """Draw another tool's picture again, and say what of it could not be taken over."""
+    if other.start and "image" not in changes:
+        raise UsageError(f"{png} was made by {other.tool} over another picture; name that with -i")
+    if other.masked and not {"mask", "alpha_mask"} & changes.keys():
+        raise UsageError(f"{png} was made by {other.tool} with a mask; name it with --mask")
+    model = changes.get("model") or find_model(other.model, other.model_hash)
+    if model is None:
+        named = " ".join(filter(None, (other.model, other.model_hash))) or "a model that it does not name"
+        raise UsageError(
+            f"{png} was made by {other.tool} with {named}, which is in no model folder; name it with -m"
+        )
+    request = other.request(**{**changes, "model": model})
+    for key, value in other.left.items():
+        print_note(f"{png}: not taken over from {other.tool}: {key}: {value}")
+    for result in draw(request, output):
+        drawn_with = str(result.picture.facts.get("model", {}).get("sha256", ""))
+        if re.fullmatch("[0-9a-f]{10,64}", other.model_hash) and not drawn_with.startswith(other.model_hash):
+            print_note(f"{png} was made with another model; the picture may differ")
 
 
 def _warn_of_differences(png: str, recorded: Mapping[str, Any], current: Mapping[str, Any]) -> None:

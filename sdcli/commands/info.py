@@ -4,6 +4,7 @@ import json
 import math
 import os
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -15,6 +16,8 @@ from sdcli.checkpoints.component import Component
 from sdcli.commands._options import PATH, options_given, options_of
 from sdcli.commands._streams import print_result, standard_input
 from sdcli.errors import UsageError
+from sdcli.request.other_tools.reading import OtherPicture
+from sdcli.request.other_tools.recognise import recognise
 from sdcli.request.png_metadata import read_png_metadata
 from sdcli.request.request import Request, flag
 
@@ -48,7 +51,11 @@ def info(file: str, as_json: bool, **values: Any) -> None:
         return
     print_result(_printable(f"{file}: {facts.pop('kind')}"))
     for key, value in facts.items():
-        print_result(_printable(f"  {key}: {_to_text(value)}"))
+        if key == "not_taken_over":
+            for left, text in value.items():
+                print_result(_printable(f"  not taken over: {left}: {text}"))
+        else:
+            print_result(_printable(f"  {key}: {_to_text(value)}"))
 
 
 def _is_picture(file: str) -> bool:
@@ -80,10 +87,24 @@ def _picture_facts(file: str) -> dict[str, Any]:
     metadata = read_png_metadata(source, name)
     kind = f"PNG, {metadata.width}x{metadata.height}"
     if "sd" not in metadata.texts:
-        return {"kind": kind, **(metadata.texts or {"made": "it does not say how"})}
+        other = recognise(metadata.texts, (metadata.width, metadata.height))
+        return {"kind": kind, **_other_facts(other, metadata.texts)}
     facts = metadata.facts(file)
     request = metadata.request(file).as_dict()
     return {"kind": kind, **request, **{key: value for key, value in facts.items() if key != "request"}}
+
+
+def _other_facts(other: OtherPicture | None, texts: Mapping[str, str]) -> dict[str, Any]:
+    """What another tool wrote: what `sd again` takes over, what it does not, and the texts themselves."""
+    if other is None:
+        return dict(texts) or {"made": "it does not say how"}
+    model = {"model": other.model, "model_hash": other.model_hash}
+    facts = {
+        "tool": other.tool,
+        **{key: value for key, value in {**other.fields, **model}.items() if value != ""},
+        "not_taken_over": dict(other.left),
+    }
+    return facts | {f"{key} text" if key in facts else key: text for key, text in texts.items()}
 
 
 def _model_facts(file: str, request: Request) -> dict[str, Any]:
