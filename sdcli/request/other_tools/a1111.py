@@ -109,10 +109,7 @@ def _take_common(reading: Reading, prompt: str, negative: str) -> None:
     reading.take("Clip skip", "clip_skip", whole)
     reading.model = stem(str(reading.pop("Model", default="")))
     reading.model_hash = str(reading.pop("Model hash", default=""))
-    variation = reading.pop("Variation seed"), reading.pop("Variation seed strength")
-    if None not in variation:
-        reading.set("Variation seed", variation, "variation_seed", lambda pair: whole(pair[0]))
-        reading.fields["variation_strength"] = number(variation[1])
+    reading.take_variation("Variation seed", "Variation seed strength")
     reading.take("Seed resize from", "seed_size")
     if str(reading.pop("Tiling", default="")).lower() == "true":
         reading.fields["tile"] = "both"

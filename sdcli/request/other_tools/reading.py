@@ -106,6 +106,19 @@ class Reading:
         else:
             self.fields["seed"] = seed
 
+    def take_variation(self, seed: str, strength: str) -> None:
+        """Take a variation's seed and strength over, which go together."""
+        pair = self.pop(seed), self.pop(strength)
+        if None in pair:
+            return
+        try:
+            fields: dict[str, Any] = {"variation_seed": whole(pair[0]), "variation_strength": number(pair[1])}
+            if fields["variation_strength"]:
+                Request(rng=self.fields.get("rng", "torch"), **fields)
+                self.fields |= fields
+        except (UsageError, TypeError, ValueError, OverflowError):
+            self.leave(seed, list(pair))
+
     def take_sampler(self, sampler: str, schedule: str | None = None) -> None:
         """Take a sampler's label over, and the schedule's, which may be in the same label."""
         label, brought = self.pop(sampler), None

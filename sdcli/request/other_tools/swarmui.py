@@ -41,10 +41,7 @@ def swarmui(texts: Mapping[str, str], size: tuple[int, int]) -> OtherPicture | N
         )
     if reading.pop("maskimage") is not None:
         reading.masked = True
-    seed, strength = reading.pop("variationseed"), reading.pop("variationseedstrength")
-    if seed is not None and strength:
-        reading.set("variationseed", seed, "variation_seed", whole)
-        reading.set("variationseedstrength", strength, "variation_strength", number)
+    reading.take_variation("variationseed", "variationseedstrength")
     tiled = str(reading.pop("seamlesstileable", default="false")).lower()
     words = {"true": "both", "x-only": "x", "y-only": "y"}
     if tiled in words:
