@@ -18,17 +18,17 @@ from torch import Tensor
 
 import sdcli
 from sdcli import store
+from sdcli.checkpoints import network_config as configs
 from sdcli.checkpoints import shards, tokenizer_folder
 from sdcli.checkpoints.checkpoint import Checkpoint
+from sdcli.checkpoints.completeness import check_tensors
 from sdcli.checkpoints.component import Component
 from sdcli.checkpoints.family import Config
 from sdcli.checkpoints.keys import single_file
 from sdcli.checkpoints.tokenizer import Tokenizer
 from sdcli.diffusion.levels import SD_BETAS, TIMESTEPS
 from sdcli.errors import ModelError, UsageError
-from sdcli.models import config as configs
 from sdcli.models.build import build_on_meta
-from sdcli.models.load import check_tensors
 from sdcli.models.tensors import DTYPES, all_finite, read_tensor
 
 LIBRARY_CLASSES = {
@@ -133,8 +133,9 @@ def convert(checkpoint: Checkpoint, out: Path, dtype: torch.dtype | None = None)
 
 def _checked_shapes(part: str, component: Component, path: Path) -> Shapes:
     """The shapes of a component's tensors, of which all were found; raises ModelError otherwise."""
-    check_tensors(component, build_on_meta(part, component.config, str(path)))
-    return _shapes(part, component.config, path)
+    shapes = _shapes(part, component.config, path)
+    check_tensors(component, shapes)
+    return shapes
 
 
 def _shapes(part: str, config: Config, path: Path) -> Shapes:

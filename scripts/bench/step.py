@@ -20,8 +20,9 @@ from typing import Any
 import torch
 
 from sdcli import registry
+from sdcli.checkpoints import network_config as config
 from sdcli.checkpoints import toy
-from sdcli.models import build, config, memory
+from sdcli.models import build, memory
 from sdcli.models.device import choose_device
 
 Calls = dict[str, Callable[[], object]]  # what is timed, by name

@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from sdcli import settings
-from sdcli.checkpoints import compatibility, header, hub, shards, tokenizer_folder, toy, vae_file
+from sdcli.checkpoints import (
+    compatibility,
+    completeness,
+    header,
+    hub,
+    shards,
+    tokenizer_folder,
+    toy,
+    vae_file,
+)
 from sdcli.checkpoints.component import OPTIONAL, PARTS, Component, add_source, listing, read_config
 from sdcli.checkpoints.family import Config, Family, UNetSignature, recognise
 from sdcli.checkpoints.header import Header, ReadHeader
@@ -77,6 +86,7 @@ def read(
         other_vae = vae_file.read(vae, checkpoint.family, read_header)
         checkpoint = replace(checkpoint, components={**checkpoint.components, "vae": other_vae})
     compatibility.check_parts_fit(name, checkpoint.family, checkpoint.components)
+    completeness.check_components(path, checkpoint.components)
     checkpoint = replace(checkpoint, tokenizers=_tokenizers(checkpoint))
     compatibility.check_added_words(checkpoint.components, checkpoint.tokenizers)
     if prediction == "auto":
@@ -240,7 +250,7 @@ def _split_unused(sources: Sources, config: Config) -> tuple[Sources, list[str]]
 
 def _is_unused(name: str, config: Config, sources: Sources) -> bool:
     """True for a tensor of a text encoder that is never read: an unused projection, or OpenCLIP's last layer."""
-    if "num_hidden_layers" not in config or "architectures" in config:
+    if "num_hidden_layers" not in config or config.get("architectures") == [compatibility.POOLED_CLASS]:
         return False
     if name == "text_projection.weight":
         return True
@@ -367,7 +377,11 @@ def _read_components(
                 ignored.append(key)
             else:
                 add_source(sources, diffusers.current_name(part, key), Source(key), head)
-        components[part] = Component(read_config(folder / part / "config.json"), head, sources)
+        config = read_config(folder / part / "config.json")
+        if config.get("architectures") != [compatibility.POOLED_CLASS] and part.startswith("text_encoder"):
+            unused = sources.pop("text_projection.weight", None)
+            ignored += [unused.key] if unused else []
+        components[part] = Component(config, head, sources)
     return components, ignored
 
 

@@ -1,6 +1,6 @@
 """Compatibility: do the components of a model belong together, by their shapes and configs?
 
-Whether each component is complete by itself is checked later, against its network, by `models.load.check_tensors`.
+Whether each component is complete by itself is what `completeness` checks.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from sdcli.errors import ModelError
 
 LATENT_CHANNELS = 4  # in every family
 MAX_SCALING = 1e6  # of the factor and the shift between the VAE's latents and the U-Net's
+MAX_NOISE_LEVEL = (
+    350  # of the small picture that an x4 upscaler enlarges; the highest that --noise-level takes
+)
 POOLED_CLASS = "CLIPTextModelWithProjection"
 _MIXED = "they are of different models"
 
@@ -29,6 +32,7 @@ def check_parts_fit(name: str, family: Family, components: Mapping[str, Componen
         _check_text_encoder(components[part], use.pooled)
     _check_text_width(name, family, components)
     _check_pooled_width(name, family, components)
+    _check_class_labels(family, components["unet"])
     _check_vae(components["vae"])
     channels = _side(components["unet"], "conv_out.weight", 0, LATENT_CHANNELS)
     if channels != LATENT_CHANNELS:
@@ -97,6 +101,22 @@ def _check_pooled_width(name: str, family: Family, components: Mapping[str, Comp
             raise ModelError(
                 f"{name}: pooled text of width {pooled}, of which its U-Net reads {read}; {_MIXED}"
             )
+
+
+def _check_class_labels(family: Family, unet: Component) -> None:
+    """Only the x4 upscaler is told a class, which is the noise level of the small picture."""
+    count = unet.config.get("num_class_embeds")
+    if count is None:
+        return
+    if family.name != "x4_upscaler":
+        raise _bad(
+            unet,
+            f"num_class_embeds {count!r}: a U-Net that is told a class, which nothing here gives it",
+        )
+    if type(count) is int and count <= MAX_NOISE_LEVEL:
+        raise _bad(
+            unet, f"num_class_embeds {count}, which are fewer than the {MAX_NOISE_LEVEL + 1} noise levels"
+        )
 
 
 def _check_vae(vae: Component) -> None:

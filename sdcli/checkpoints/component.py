@@ -47,6 +47,10 @@ class Component:
             return [shape[0] // 3, *shape[1:]]
         return shape
 
+    def folder(self, other: Path) -> str:
+        """The folder that its file is in; `other` if it is in none."""
+        return str(other if self.header is None else self.header.path.parent)
+
     def path(self, name: str) -> Path:
         """The file that the tensor `name` is in."""
         return self.entry(name).path

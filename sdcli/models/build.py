@@ -9,9 +9,8 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from sdcli.checkpoints import network_config
 from sdcli.checkpoints.family import Config
-from sdcli.errors import ModelError
-from sdcli.models import config as configs
 from sdcli.models import library
 from sdcli.models.architectures.clip import CLIPTextModel
 from sdcli.models.architectures.taesd import AutoencoderTiny
@@ -56,10 +55,7 @@ def build_on_meta(part: str, config: Config, path: str, by_library: bool = False
             return _build(part, config, by_library)
     except _NONSENSE as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(
-            f"{path}: config.json describes no network that can be built ({reason}); "
-            "get another copy of the model, or another model"
-        ) from None
+        raise network_config.not_built(path, reason) from None
 
 
 def build_random(part: str, config: Config) -> nn.Module:
@@ -72,7 +68,7 @@ def build_random(part: str, config: Config) -> nn.Module:
 def _build(part: str, config: Config, by_library: bool = False) -> nn.Module:
     if part == "depth_estimator":
         return library.depth_estimator(config)
-    settings = configs.settings(part, config)
+    settings = network_config.settings(part, config)
     if by_library:
         return library.build(part, settings)
     if part == "unet":

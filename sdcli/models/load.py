@@ -13,18 +13,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sdcli.checkpoints import checkpoint
+from sdcli.checkpoints import checkpoint, network_config
 from sdcli.checkpoints.checkpoint import Checkpoint
+from sdcli.checkpoints.completeness import check_tensors
 from sdcli.checkpoints.component import OPTIONAL, Component, listing
 from sdcli.checkpoints.hashes import digest
 from sdcli.diffusion.levels import SD_BETAS, TIMESTEPS, Levels
 from sdcli.errors import ModelError
-from sdcli.models import build, config, library
+from sdcli.models import build, library
 from sdcli.models.device import Placement, choose_device
 from sdcli.models.memory import keep_memory, memory_errors
 from sdcli.models.model import Model
 from sdcli.models.offload import offloaded
-from sdcli.models.tensors import DTYPES, all_finite, read_tensors
+from sdcli.models.tensors import all_finite, read_tensors
 from sdcli.request.request import Loading
 
 MAX_LEVELS = 100_000  # noise levels that a network may have been trained on
@@ -61,7 +62,7 @@ def load_model(found: Checkpoint, loading: Loading) -> Model:
         name=found.name,
         family=found.family,
         networks=networks,
-        configs={part: config.settings(part, found.components[part].config) for part in modules},
+        configs={part: network_config.settings(part, found.components[part].config) for part in modules},
         tokenizers=found.tokenizers,
         levels=trained_levels(found),
         prediction=found.prediction,
@@ -91,9 +92,8 @@ def load_network(found: Checkpoint, part: str, device: str = "auto") -> nn.Modul
 def _empty_network(found: Checkpoint, part: str, by_library: bool = False) -> nn.Module:
     """A network of the checkpoint on the meta device, with its tensors checked against the headers."""
     component = found.components[part]
-    folder = found.path if component.header is None else component.header.path.parent
-    module = build.build_on_meta(part, component.config, str(folder), by_library)
-    check_tensors(component, module)
+    module = build.build_on_meta(part, component.config, component.folder(found.path), by_library)
+    check_tensors(component, {name: list(tensor.shape) for name, tensor in module.state_dict().items()})
     return module
 
 
@@ -146,50 +146,6 @@ def _random_weights(part: str, component: Component, placement: Placement) -> di
 
 def _memory_format(tensor: Tensor) -> torch.memory_format:
     return torch.channels_last if tensor.dim() == 4 else torch.preserve_format
-
-
-def check_tensors(component: Component, module: nn.Module) -> None:
-    """Check by the header alone that every tensor the network needs is there, in its shape, and no other.
-
-    Raises ModelError that names the first three at fault.
-    """
-    if component.header is None:
-        return
-    path, stored, needed = component.header.path, component.sources, module.state_dict()
-    missing = [name for name in needed if name not in stored]
-    surplus = [name for name in stored if name not in needed]
-    for names, fault in ((missing, "missing"), (surplus, "too many")):
-        if names:
-            raise ModelError(
-                f"{path}: {listing(names)} {fault}; it is not the network that its shapes or config say"
-            )
-    _check_dtypes(component, list(needed))
-    _check_shapes(component, {name: list(tensor.shape) for name, tensor in needed.items()})
-
-
-def _check_dtypes(component: Component, names: list[str]) -> None:
-    assert component.header is not None
-    dtypes = {name: component.header.tensors[component.sources[name].key].dtype for name in names}
-    unusable = [name for name in names if dtypes[name] not in DTYPES]
-    if unusable:
-        raise ModelError(
-            f"{component.path(unusable[0])}: {listing(unusable)} stored as {dtypes[unusable[0]]}, "
-            "which no network here computes with"
-        )
-
-
-def _check_shapes(component: Component, needed: dict[str, list[int]]) -> None:
-    wrong = [name for name, shape in needed.items() if not _same_shape(component.shape(name), shape)]
-    if wrong:
-        shapes = f"{wrong[0]} is {component.shape(wrong[0])}, not {needed[wrong[0]]}"
-        raise ModelError(
-            f"{component.path(wrong[0])}: {listing(wrong)} of another shape ({shapes}); config and weights differ"
-        )
-
-
-def _same_shape(stored: list[int], needed: list[int]) -> bool:
-    """True for equal shapes, and for a 1x1 convolution in place of a linear layer or the other way round."""
-    return stored == needed or stored == [*needed, 1, 1] or [*stored, 1, 1] == needed
 
 
 def trained_levels(found: Checkpoint) -> Levels:

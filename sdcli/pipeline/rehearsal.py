@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from sdcli import registry
+from sdcli.checkpoints import network_config
 from sdcli.checkpoints.checkpoint import Checkpoint
 from sdcli.diffusion.conditioning import Composed, Cond, composed
 from sdcli.diffusion.conventions import CONVENTIONS
 from sdcli.errors import ModelError, UsageError
-from sdcli.models import config
 from sdcli.models.load import trained_levels
 from sdcli.models.model import pixels_per_latent
 from sdcli.pipeline import latents_file
@@ -40,7 +40,7 @@ def rehearse(found: Checkpoint, job: Job, inputs: InputImages) -> None:
             found.name,
             found.family,
             part,
-            config.settings(part, found.components[part].config),
+            network_config.settings(part, found.components[part].config),
         )
     over_picture = inputs.picture is not None and extra_channels in REDRAWING
     sigmas, first = levels_of(job, trained_levels(found), over_picture)
@@ -70,7 +70,7 @@ def _check_pictures(found: Checkpoint, inputs: InputImages, extra_channels: int)
 
 def _remaining(found: Checkpoint, job: Job, sigmas: list[float]) -> list[float]:
     """The levels that are left for the latents of a file, which is read to its end."""
-    factor = pixels_per_latent(config.settings("vae", found.components["vae"].config))
+    factor = pixels_per_latent(network_config.settings("vae", found.components["vae"].config))
     shape = (1, 4, job.height // factor, job.width // factor)
     _, sigma, _ = latents_file.read(job.latents_in, shape, factor)
     return sigmas if sigma is None else latents_file.remaining_sigmas(job.latents_in, sigma, sigmas)

@@ -13,8 +13,8 @@ from torch import Tensor
 
 import sdcli.tiny
 from sdcli import registry
+from sdcli.checkpoints import network_config as config
 from sdcli.checkpoints import toy
-from sdcli.models import config
 from sdcli.models.architectures.unet import Residuals
 from tests.conftest import TOY
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from sdcli import registry
+from sdcli.checkpoints import network_config as config
 from sdcli.errors import ModelError
-from sdcli.models import build, config
+from sdcli.models import build
 from tests import judges
 from tests.conftest import TOY
 from tests.models.cases import CASES, TAESD, channels_last, random, token_ids, unet_inputs

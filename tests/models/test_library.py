@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from sdcli import registry
+from sdcli.checkpoints import network_config as config
 from sdcli.engine import generate
-from sdcli.models import config, library
+from sdcli.models import library
 from sdcli.models.architectures.unet import UNet
 from sdcli.models.load import load
 from sdcli.request.png_metadata import read_png_metadata

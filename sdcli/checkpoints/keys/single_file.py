@@ -40,6 +40,11 @@ IGNORABLE = re.compile(
     # the ImageNet classes that the depth network's backbone was first trained on
     r"|^depth_model\.model\.pretrained\.model\.head\."
     r"|^(cond_stage_model|conditioner|text_encoder)\w*\..*(embeddings\.position_ids|\.logit_scale|\.attn_mask)$"
+    # what ComfyUI, merging and training tools leave of CLIP beside its text encoder
+    r"|^(cond_stage_model|conditioner\.embedders\.\d)(\.clip_\w)?(\.transformer)?"
+    r"\.(logit_scale|text_projection(\.weight)?)$"
+    r"|^(cond_stage_model|conditioner|text_encoder)\w*\.(.*\.)?(vision_model|visual_projection|model\.visual)\."
+    r"|^text_encoder\w*\.logit_scale$"
     # markers and counters
     r"|^(v_pred|ztsnr|global_step)$"
 )

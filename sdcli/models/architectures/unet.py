@@ -186,15 +186,15 @@ class _Level:
 class DownBlock(nn.Module):
     """Residual blocks, each with a transformer if it has a depth, then a downsampling on all levels but the last.
 
-    `depths` are the transformer blocks after each residual block; 0 for none.
+    `depths` are the transformer blocks in the transformer after each residual block; None for no transformer.
     """
 
-    def __init__(self, level: _Level, inputs: int, depths: Sequence[int], padding: int | None) -> None:
+    def __init__(self, level: _Level, inputs: int, depths: Sequence[int | None], padding: int | None) -> None:
         super().__init__()
         self.resnets, self.attentions = nn.ModuleList(), nn.ModuleList()
         for i, depth in enumerate(depths):
             self.resnets.append(level.resnet(inputs if i == 0 else level.width, level.width))
-            if depth:
+            if depth is not None:
                 self.attentions.append(level.transformer(depth))
         if padding is not None:
             self.downsamplers = nn.ModuleList([Downsample(level.width, padding)])
@@ -246,7 +246,7 @@ class UpBlock(nn.Module):
     """
 
     def __init__(
-        self, level: _Level, below: int, skip_width: int, depths: Sequence[int], upsamples: bool
+        self, level: _Level, below: int, skip_width: int, depths: Sequence[int | None], upsamples: bool
     ) -> None:
         super().__init__()
         self.resnets, self.attentions = nn.ModuleList(), nn.ModuleList()
@@ -254,7 +254,7 @@ class UpBlock(nn.Module):
             inputs = below if i == 0 else level.width
             skip = skip_width if i == len(depths) - 1 else level.width
             self.resnets.append(level.resnet(inputs + skip, level.width))
-            if depth:
+            if depth is not None:
                 self.attentions.append(level.transformer(depth))
         if upsamples:
             self.upsamplers = nn.ModuleList([Upsample(level.width)])
@@ -302,7 +302,9 @@ def _down_blocks(settings: Mapping[str, Any], levels: list[_Level]) -> nn.Module
     kinds = per_level(settings["down_block_types"], len(levels))
     blocks = nn.ModuleList()
     for i, level in enumerate(levels):
-        depth = _depths(depths[i], resnets[i]) if kinds[i] == "CrossAttnDownBlock2D" else [0] * resnets[i]
+        depth: list[int | None] = [None] * resnets[i]
+        if kinds[i] == "CrossAttnDownBlock2D":
+            depth = [*_depths(depths[i], resnets[i])]
         padding = None if i == len(levels) - 1 else settings["downsample_padding"]
         blocks.append(DownBlock(level, levels[max(i - 1, 0)].width, depth, padding))
     return blocks
@@ -318,7 +320,9 @@ def _up_blocks(settings: Mapping[str, Any], levels: list[_Level]) -> nn.ModuleLi
     blocks = nn.ModuleList()
     for i, level in enumerate(upwards):
         layers = resnets[i] + 1
-        depth = _depths(depths[i], layers) if kinds[i] == "CrossAttnUpBlock2D" else [0] * layers
+        depth: list[int | None] = [None] * layers
+        if kinds[i] == "CrossAttnUpBlock2D":
+            depth = [*_depths(depths[i], layers)]
         below, above = upwards[max(i - 1, 0)].width, upwards[min(i + 1, count - 1)].width
         blocks.append(UpBlock(level, below, above, depth, upsamples=i < count - 1))
     return blocks

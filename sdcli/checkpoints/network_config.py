@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sdcli.checkpoints.family import Config
-from sdcli.models.architectures import clip, layers, taesd
+from sdcli.errors import ModelError
 
 MAX_LAYERS = 200  # of any kind; the largest network here has 70
+ACTIVATIONS = frozenset({"silu", "swish", "mish", "gelu", "relu"})
+"""What `act_fn` may say."""
+TEXT_ACTIVATIONS = frozenset({"quick_gelu", "gelu"})
+"""What `hidden_act` may say."""
 ABSENT = (None, False)
 """Values that mean the same as a key's absence."""
 
@@ -92,7 +96,7 @@ UNET = Keys(
         "mid_block_type": frozenset({None, "UNetMidBlock2DCrossAttn", "UNetMidBlock2D"}),
         "addition_embed_type": frozenset({None, "text", "text_time"}),
         "resnet_time_scale_shift": frozenset({"default", "scale_shift"}),
-        "act_fn": frozenset(layers.ACTIVATIONS),
+        "act_fn": ACTIVATIONS,
     },
 )
 
@@ -119,7 +123,7 @@ VAE = Keys(
     kinds={
         "down_block_types": frozenset({"DownEncoderBlock2D"}),
         "up_block_types": frozenset({"UpDecoderBlock2D"}),
-        "act_fn": frozenset(layers.ACTIVATIONS),
+        "act_fn": ACTIVATIONS,
     },
 )
 
@@ -142,7 +146,7 @@ TAESD = Keys(
         {"latent_magnitude", "latent_shift", "force_upcast", "sample_size", "block_out_channels"}
     ),
     layers=("num_encoder_blocks", "num_decoder_blocks"),
-    kinds={"act_fn": frozenset(taesd.ACTIVATIONS)},
+    kinds={"act_fn": ACTIVATIONS},
 )
 
 TEXT = Keys(
@@ -221,7 +225,7 @@ TEXT = Keys(
         ]
     ),
     layers=("num_hidden_layers",),
-    kinds={"hidden_act": frozenset(clip.ACTIVATIONS)},
+    kinds={"hidden_act": TEXT_ACTIVATIONS},
 )
 
 
@@ -240,6 +244,31 @@ def keys_of(part: str, config: Config) -> Keys:
     if part == "vae":
         return TAESD if "encoder_block_out_channels" in config else VAE
     return TEXT
+
+
+def per_level(value: Any, levels: int) -> list[Any]:
+    """A setting for each level of a network: a list as it is, a single value repeated."""
+    values = list(value) if isinstance(value, list | tuple) else [value] * levels
+    if len(values) != levels:
+        raise ValueError(f"{len(values)} values for {levels} levels")
+    return values
+
+
+def depths_of(depth: int | Sequence[int], layers: int) -> list[int]:
+    """The number of transformer blocks behind each of so many residual blocks."""
+    if isinstance(depth, int):
+        return [depth] * layers
+    if len(depth) < layers:
+        raise ValueError(f"transformer_layers_per_block has {len(depth)} depths for {layers} layers")
+    return list(depth)[:layers]
+
+
+def not_built(path: str, reason: str) -> ModelError:
+    """The error for a config, in the folder `path`, that describes no network that can be built."""
+    return ModelError(
+        f"{path}: config.json describes no network that can be built ({reason}); "
+        "get another copy of the model, or another model"
+    )
 
 
 def _completed(keys: Keys, config: Config) -> dict[str, Any]:
