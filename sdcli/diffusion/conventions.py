@@ -100,6 +100,22 @@ class Conventions:
     """True if a picture, too, gets sqrt(1 + sigma^2) times unit noise where a run starts at the highest level."""
     noised_one_level_higher: Callable[[str], bool] = lambda sampler: False
     """sampler -> True if a picture is given the noise of one level more than the run starts at."""
+    latent_mask: str = "any_pixel"
+    """How a mask of pixels becomes one of latents: any_pixel, bilinear, rounded or nearest."""
+    mixes_unmasked: bool = False
+    """True if the network is shown the noised picture where the mask is 0; False if only its estimate is replaced."""
+    mixes_first_level: bool = True
+    """True if that is done at the first level too."""
+    holds_outside_mask: bool = False
+    """True if the mask also holds for U-Nets that are shown the mask and the masked picture."""
+    pure_noise_inpaint: bool = False
+    """True if inpainting at strength 1 starts from noise alone."""
+    keeps_start: bool = False
+    """True if what is kept are the latents that the run starts from, with --masked-content in them."""
+    mask_noise_of: Mapping[str, int] = field(default_factory=dict)
+    """Sampler -> number added to the seed of the noise that the kept picture is shown with; else it is the first."""
+    samples_posterior: bool = False
+    """True if the picture's latents are a sample of the VAE's distribution, drawn from the picture's stream."""
     brownian_tree: Callable[[Sequence[float], int], Sequence[float]] | None = None
     """(levels of the schedule, index of the one a run starts at) -> the levels over which the path of BROWNIAN_SAMPLERS
     is torchsde's Brownian tree; None if it is not."""
@@ -312,6 +328,13 @@ STEPS_OF_COMFYUI = Difference(
     "the noise of its steps is that of --rng comfyui (on a GPU) or comfyui_cpu",
     lambda run: run.sampler in STEP_NOISE_SAMPLERS and not run.rng.startswith("comfyui"),
 )
+MASKS_OF_A1111 = Difference(
+    "with a mask, it mixes the picture into x before each step of this sampler",
+    lambda run: run.masked and run.sampler in A1111_TIMESTEP_SAMPLERS,
+)
+MASKS_OF_COMPVIS = Difference(
+    "with a mask, it mixes the picture into x before each step, with fresh noise", lambda run: run.masked
+)
 
 CONVENTIONS = {
     "sdcli": Conventions(
@@ -338,7 +361,9 @@ CONVENTIONS = {
         cfg_factor={"euler_cfg_pp": 1 / 12.5},
         noised_one_level_higher=lambda sampler: sampler in A1111_TIMESTEP_SAMPLERS,
         brownian_tree=lambda sigmas, first: sigmas,
+        latent_mask="rounded",
         truncates_pixels=True,
+        not_taken_over=(MASKS_OF_A1111,),
     ),
     "comfyui": Conventions(
         unit_variance_start=lambda sampler, schedule, highest: highest,
@@ -359,6 +384,11 @@ CONVENTIONS = {
         unit_variance_end=lambda _: False,
         counts_from_end=True,
         unit_variance_img2img=True,
+        latent_mask="bilinear",
+        mixes_unmasked=True,
+        holds_outside_mask=True,
+        keeps_start=True,
+        mask_noise_of={"ddim": 1},
         brownian_tree=lambda sigmas, first: sigmas[first:],
         tree_draws="torch",
         truncates_pixels=True,
@@ -382,6 +412,11 @@ CONVENTIONS = {
             "unipc": {"order": 2, "bh2": True},
         },
         schedule=_diffusers_schedule,
+        latent_mask="nearest",
+        mixes_unmasked=True,
+        mixes_first_level=False,
+        pure_noise_inpaint=True,
+        samples_posterior=True,
         end_at_sigma_min=frozenset({"ddim", "deis", "plms", "sa_solver", "tcd"}),
     ),
     "compvis": Conventions(
@@ -391,6 +426,7 @@ CONVENTIONS = {
         end_at_sigma_min=frozenset({"ddim", "plms"}),
         noised_one_level_higher=lambda _: True,
         truncates_pixels=True,
+        not_taken_over=(MASKS_OF_COMPVIS,),
     ),
 }
 """The word of --like -> its conventions; diffusers with Stable Diffusion 1's config, A1111 with its default options."""

@@ -1,4 +1,4 @@
-"""Inpainting with a model that was not trained for it: a wrapper Denoise -> Denoise."""
+"""Inpainting with a model that was not trained for it: wrappers Denoise -> Denoise."""
 
 from __future__ import annotations
 
@@ -28,3 +28,23 @@ def keep_unmasked(denoise: Denoise, original_latents: Tensor, mask: Tensor, sigm
         )
 
     return repaint_masked
+
+
+def mix_unmasked(
+    denoise: Denoise, original_latents: Tensor, mask: Tensor, noise: Tensor, pure_at: float | None = None
+) -> Denoise:
+    """The same denoise, whose network sees the noised picture where `mask` is 0: ComfyUI's and diffusers' inpainting.
+
+    At each level the network is given x * mask + (picture + sigma * noise) * (1 - mask), with the same unit noise each
+    time, whatever a sampler has added to x; its estimate is mixed with the picture by the same mask. ComfyUI's
+    KSamplerX0Inpaint. diffusers mixes x after each step, which shows the network the same, but not before the first:
+    at level `pure_at` x stays as it is. The unguided estimate is the network's own.
+    """
+
+    def mixed(x: Tensor, sigma: float) -> Tensor:
+        if sigma != pure_at:
+            x = x * mask + (original_latents + noise * sigma) * (1 - mask)
+        denoised = denoise(x, sigma)
+        return with_uncond(denoised * mask + original_latents * (1 - mask), lambda: uncond_of(denoised))
+
+    return mixed

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from sdcli.diffusion.philox import Philox
-from sdcli.diffusion.types import Noise
+
+
+class SeededNoise(Protocol):
+    """A picture's seeded stream of noise: a Noise that also draws noise of other shapes."""
+
+    def __call__(self, sigma: float, lower: float, /) -> Tensor: ...
+
+    def draw(self, shape: tuple[int, ...]) -> Tensor:
+        """The next unit normal noise of this shape, float32."""
 
 
 class Stream:
@@ -26,7 +35,11 @@ class Stream:
 
     def __call__(self, sigma: float, lower: float) -> Tensor:
         """Unit normal noise of `shape`, float32; the levels of the step make no difference."""
-        return torch.randn(self.shape, generator=self.generator, dtype=torch.float32).to(self.device)
+        return self.draw(self.shape)
+
+    def draw(self, shape: tuple[int, ...]) -> Tensor:
+        """The next unit normal noise of this shape, float32."""
+        return torch.randn(shape, generator=self.generator, dtype=torch.float32).to(self.device)
 
 
 class ComfyStream:
@@ -45,17 +58,24 @@ class ComfyStream:
         *,
         steps_on_cpu: bool = False,
     ) -> None:
-        self._first: Noise | None = Stream(seed, shape, device)
+        self.shape = shape
+        self._first: SeededNoise | None = Stream(seed, shape, device)
         next_seed = (seed + 1) % 2**64
-        self._rest: Noise = Stream(next_seed, shape, device) if steps_on_cpu else Philox(seed, shape, device)
+        self._rest: SeededNoise = (
+            Stream(next_seed, shape, device) if steps_on_cpu else Philox(seed, shape, device)
+        )
 
     def __call__(self, sigma: float, lower: float) -> Tensor:
         """Unit normal noise of `shape`, float32; the levels of the step make no difference."""
+        return self.draw(self.shape)
+
+    def draw(self, shape: tuple[int, ...]) -> Tensor:
+        """The next unit normal noise of this shape, float32."""
         stream, self._first = self._first or self._rest, None
-        return stream(sigma, lower)
+        return stream.draw(shape)
 
 
-STREAMS: dict[str, Callable[..., Noise]] = {
+STREAMS: dict[str, Callable[..., SeededNoise]] = {
     "torch": Stream,
     "philox": Philox,
     "comfyui": ComfyStream,

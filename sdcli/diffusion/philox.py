@@ -46,7 +46,11 @@ class Philox:
 
     def __call__(self, sigma: float, lower: float) -> Tensor:
         """Unit normal noise of `shape`, float32; the levels of the step make no difference."""
-        count = math.prod(self.shape)
+        return self.draw(self.shape)
+
+    def draw(self, shape: tuple[int, ...]) -> Tensor:
+        """The next unit normal noise of this shape, float32."""
+        count = math.prod(shape)
         counters = np.zeros((4, count), np.uint32)
         counters[0], counters[2] = self.draws, np.arange(count)
         self.draws += 1
@@ -54,4 +58,4 @@ class Philox:
         # Box-Muller: one uniform number for the radius, one for the angle
         uniform, angle = (bits * 2.0**-32 + 2.0**-33) * np.array([[1.0], [2 * math.pi]])
         values = np.sqrt(-2 * np.log(uniform)) * np.sin(angle)
-        return torch.from_numpy(values.astype(np.float32)).reshape(self.shape).to(self.device)
+        return torch.from_numpy(values.astype(np.float32)).reshape(shape).to(self.device)

@@ -7,19 +7,20 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from sdcli.diffusion.brownian import NoiseWithPath
 from sdcli.diffusion.brownian_tree import BrownianTree
 from sdcli.diffusion.conventions import BROWNIAN_SAMPLERS, CONVENTIONS, spacing
-from sdcli.diffusion.inpaint import keep_unmasked
+from sdcli.diffusion.inpaint import keep_unmasked, mix_unmasked
 from sdcli.diffusion.levels import Levels
-from sdcli.diffusion.noise import STREAMS, centred_on, slerp
+from sdcli.diffusion.noise import STREAMS
 from sdcli.diffusion.replay import Recording
 from sdcli.diffusion.types import Denoise, Noise, Sigmas
 from sdcli.models.model import Model
 from sdcli.pipeline import latents_file, vae
+from sdcli.pipeline.draws import draws_of
+from sdcli.pipeline.latent_mask import latent_mask, without_masked_part
 from sdcli.pipeline.unet_inputs import UNetInputs, unet_inputs
 from sdcli.request.inputs import SizedImages
 from sdcli.request.job import Job
@@ -35,13 +36,18 @@ class Start:
     inputs: UNetInputs  # what the U-Net is given besides x
     original_latents: Tensor | None = None  # (1, 4, h/8, w/8) of the picture, kept where the mask is 0
     mask: Tensor | None = None  # (1, 1, h/8, w/8) in 0 … 1; 1 is repainted
+    mask_noise: Tensor | None = None  # of that size: what is kept is shown to the network with this noise
+    mixes_first_level: bool = True  # False: not at the first level
     recording: Recording | None = None  # of the steps that an earlier run has taken
 
     def keep_unmasked(self, denoise: Denoise) -> Denoise:
         """The same Denoise, which keeps the original latents where the mask is 0."""
         if self.original_latents is None or self.mask is None:
             return denoise
-        return keep_unmasked(denoise, self.original_latents, self.mask, self.sigmas)
+        if self.mask_noise is None:
+            return keep_unmasked(denoise, self.original_latents, self.mask, self.sigmas)
+        pure_at = None if self.mixes_first_level else self.sigmas[0]
+        return mix_unmasked(denoise, self.original_latents, self.mask, self.mask_noise, pure_at)
 
     def finish(self, x: Tensor) -> Tensor:
         """The latents of a finished run, exactly the original ones where the mask is 0, at whatever level it ends."""
@@ -58,36 +64,63 @@ def start_of(model: Model, job: Job, images: SizedImages, latents: Tensor | None
     same noise, at the level from which `strength` of the steps are left. `--like` replaces these conventions.
     """
     shape = (1, 4, job.height // model.factor, job.width // model.factor)
-    first_noise, noise = _noise(job, shape, model.placement.device)
-    inputs = unet_inputs(model, job, images, noise, shape)
+    conventions = CONVENTIONS[job.like]
+    draws = draws_of(model, job, images, shape)
+    inputs = unet_inputs(model, job, images, draws, shape)
     if images.image is not None and inputs.redraws:
-        latents = vae.encode(model, vae.to_tensor(images.image))
+        latents = vae.encode(model, _first_picture(job, images), draws.picture)
     original = mask = None
     if latents is not None and images.mask is not None:
-        original, mask = _kept(model, images, latents)
-        latents = _MASKED_CONTENT[job.mask.masked_content](latents, first_noise, mask)
+        mask = latent_mask(model, job, images)
+        original = latents if conventions.keeps_start else _original(model, job, images, latents)
+        latents = _MASKED_CONTENT[job.mask.masked_content](latents, draws.first, mask)
     sigmas, first = levels_of(job, model.levels, over_picture=latents is not None)
-    noise = _with_path(job, noise, sigmas, first, shape, model.placement.device)
-    if inputs.has_mask:
+    noise = _with_path(job, draws.steps, sigmas, first, shape, model.placement.device)
+    if inputs.has_mask and not conventions.holds_outside_mask:
         original = None  # the U-Net itself keeps what is not masked
         latents = None if job.strength == 1 else latents
+    if mask is not None and job.strength == 1 and conventions.pure_noise_inpaint:
+        latents = None
 
     def begin(noise: Tensor) -> Tensor:
         return _first_x(model, job, latents, noise, sigmas, first)
 
-    start = Start(begin(first_noise), sigmas[first:], noise, inputs, original, mask)
+    mask_noise = _mask_noise(model, job, draws.first) if conventions.mixes_unmasked else None
+    start = Start(
+        begin(draws.first),
+        sigmas[first:],
+        noise,
+        inputs,
+        original,
+        mask,
+        mask_noise,
+        conventions.mixes_first_level,
+    )
     return _resumed(model, job.latents_in, start, begin) if job.latents_in else start
 
 
-def _kept(model: Model, images: SizedImages, latents: Tensor) -> tuple[Tensor, Tensor]:
-    """(the latents of the picture as it was, the mask at their size)."""
-    assert images.mask is not None
-    mask = F.max_pool2d(
-        vae.grey_to_tensor(images.mask).to(latents), model.factor
-    )  # any repainted pixel frees it
-    if images.shown is None:
-        return latents, mask
-    return vae.encode(model, vae.to_tensor(images.shown)), mask
+def _first_picture(job: Job, images: SizedImages) -> Tensor:
+    """The picture that a run starts from, (1, 3, h, w) in -1 … 1."""
+    assert images.image is not None
+    picture = vae.to_tensor(images.image)
+    if job.mask.masked_content == "grey" and images.mask is not None:
+        return without_masked_part(picture, vae.grey_to_tensor(images.mask))
+    return picture
+
+
+def _original(model: Model, job: Job, images: SizedImages, latents: Tensor) -> Tensor:
+    """The latents of the picture as it was, before --masked-content fill or grey."""
+    if job.mask.masked_content == "grey" and images.image is not None:
+        return vae.encode(model, vae.to_tensor(images.image))
+    return latents if images.shown is None else vae.encode(model, vae.to_tensor(images.shown))
+
+
+def _mask_noise(model: Model, job: Job, first: Tensor) -> Tensor:
+    """The unit noise with which the network is shown what a mask keeps."""
+    added = CONVENTIONS[job.like].mask_noise_of.get(job.sampler.name)
+    if added is None:
+        return first
+    return STREAMS["torch"]((job.seed + added) % 2**64, tuple(first.shape), model.placement.device)(0.0, 0.0)
 
 
 def _first_x(
@@ -118,29 +151,9 @@ _MASKED_CONTENT: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "fill": lambda latents, noise, mask: latents,  # the picture itself was filled before it was encoded
     "noise": lambda latents, noise, mask: latents * (1 - mask) + noise * mask,
     "empty": lambda latents, noise, mask: latents * (1 - mask),
+    "grey": lambda latents, noise, mask: latents,  # the picture was made grey before it was encoded
 }
 """--masked-content -> (latents, unit noise, mask) -> the latents that the run starts from."""
-
-
-def _noise(job: Job, shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, Noise]:
-    """The picture's first unit noise, and the rest of its stream, which does not depend on what the first is.
-
-    A variation, and the noise of another size, are combined as A1111 does, which also adds `ensd` to
-    the seed of the rest.
-    """
-    stream = STREAMS[job.rng]
-    noise = stream(job.seed, shape, device)
-    first = own = noise(0.0, 0.0)
-    if job.noise_size:
-        width, height = job.noise_size
-        shape = (*shape[:2], height // 8, width // 8)
-        first = stream(job.seed, shape, device)(0.0, 0.0)
-    if job.variation_strength:
-        variation = stream(job.variation_seed, shape, device)(0.0, 0.0)
-        first = slerp(first, variation, job.variation_strength)
-    if job.ensd:
-        noise = stream((job.seed + job.ensd) % 2**64, own.shape, device)
-    return (first if first.shape == own.shape else centred_on(first, own)), noise
 
 
 def _with_path(

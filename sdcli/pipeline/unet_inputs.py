@@ -15,13 +15,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sdcli.diffusion.conditioning import Cond
+from sdcli.diffusion.conventions import CONVENTIONS
 from sdcli.diffusion.levels import DDPM_BETAS, Levels
-from sdcli.diffusion.types import Noise
 from sdcli.diffusion.windows import Window
 from sdcli.errors import ModelError
 from sdcli.models.architectures.unet import Residuals
 from sdcli.models.model import Model
 from sdcli.pipeline import depth, vae
+from sdcli.pipeline.draws import Draws
+from sdcli.pipeline.latent_mask import concat_mask, without_masked_part
 from sdcli.request.inputs import SizedImages
 from sdcli.request.job import Job
 from sdcli.request.resize import fit_image
@@ -63,16 +65,16 @@ class _Sources:
     model: Model
     job: Job
     images: SizedImages
-    noise: Noise
+    draws: Draws
     shape: tuple[int, ...]  # of the latents
 
 
 def unet_inputs(
-    model: Model, job: Job, images: SizedImages, noise: Noise, shape: tuple[int, ...]
+    model: Model, job: Job, images: SizedImages, draws: Draws, shape: tuple[int, ...]
 ) -> UNetInputs:
     """The inputs of the model's U-Net for latents of this shape; raises ModelError if a picture is missing."""
     make = _BY_EXTRA_CHANNELS[model.family.signature.channels - shape[1]]
-    return make(_Sources(model, job, images, noise, shape))
+    return make(_Sources(model, job, images, draws, shape))
 
 
 def _no_inputs(sources: _Sources) -> UNetInputs:
@@ -102,7 +104,8 @@ def _small_picture(sources: _Sources) -> UNetInputs:
     height, width = sources.shape[2:]
     small = fit_image(images.inputs.picture.image, width, height, job.fit)
     sigma = Levels.scaled_linear(*DDPM_BETAS).table[job.noise_level]
-    noisy = vae.to_tensor(small).to(model.placement.device) + sources.noise(0.0, 0.0)[:, :3] * sigma
+    assert sources.draws.small_picture is not None
+    noisy = vae.to_tensor(small).to(model.placement.device) + sources.draws.small_picture * sigma
     return UNetInputs(noisy / math.sqrt(1 + sigma**2), class_label=job.noise_level, redraws=False)
 
 
@@ -122,10 +125,10 @@ def _mask_and_masked_picture(sources: _Sources) -> UNetInputs:
         picture = torch.zeros((1, 3, shape[2] * model.factor, shape[3] * model.factor))
         mask = torch.ones((1, 1, *shape[2:]))
     else:
-        white = (vae.grey_to_tensor(images.mask) >= 0.5).float()
-        picture = vae.to_tensor(images.shown or images.image) * (1 - white)
-        mask = F.interpolate(white, shape[2:], mode="nearest")
-    latents = vae.encode(model, picture)
+        pixel_mask = vae.grey_to_tensor(images.mask)
+        picture = without_masked_part(vae.to_tensor(images.shown or images.image), pixel_mask)
+        mask = concat_mask(pixel_mask, CONVENTIONS[sources.job.like].latent_mask, model.factor)
+    latents = vae.encode(model, picture, sources.draws.masked_picture)
     return UNetInputs(torch.cat([mask.to(latents), latents], 1), has_mask=True)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from sdcli.diffusion.windows import blend, windows
 from sdcli.errors import NotFinite
 from sdcli.models import memory
+from sdcli.models.architectures.vae import AutoencoderKL
 from sdcli.models.model import Model
 
 SIDE, OVERLAP = 64, 16  # of a window, in latents
@@ -61,19 +62,25 @@ def _decoded(model: Model, x: Tensor, dtype: torch.dtype | None = None) -> Tenso
 
 
 @torch.inference_mode()
-def encode(model: Model, pixels: Tensor) -> Tensor:
-    """Pixels (1, 3, h, w) in -1 … 1 -> latents (1, 4, h/8, w/8) float32: the mean of the VAE's distribution, scaled."""
+def encode(model: Model, pixels: Tensor, noise: Tensor | None = None) -> Tensor:
+    """Pixels (1, 3, h, w) in -1 … 1 -> latents (1, 4, h/8, w/8) float32: the mean of the VAE's distribution, scaled.
+
+    With unit noise of the shape of the latents, it is the sample mean + standard deviation * noise.
+    """
     config, factor = model.configs["vae"], model.factor
     x = pixels.to(model.placement.device, model.placement.dtype)
 
     def encode_window(rows: slice, columns: slice) -> Tensor:
         down, right = (slice(side.start * factor, side.stop * factor) for side in (rows, columns))
         part = x[..., down, right].contiguous(memory_format=torch.channels_last)
-        return model.vae.encode(part).float().contiguous()
+        if noise is None or not isinstance(model.vae, AutoencoderKL):
+            return model.vae.encode(part).float().contiguous()
+        mean, logvar = (each.float() for each in model.vae.moments(part))
+        return (mean + (0.5 * logvar).exp() * noise[..., rows, columns]).contiguous()
 
-    mean = _in_windows(model, (x.shape[-2] // factor, x.shape[-1] // factor), encode_window)
+    z = _in_windows(model, (x.shape[-2] // factor, x.shape[-1] // factor), encode_window)
     scaling, shift = float(config["scaling_factor"]), float(config["shift_factor"] or 0.0)
-    return (mean - shift) * scaling
+    return (z - shift) * scaling
 
 
 def to_tensor(image: Image.Image) -> Tensor:
@@ -84,6 +91,11 @@ def to_tensor(image: Image.Image) -> Tensor:
 def grey_to_tensor(image: Image.Image) -> Tensor:
     """A grey image (a mask, a depth map) -> (1, 1, h, w) in 0 … 1 on the CPU."""
     return torch.from_numpy(np.array(image))[None, None].float() / 255
+
+
+def grey_to_image(values: Tensor) -> Image.Image:
+    """(1, 1, h, w) in 0 … 1 -> a grey image, rounded to bytes."""
+    return Image.fromarray((values[0, 0] * 255).round().to(torch.uint8).cpu().numpy())
 
 
 def _in_windows(

@@ -105,8 +105,9 @@ class MaskEdge:
         help="Grow the mask by so many pixels; negative values shrink it.",
     )  # fmt: skip
     masked_content: str = option(
-        "original", "--masked-content", type=str, choices=("original", "fill", "noise", "empty"),
-        help="What the masked part starts from: original, fill (surrounding colours), noise or empty.",
+        "original", "--masked-content", type=str, choices=("original", "fill", "noise", "empty", "grey"),
+        help="What the masked part starts from: original, fill (surrounding colours), noise, empty or grey (grown by "
+             "6 pixels, as ComfyUI's VAEEncodeForInpaint).",
     )  # fmt: skip
 
 
