@@ -137,3 +137,19 @@ def _sum(parts: Sequence[Part], base: Cond, estimates: Mapping[Cond, Tensor]) ->
 
 def _is_single(parts: Sequence[Part]) -> bool:
     return len(parts) == 1 and parts[0].is_whole
+
+
+def by_length(predict: Predict) -> Predict:
+    """The same network, which is called once for each length of prompt; conds of one length go through it together."""
+
+    def predict_each(x: Tensor, sigma: float, conds: Sequence[Cond]) -> list[Tensor]:
+        lengths = dict.fromkeys(cond.context.shape[1] for cond in conds)
+        if len(lengths) == 1:
+            return predict(x, sigma, conds)
+        estimates: dict[Cond, Tensor] = {}
+        for length in lengths:
+            same = [cond for cond in conds if cond.context.shape[1] == length]
+            estimates.update(zip(same, predict(x, sigma, same), strict=True))
+        return [estimates[cond] for cond in conds]
+
+    return predict_each

@@ -100,6 +100,9 @@ class Conventions:
     """True if a picture, too, gets sqrt(1 + sigma^2) times unit noise where a run starts at the highest level."""
     noised_one_level_higher: Callable[[str], bool] = lambda sampler: False
     """sampler -> True if a picture is given the noise of one level more than the run starts at."""
+    pads_prompts: bool = True
+    """True if the shorter of prompt and negative prompt gets empty chunks, up to the length of the longer. A1111 gives the
+    network one after the other instead, and ComfyUI repeats the shorter, which is the same to attention."""
     latent_mask: str = "any_pixel"
     """How a mask of pixels becomes one of latents: any_pixel, bilinear, rounded or nearest."""
     mixes_unmasked: bool = False
@@ -361,6 +364,7 @@ CONVENTIONS = {
         cfg_factor={"euler_cfg_pp": 1 / 12.5},
         noised_one_level_higher=lambda sampler: sampler in A1111_TIMESTEP_SAMPLERS,
         brownian_tree=lambda sigmas, first: sigmas,
+        pads_prompts=False,
         latent_mask="rounded",
         truncates_pixels=True,
         not_taken_over=(MASKS_OF_A1111,),
@@ -384,6 +388,7 @@ CONVENTIONS = {
         unit_variance_end=lambda _: False,
         counts_from_end=True,
         unit_variance_img2img=True,
+        pads_prompts=False,
         latent_mask="bilinear",
         mixes_unmasked=True,
         holds_outside_mask=True,

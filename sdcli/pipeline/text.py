@@ -13,6 +13,7 @@ from torch import Tensor
 from sdcli.checkpoints.family import Family
 from sdcli.checkpoints.tokenizer import framed
 from sdcli.diffusion.conditioning import Composed, Cond
+from sdcli.diffusion.conventions import CONVENTIONS
 from sdcli.errors import UsageError
 from sdcli.models.model import Model
 from sdcli.request.job import Job
@@ -22,9 +23,13 @@ Chunks = list[list[int]]
 
 
 def encode_prompts(model: Model, job: Job) -> tuple[Composed, Composed]:
-    """(prompt, negative prompt), with as many chunks as the longer one, so that one U-Net call takes both."""
+    """(prompt, negative prompt), with as many chunks as the longer one, so that one U-Net call takes both.
+
+    Under the conventions of a tool that pads neither, each keeps its own number of chunks.
+    """
     positive, negative = _chunks(model, job.prompt), _chunks(model, job.negative)
-    count = max(len(chunks) for each in (positive, negative) for chunks in each.values())
+    longest = max(len(chunks) for each in (positive, negative) for chunks in each.values())
+    count = longest if CONVENTIONS[job.like].pads_prompts else 1
     encode = partial(_encode_padded, model, job, count)
     conds = _with_aesthetic_scores(model, encode(positive), _negative(model, job, encode, negative))
     return Composed.plain(conds[0]), Composed.plain(conds[1])
@@ -84,7 +89,8 @@ def check_clip_skip(clip_skip: int, name: str, family: Family, part: str, config
 
 
 def _encode_padded(model: Model, job: Job, count: int, chunks: Mapping[str, Chunks]) -> Cond:
-    """The condition of a prompt, with empty chunks behind it up to `count`."""
+    """The condition of a prompt, with empty chunks behind it up to `count`, or to those of its other text encoder."""
+    count = max(count, *(len(own) for own in chunks.values()))
     padded = {part: [*own, *[[]] * (count - len(own))] for part, own in chunks.items()}
     return encode_prompt(model, padded, job.clip_skip, (float(job.height), float(job.width)))
 

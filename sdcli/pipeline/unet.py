@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from sdcli.diffusion.conditioning import Cond
+from sdcli.diffusion.conditioning import Cond, by_length
 from sdcli.diffusion.types import Predict
 from sdcli.diffusion.windows import blend, windows
 from sdcli.models.architectures.unet import Residuals
@@ -46,7 +46,7 @@ def predictor(
             out = blend(size, windows(*size, side or max(size), side // 4), predict_window)
         return list(torch.split(TO_DENOISED[model.prediction](x, out, sigma), 1))
 
-    return predict
+    return by_length(predict)
 
 
 @torch.inference_mode()
