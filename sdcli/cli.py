@@ -15,8 +15,8 @@ import sdcli
 from sdcli import registry
 from sdcli.commands._interrupts import handle_interrupts, unwind
 from sdcli.commands._streams import open_standard_streams, print_note, print_result
+from sdcli.commands._types import Text
 from sdcli.errors import SdError, UsageError, WriteError, naming_options
-from sdcli.request.fields import check_not_empty
 
 DEBUG = "sdcli.debug"  # the key in click's ctx.meta, which all contexts of one run share
 MAY_BE_EMPTY = ("prompt", "negative")  # the prompt is checked where --unconditional is known
@@ -38,7 +38,8 @@ class Commands(click.Group):
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        registry.check_name("commands", args[0].partition(":")[0])  # answers with the nearest command
+        if not ctx.resilient_parsing:  # a shell asks what completes the line
+            registry.check_name("commands", args[0].partition(":")[0])  # answers with the nearest command
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -67,22 +68,11 @@ def _add_debug_option(command: click.Command) -> None:
 def _refuse_empty_texts(command: click.Command) -> None:
     """Let no text of a command and its subcommands be empty, except those of which no text is a value."""
     for parameter in command.params:
-        if isinstance(parameter.type, click.types.StringParamType) and parameter.name not in MAY_BE_EMPTY:
+        if parameter.type is click.STRING and parameter.name not in MAY_BE_EMPTY:
             parameter.type = Text()
     if isinstance(command, click.Group):
         for subcommand in command.commands.values():
             _refuse_empty_texts(subcommand)
-
-
-class Text(click.types.StringParamType):
-    """A text that is not empty."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The text; raises UsageError if it is empty."""
-        if isinstance(value, str) and param is not None:
-            name = param.opts[-1] if isinstance(param, click.Option) else str(param.name).upper()
-            check_not_empty(name, value)
-        return super().convert(value, param, ctx)
 
 
 def _remember_debug(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
@@ -90,7 +80,7 @@ def _remember_debug(ctx: click.Context, parameter: click.Parameter, value: bool)
 
 
 @click.command(
-    cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+    cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80}
 )
 @click.version_option(sdcli.__version__, prog_name="sd")
 def sd() -> None:

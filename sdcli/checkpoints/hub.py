@@ -61,6 +61,16 @@ def cached(repo: str, revision: str | None, read_header: ReadHeader) -> Path | N
     return _complete_model(Path(snapshot), read_header)
 
 
+def cached_names() -> list[str]:
+    """The names of the repos in the hub's cache, whatever they hold; neither the hub's library nor a file is opened."""
+    home = os.environ.get("HF_HOME") or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface"
+    )
+    cache = Path(os.path.expanduser(os.environ.get("HF_HUB_CACHE") or os.path.join(home, "hub")))
+    folders = sorted(cache.glob("models--*--*")) if cache.is_dir() else []
+    return [folder.name.removeprefix("models--").replace("--", "/", 1) for folder in folders]
+
+
 def all_cached(read_header: ReadHeader) -> Iterator[tuple[str, str | None, Path]]:
     """(repo, revision, path) of every complete model in the hub's cache; revision None is the default one."""
     from huggingface_hub import scan_cache_dir

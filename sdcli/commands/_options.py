@@ -7,33 +7,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
-from click.shell_completion import CompletionItem
 
 from sdcli import registry
 from sdcli.commands._streams import standard_input
+from sdcli.commands._types import PATH, ModelName, PluginName, Text, Word
 from sdcli.errors import UsageError
 from sdcli.request.fields import option_of, own_fields
 from sdcli.request.request import Loading, Request
-from sdcli.settings import expand_home
 
-
-class PathType(click.ParamType):  # type: ignore[type-arg]  # older releases of click take none
-    """The type of an option or argument that names a file or folder; a ~ that it begins with is expanded."""
-
-    name = "path"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The path with the home folder in place of ~."""
-        return expand_home(value)
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        """Let the shell complete file names."""
-        return [CompletionItem(incomplete, type="file")]
-
-
-PATH = PathType()
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -68,9 +49,21 @@ def _click_option(field: dataclasses.Field[Any]) -> Callable[[F], F]:
     if option.type is bool:
         return click.option(*option.flags, field.name, is_flag=True, help=text, default=None)
     types = {int: click.INT, float: click.FLOAT, str: click.STRING}
-    kind = PATH if option.path or option.picture else types[option.type]
+    kind = _text_type(field) or types[option.type]
     many = {"multiple": True} if option.many else {"default": None}
     return click.option(*option.flags, field.name, type=kind, help=text, **many)
+
+
+def _text_type(field: dataclasses.Field[Any]) -> Text | None:
+    """The type of a text that a shell can complete; None for others."""
+    option = option_of(field)
+    if field.name == "model":
+        return ModelName()
+    if option.plugin:
+        return PluginName(option.plugin)
+    if option.choices:
+        return Word(option.choices)
+    return PATH if option.path or option.picture else None
 
 
 def _help(field: dataclasses.Field[Any]) -> str:

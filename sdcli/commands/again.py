@@ -8,8 +8,10 @@ import click
 
 from sdcli.checkpoints.lookup import find_model
 from sdcli.commands._generate import Output, draw
-from sdcli.commands._options import PATH, options_given, output_options, request_options
+from sdcli.commands._help import GroupedCommand
+from sdcli.commands._options import options_given, output_options, request_options
 from sdcli.commands._streams import print_note, standard_input
+from sdcli.commands._types import PATH
 from sdcli.errors import UsageError
 from sdcli.request.other_tools.reading import OtherPicture
 from sdcli.request.other_tools.recognise import recognise
@@ -20,7 +22,7 @@ DECIDES_LAST_BITS = ("model", "sdcli", "torch", "diffusers", "transformers", "de
 """Recorded facts of a run on which the last bits of its picture depend."""
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("png", type=PATH)
 @click.option("--prompt", default=None, help="Another prompt; - reads it from standard input.")
 @request_options(StartImage, Mask, MaskEdge, Depth, Upscale, Hires)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import click
 
 from sdcli import registry, store
-from sdcli.commands._options import PATH
 from sdcli.commands._streams import (
     check_result_can_be_written,
     print_result,
     standard_input,
     write_result,
 )
+from sdcli.commands._types import PATH, ModelName, PluginName
 from sdcli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("kind")
+@click.argument("kind", type=PluginName("annotators"))
 @click.argument("picture", type=PATH)
 @click.option(
     "-m",
     "--model",
-    type=PATH,
+    type=ModelName(),
     default="tiny",
     help="The model to estimate with; depth needs a Stable Diffusion 2 depth model.",
 )

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from sdcli.commands._generate import Output, draw
+from sdcli.commands._help import GroupedCommand
 from sdcli.commands._options import options_given, output_options, prompt_argument, request_options
 from sdcli.errors import ModelError, UsageError
 from sdcli.models.cache import ModelCache
@@ -13,7 +14,7 @@ from sdcli.request.request import Depth, Request, StartImage
 DEPTH_MODEL_CHANNELS = 5  # input channels of its U-Net: four of latents and one of depth
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @prompt_argument
 @request_options(StartImage, Depth)
 @output_options

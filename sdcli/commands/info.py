@@ -13,8 +13,9 @@ from sdcli import file_signatures
 from sdcli.checkpoints import checkpoint
 from sdcli.checkpoints.checkpoint import Checkpoint
 from sdcli.checkpoints.component import Component
-from sdcli.commands._options import PATH, options_given, options_of
+from sdcli.commands._options import options_given, options_of
 from sdcli.commands._streams import print_result, standard_input
+from sdcli.commands._types import ModelName
 from sdcli.errors import UsageError
 from sdcli.request.other_tools.reading import OtherPicture
 from sdcli.request.other_tools.recognise import recognise
@@ -27,7 +28,7 @@ LISTED_ALONE = 3
 
 
 @click.command()
-@click.argument("file", type=PATH)
+@click.argument("file", type=ModelName())
 @options_of("prediction", "vae", "revision")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, every ignored tensor in it.")
 def info(file: str, as_json: bool, **values: Any) -> None:

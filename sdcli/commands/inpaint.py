@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from sdcli.commands._generate import Output, draw
+from sdcli.commands._help import GroupedCommand
 from sdcli.commands._options import (
     options_given,
     output_options,
@@ -16,7 +17,7 @@ from sdcli.errors import UsageError
 from sdcli.request.request import Mask, MaskEdge, Request, StartImage
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @prompt_argument
 @request_options(StartImage, Mask, MaskEdge)
 @output_options

@@ -10,15 +10,16 @@ import click
 
 from sdcli import settings
 from sdcli.checkpoints import checkpoint, header, hub, toy
-from sdcli.commands._options import PATH
+from sdcli.commands._help import UncutGroup
 from sdcli.commands._streams import print_result
+from sdcli.commands._types import PATH, ModelName
 from sdcli.errors import SdError, UsageError
 from sdcli.request.request import Request
 
 DTYPES = ("float32", "float16", "bfloat16")
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=UncutGroup, invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a model.")
 @click.pass_context
 def models(ctx: click.Context, as_json: bool) -> None:
@@ -54,7 +55,7 @@ def pull(repo: str, revision: str | None) -> None:
 
 
 @models.command()
-@click.argument("model", type=PATH)
+@click.argument("model", type=ModelName())
 @click.argument("out", type=PATH)
 @click.option("--dtype", default=None, help="float32, float16 or bfloat16; unchanged if not given.")
 @click.option("--prediction", default="auto", help="What the U-Net predicts, if it is not recognised.")

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from sdcli.commands._generate import Output, draw
+from sdcli.commands._help import GroupedCommand
 from sdcli.commands._options import (
     options_given,
     output_options,
@@ -17,7 +18,7 @@ from sdcli.request.request import MaskEdge, Request, StartImage
 _PIXELS = click.IntRange(0, 4096)
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @prompt_argument
 @click.option("--left", type=_PIXELS, default=0, help="Pixels to add at the left.")
 @click.option("--top", type=_PIXELS, default=0, help="Pixels to add at the top.")

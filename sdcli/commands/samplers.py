@@ -7,16 +7,17 @@ from typing import Any
 import click
 
 from sdcli import registry, store
-from sdcli.commands._options import PATH
 from sdcli.commands._streams import print_result
+from sdcli.commands._types import PATH, PluginName
 from sdcli.errors import UsageError
 
+MAX_WIDTH = 110  # columns of a list; fewer on a narrower terminal, and 80 where there is none
 FLAGS = {"samplers": "--sampler", "schedules": "--schedule", "guidance": "--guidance"}
 """The plugin kinds that this command lists, and the flag that takes each."""
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, type=PluginName(*FLAGS, options=False))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per plugin.")
 @click.option(
     "--plot", type=PATH, default=None, help="Save a chart of the noise levels of all schedules in this PNG."
@@ -66,23 +67,27 @@ def _as_dict(plugin: registry.Plugin) -> dict[str, Any]:
 
 
 def _print_details(plugin: registry.Plugin) -> None:
-    print_result(f"{FLAGS[plugin.kind]} {plugin.name}")
-    print_result(f"  {plugin.summary}")
-    for line in plugin.details.splitlines():
-        print_result(f"  {line}".rstrip())
-    for key, fact in plugin.facts.items():
-        print_result(f"  {key}: {fact}")
-    for option, default in plugin.options.items():
-        print_result(f"  {plugin.name}:{option}={default}")
+    page = click.HelpFormatter(max_width=MAX_WIDTH)
+    page.write(f"{FLAGS[plugin.kind]} {plugin.name}\n")
+    with page.indentation():
+        page.write_text(plugin.summary)
+        if plugin.details:
+            page.write_text(plugin.details)
+        for key, fact in plugin.facts.items():
+            page.write(f"  {key}: {fact}\n")
+        for option, default in plugin.options.items():
+            page.write(f"  {plugin.name}:{option}={default}\n")
+    print_result(page.getvalue().rstrip())
 
 
 def _print_list(plugins: list[registry.Plugin]) -> None:
-    width = max(len(plugin.name) for plugin in plugins)
+    page = click.HelpFormatter(max_width=MAX_WIDTH)
     for kind, flag in FLAGS.items():
-        print_result(flag)
-        for plugin in plugins:
-            if plugin.kind == kind:
-                print_result(f"  {plugin.name:{width}}  {plugin.summary}{_options(plugin)}")
+        page.write(f"{flag}\n")
+        with page.indentation():
+            rows = [(each.name, f"{each.summary}{_options(each)}") for each in plugins if each.kind == kind]
+            page.write_dl(rows, col_max=20)
+    print_result(page.getvalue().rstrip())
 
 
 def _options(plugin: registry.Plugin) -> str:

@@ -5,11 +5,12 @@ from typing import Any
 import click
 
 from sdcli.commands._generate import Output, draw
+from sdcli.commands._help import GroupedCommand
 from sdcli.commands._options import options_given, output_options, prompt_argument, request_options
 from sdcli.request.request import Hires, Request
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @prompt_argument
 @request_options(Hires)
 @output_options

@@ -5,13 +5,15 @@ from typing import Any
 import click
 
 from sdcli.commands._generate import Output, draw
-from sdcli.commands._options import PATH, options_given, output_options, request_options
+from sdcli.commands._help import GroupedCommand
+from sdcli.commands._options import options_given, output_options, request_options
+from sdcli.commands._types import PATH
 from sdcli.errors import UsageError
 from sdcli.models.cache import ModelCache
 from sdcli.request.request import Request, StartImage, Upscale
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("picture", type=PATH)
 @click.option("--prompt", default=None, help="What the picture shows; - reads it from standard input.")
 @request_options(StartImage, Upscale)
