@@ -127,7 +127,8 @@ def _steps(model: Model, job: Job, denoise: Denoise, start: Start) -> Iterator[S
     total = len(start.sigmas) - 1
     check_stop(job, total)
     total = job.stop_after or total
-    sampler = CONVENTIONS[job.like].sampler(job.sampler)
+    schedule = "" if job.sigmas else job.schedule.name
+    sampler = CONVENTIONS[job.like].sampler(job.sampler, schedule, job.steps, model.levels)
     for number, x in enumerate(islice(sampler(remember, start.x, start.sigmas, start.noise), total), 1):
         if start.recording is not None and number == start.recording.step:
             start.recording.check(x)

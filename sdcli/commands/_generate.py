@@ -87,7 +87,7 @@ def draw(request: Request, output: Output, models: ModelCache | None = None) -> 
         _report(result, _save_picture(result, output), output)
         if i == 0:
             _warn_of_ignored_negative(result.picture.request)
-            _tell_differences(result.picture.request)
+            _tell_differences(request, result.picture.request)
         yield result
 
 
@@ -165,8 +165,8 @@ def _warn_of_ignored_negative(request: Request) -> None:
         print_note("the negative prompt has no effect at --cfg 1; try --cfg 5")
 
 
-def _tell_differences(request: Request) -> None:
-    """Say what the tool of --like does in such a run and we do not."""
+def _tell_differences(asked: Request, request: Request) -> None:
+    """Say what the tool of --like does in such a run and we do not, and what it does not know of what was asked."""
     from sdcli.diffusion.conventions import CONVENTIONS, Run
 
     run = Run(
@@ -177,7 +177,12 @@ def _tell_differences(request: Request) -> None:
         masked=bool(request.mask is not None or request.alpha_mask or request.margins),
         rng=request.rng,
     )
-    if differences := CONVENTIONS[request.like].differences(run):
+    conventions = CONVENTIONS[request.like]
+    if asked.schedule is not None and not request.sigmas and run.sampler in conventions.know_no_schedule:
+        print_note(
+            f"--schedule {asked.schedule} has no effect: the {run.sampler} of {request.like} knows no schedule"
+        )
+    if differences := conventions.differences(run):
         print_note(f"--like {request.like} is not exact here: {'; '.join(differences)}")
 
 

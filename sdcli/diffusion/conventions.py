@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 
 from torch import Tensor
 
@@ -35,6 +36,9 @@ STEP_NOISE_SAMPLERS = frozenset({
     "ddpm", "dpm2_a", "dpmpp_2s_a", "er_sde", "euler_a", "euler_a_cfg_pp", "lcm", "sa_solver", "tcd",
 })  # fmt: skip
 """Samplers that draw from the picture's stream at each step, with their default options."""
+
+WHOLE_STRENGTH = 0.9999
+"""ComfyUI takes all steps of the schedule above this strength."""
 
 Timestep = Callable[[float], float]
 """The timestep of a noise level, in general a fraction -> the one that the network is given."""
@@ -82,14 +86,20 @@ class Conventions:
     """(schedule, sampler) -> the schedule that the tool's sampler takes in its place, and defaults for its options."""
     own_levels: Mapping[str, a1111_timesteps.OwnLevels] = field(default_factory=dict)
     """Samplers that know no schedule -> the levels that they visit."""
+    know_no_schedule: frozenset[str] = frozenset()
+    """Samplers for which the schedule that is asked for makes no difference, or in a run from noise only its ends."""
     end_at_sigma_min: frozenset[str] = frozenset()
     """Samplers that end at the lowest trained level in place of 0."""
+    end_at: Mapping[str, float] = field(default_factory=dict)
+    """Sampler -> the level at which it ends in place of 0."""
     drop_second_to_last: frozenset[str] = frozenset()
     """Samplers whose schedule is made one step longer, without its second to last level."""
     ends_only: frozenset[str] = frozenset()
     """Samplers that choose their own levels between the first of a schedule and its last above 0, where they end."""
     ends_with_estimate: frozenset[str] = frozenset()
     """Samplers whose step to 0 returns the network's estimate, though ours uses past slopes there too."""
+    fixed_strides: frozenset[tuple[str, str]] = frozenset()
+    """(sampler, schedule) in which each step goes 1000 // steps timesteps down, wherever the schedule goes next."""
     unit_variance_end: Callable[[str], bool] = lambda sampler: True
     """sampler -> True if latents that end above 0 are scaled from x = data + sigma * noise to unit variance."""
     cfg_factor: Mapping[str, float] = field(default_factory=dict)
@@ -136,10 +146,17 @@ class Conventions:
         """
         return [difference.text for difference in self.not_taken_over if difference.applies(run)]
 
-    def sampler(self, sampler: Spec) -> Sampler:
-        """The sampler with this tool's defaults for the options that are left open."""
+    def sampler(self, sampler: Spec, schedule: str, steps: int, levels: Levels) -> Sampler:
+        """The sampler with this tool's defaults for the options that are left open, in a run of so many steps.
+
+        `schedule` is "" if the levels are the user's own.
+        """
         found = registry.find("samplers", _with_defaults(sampler, self.sampler_options.get(sampler.name, {})))
-        return partial(_ending_with_estimate, found) if sampler.name in self.ends_with_estimate else found
+        if sampler.name in self.ends_with_estimate:
+            return partial(_ending_with_estimate, found)
+        if (sampler.name, schedule) in self.fixed_strides:
+            return partial(_with_fixed_stride, found, levels, (levels.last + 1) // steps)
+        return found
 
     def levels(
         self, schedule: Spec, steps: int, levels: Levels, sampler: str, strength: float | None = None
@@ -153,16 +170,11 @@ class Conventions:
             return self.own_levels[sampler](steps, levels, strength)
         total, first = (steps, 0) if strength is None else self.img2img_start(steps, strength)
         sigmas = self.sigmas(schedule, total, levels, sampler)
-        first = self._first(sigmas, total, first)
+        if self.counts_from_end and strength is not None and strength <= WHOLE_STRENGTH:
+            first = max(len(sigmas) - 1 - (total - first), 0)
         if sampler in self.ends_only and len(sigmas) - first > 2:
             return [*sigmas[: first + 1], sigmas[-2]], first
         return sigmas, first
-
-    def _first(self, sigmas: Sequence[float], total: int, first: int) -> int:
-        """The index of the level at which a run starts, in a schedule that has not the levels that were asked for."""
-        if not self.counts_from_end:
-            return min(first, len(sigmas) - 1)
-        return 0 if first == 0 else max(len(sigmas) - 1 - (total - first), 0)
 
     def sigmas(self, schedule: Spec, steps: int, levels: Levels, sampler: str) -> list[float]:
         """The levels that this tool's sampler visits on a schedule, falling."""
@@ -175,9 +187,9 @@ class Conventions:
         else:
             sigmas = list(make(steps, levels))
         if sampler in self.end_at_sigma_min:
-            sigmas[-1] = min(
-                levels.sigma_min, sigmas[-2]
-            )  # a step from the lowest level to itself changes nothing
+            # a step from the lowest level to itself, as with Karras' levels, changes nothing
+            sigmas[-1] = min(levels.sigma_min, sigmas[-2])
+        sigmas[-1] = sigmas[-1] or self.end_at.get(sampler, 0.0)
         return sigmas
 
     def initial_scale(self, sigma: float, levels: Levels, sampler: str, schedule: str) -> float:
@@ -235,6 +247,21 @@ def _ending_with_estimate(
     yield denoise(last, sigmas[-2])
 
 
+def _with_fixed_stride(
+    sampler: Sampler, levels: Levels, stride: int, denoise: Denoise, x: Tensor, sigmas: Sigmas, noise: Noise
+) -> Iterator[Tensor]:
+    """A run in which each step goes `stride` timesteps down, and x of unit variance is then taken for the next level's.
+
+    The sampler remembers nothing from step to step.
+    """
+    for sigma, lower in pairwise(sigmas):
+        t = levels.t(sigma) - stride
+        target = levels.sigma(t) if t >= 0 else sigmas[-1]
+        (x,) = sampler(denoise, x, (sigma, target), noise)
+        x = x * math.sqrt((1 + lower**2) / (1 + target**2))
+        yield x
+
+
 def _is_highest(sigma: float, levels: Levels) -> bool:
     return sigma > levels.sigma_max or math.isclose(sigma, levels.sigma_max, rel_tol=1e-5)
 
@@ -251,7 +278,7 @@ def _a1111_start(steps: int, strength: float) -> tuple[int, int]:
 
 def _comfyui_start(steps: int, strength: float) -> tuple[int, int]:
     """All the steps, as the last ones of a schedule of int(steps / strength)."""
-    total = steps if strength > 0.9999 or strength <= 0 else int(steps / strength)
+    total = steps if strength > WHOLE_STRENGTH or strength <= 0 else int(steps / strength)
     if total > MAX_STEPS:
         raise UsageError(
             f"{steps} steps at strength {strength:g} are the end of {total}, more than {MAX_STEPS}; take fewer steps"
@@ -358,6 +385,7 @@ CONVENTIONS = {
         schedule=_a1111_schedule,
         own_levels=dict.fromkeys(A1111_WHOLE_TIMESTEP_SAMPLERS, a1111_timesteps.ddim_levels)
         | {"unipc": a1111_timesteps.unipc_levels},
+        know_no_schedule=A1111_TIMESTEP_SAMPLERS | {"dpm_fast", "dpm_adaptive"},
         drop_second_to_last=frozenset({"dpm2", "dpm2_a", "dpmpp_3m_sde"}),
         ends_only=frozenset({"dpm_adaptive"}),
         unit_variance_end=lambda sampler: sampler in A1111_TIMESTEP_SAMPLERS,
@@ -367,7 +395,16 @@ CONVENTIONS = {
         pads_prompts=False,
         latent_mask="rounded",
         truncates_pixels=True,
-        not_taken_over=(MASKS_OF_A1111,),
+        not_taken_over=(
+            MASKS_OF_A1111,
+            Difference(
+                "its LCM has levels and timesteps of its own table of 50", lambda run: run.sampler == "lcm"
+            ),
+            Difference(
+                "the noise of its DPM adaptive is drawn anew at each step",
+                lambda run: run.sampler == "dpm_adaptive",
+            ),
+        ),
     ),
     "comfyui": Conventions(
         unit_variance_start=lambda sampler, schedule, highest: highest,
@@ -382,6 +419,7 @@ CONVENTIONS = {
             "unipc": {"lower_order_final": True},
         },
         schedule=_comfyui_schedule,
+        end_at={"unipc": 0.001},
         drop_second_to_last=frozenset({"dpm2", "dpm2_a", "unipc"}),
         ends_only=frozenset({"dpm_adaptive"}),
         ends_with_estimate=frozenset({"gradient_estimation", "ipndm"}),
@@ -408,6 +446,7 @@ CONVENTIONS = {
         sampler_options={
             "deis": {"order": 2, "lower_order_final": True},
             "dpmpp_2m_sde": {"path": False},
+            "dpmpp_3m_sde": {"path": False, "lower_order_final": True},
             "sa_solver": {
                 "lower_order_final": True,
                 "path": False,
@@ -422,7 +461,19 @@ CONVENTIONS = {
         mixes_first_level=False,
         pure_noise_inpaint=True,
         samples_posterior=True,
+        know_no_schedule=frozenset({"lcm", "tcd"}),
+        fixed_strides=frozenset({("ddim", "trailing"), ("ddim", "uniform")}),
         end_at_sigma_min=frozenset({"ddim", "deis", "plms", "sa_solver", "tcd"}),
+        not_taken_over=(
+            Difference(
+                "its PNDM steps 1000 // steps timesteps down",
+                lambda run: run.sampler == "plms" and run.schedule != "leading",
+            ),
+            Difference(
+                "its KDPM2 schedulers round the timesteps of Karras' levels",
+                lambda run: run.sampler in ("dpm2", "dpm2_a") and run.schedule == "karras",
+            ),
+        ),
     ),
     "compvis": Conventions(
         unit_variance_start=lambda *_: True,

@@ -12,6 +12,7 @@ from sdcli.checkpoints import network_config
 from sdcli.checkpoints.checkpoint import Checkpoint
 from sdcli.diffusion.conditioning import Composed, Cond, composed
 from sdcli.diffusion.conventions import CONVENTIONS
+from sdcli.diffusion.levels import Levels
 from sdcli.errors import ModelError, UsageError
 from sdcli.models.load import trained_levels
 from sdcli.models.model import pixels_per_latent
@@ -43,13 +44,14 @@ def rehearse(found: Checkpoint, job: Job, inputs: InputImages) -> None:
             network_config.settings(part, found.components[part].config),
         )
     over_picture = inputs.picture is not None and extra_channels in REDRAWING
-    sigmas, first = levels_of(job, trained_levels(found), over_picture)
+    trained = trained_levels(found)
+    sigmas, first = levels_of(job, trained, over_picture)
     sigmas = sigmas[first:]
     if job.latents_in:
         sigmas = _remaining(found, job, sigmas)
     check_stop(job, len(sigmas) - 1)
     if len(sigmas) > 1:
-        _first_step(job, sigmas)
+        _first_step(job, sigmas, trained)
 
 
 def check_stop(job: Job, steps: int) -> None:
@@ -76,7 +78,7 @@ def _remaining(found: Checkpoint, job: Job, sigmas: list[float]) -> list[float]:
     return sigmas if sigma is None else latents_file.remaining_sigmas(job.latents_in, sigma, sigmas)
 
 
-def _first_step(job: Job, sigmas: Sequence[float]) -> None:
+def _first_step(job: Job, sigmas: Sequence[float], trained: Levels) -> None:
     """Take the first step of the job's sampler and guidance on a tiny x."""
     conventions = CONVENTIONS[job.like]
     x = torch.linspace(-1, 1, 4 * 8 * 8).reshape(1, 4, 8, 8) * sigmas[0]
@@ -88,4 +90,6 @@ def _first_step(job: Job, sigmas: Sequence[float]) -> None:
 
     guidance = registry.find("guidance", job.guidance)
     denoise = guidance(composed(predict, cond), prompt, negative, conventions.cfg(job.cfg, job.sampler.name))
-    next(iter(conventions.sampler(job.sampler)(denoise, x, sigmas, lambda *_: x)), None)
+    schedule = "" if job.sigmas else job.schedule.name
+    sampler = conventions.sampler(job.sampler, schedule, job.steps, trained)
+    next(iter(sampler(denoise, x, sigmas, lambda *_: x)), None)

@@ -66,7 +66,9 @@ def ours(sampler: str, sigmas=SIGMAS):
         estimate = torch.from_numpy(uncond_estimate(x.numpy(), sigma))
         return with_uncond(torch.from_numpy(guided(x.numpy(), sigma)), lambda: estimate)
 
-    run = COMFYUI.sampler(registry.parse("samplers", sampler))
+    run = COMFYUI.sampler(
+        registry.parse("samplers", sampler), "karras", len(sigmas) - 1, Levels.scaled_linear()
+    )
     *_, x = run(denoise, torch.from_numpy(X), sigmas, lambda sigma, lower: stream(sigma, lower).double())
     return x.numpy()
 
