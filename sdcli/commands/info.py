@@ -86,7 +86,7 @@ def _first_bytes(file: str) -> bytes:
 def _picture_facts(file: str) -> dict[str, Any]:
     source, name = (standard_input("the picture"), "standard input") if file == "-" else (file, file)
     metadata = read_png_metadata(source, name)
-    kind = f"PNG, {metadata.width}x{metadata.height}"
+    kind = f"{metadata.format}, {metadata.width}x{metadata.height}"
     if "sd" not in metadata.texts:
         other = recognise(metadata.texts, (metadata.width, metadata.height))
         return {"kind": kind, **_other_facts(other, metadata.texts)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from sdcli.errors import ImageError
 from sdcli.file_signatures import HEAD_BYTES, kind_of
 
@@ -34,15 +36,15 @@ _REFUSED = {
 """Kind of file -> what to call it, and the next step."""
 
 
-def recognise(head: bytes, name: str) -> str:
+def recognise(head: bytes, name: str, formats: Collection[str] = READ) -> str:
     """Pillow's name for the format of the picture that begins with `head`; raises ImageError for all that is not read.
 
-    `name` is what the file is called in the message.
+    `name` is what the file is called in the message. `formats` are those that are read.
     """
     if not head:
         raise ImageError(f"{name}: is empty; copy or download it again")
     kind = kind_of(head)
-    if kind in READ:
+    if kind is not None and kind in formats:
         return kind
     if kind in _REFUSED:
         description, next_step = _REFUSED[kind]

@@ -9,12 +9,12 @@ import os
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 from sdcli.errors import ImageError
-from sdcli.request import image_formats
+from sdcli.request import image_formats, png_chunks
 from sdcli.request.icc import from_srgb, to_srgb
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _TRANSPOSE_UPRIGHT = {  # EXIF orientation -> the member of Pillow's Transpose t
     2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE",
     6: "ROTATE_270", 7: "TRANSVERSE", 8: "ROTATE_90",
 }  # fmt: skip
-_DAMAGED_FILE_ERRORS = (  # what Pillow raises for damaged files
+DAMAGED_FILE_ERRORS = (  # what Pillow raises for damaged files
     OSError, SyntaxError, ValueError, EOFError, OverflowError, NotImplementedError, IndexError, struct.error,
     zlib.error,
 )  # fmt: skip
@@ -74,7 +74,7 @@ def open_image(source: Source, name: str = "", background: Colour = _WHITE) -> O
     """
     name = name or str(source)
     with _memory_errors(name):
-        data, format = _read(source, name)
+        data, format = read_file(source, name)
         return _open(data, format, name, background)
 
 
@@ -82,7 +82,7 @@ def read_pixels(source: Source, name: str = "") -> FilePixels:
     """The pixels of an image file, upright and 8-bit, but in its own colours; raises ImageError as `open_image`."""
     name = name or str(source)
     with _memory_errors(name):
-        return _decode(*_read(source, name), name)
+        return _decode(*read_file(source, name), name)
 
 
 def extremes(image: Image) -> tuple[int, int]:
@@ -121,7 +121,7 @@ def _open(data: bytes, format: str, name: str, background: Colour) -> OpenedImag
     if srgb is None:
         notes.append("its colour profile is damaged or of another kind, and was ignored")
         srgb, icc = original.convert("RGB"), None
-    if original.mode == "CMYK" or (icc and not _converts_back(icc, srgb, original.mode)):
+    if original.mode == "CMYK" or (icc and not _can_be_kept(icc, srgb, original.mode)):
         notes.append("converted to sRGB")
         original, icc = srgb, None
     if alpha is not None:
@@ -132,19 +132,19 @@ def _open(data: bytes, format: str, name: str, background: Colour) -> OpenedImag
     return OpenedImage(srgb, alpha, original, icc, tuple(notes), name, file.sha256)
 
 
-def _converts_back(icc: bytes, srgb: Image, mode: str) -> bool:
-    """True if the profile can convert from sRGB too: some profiles only convert to it."""
-    return from_srgb(srgb.crop((0, 0, 1, 1)), icc, mode) is not None
+def _can_be_kept(icc: bytes, srgb: Image, mode: str) -> bool:
+    """True if the result can have the profile: it converts from sRGB too, and others read a PNG that holds it."""
+    return len(icc) <= png_chunks.PILLOW_READS and from_srgb(srgb.crop((0, 0, 1, 1)), icc, mode) is not None
 
 
-def _read(source: Source, name: str) -> tuple[bytes, str]:
-    """The bytes of an image file, and its format as Pillow names it."""
+def read_file(source: Source, name: str, formats: Collection[str] = image_formats.READ) -> tuple[bytes, str]:
+    """The bytes of an image file, and its format as Pillow names it; raises ImageError if it is in none of these."""
     try:
         if not isinstance(source, (str, os.PathLike)):
-            return _read_stream(source, name)
+            return _read_stream(source, name, formats)
         with open(source, "rb") as file:
             _check_file_size(os.fstat(file.fileno()).st_size, name)
-            return _read_stream(file, name)
+            return _read_stream(file, name, formats)
     except FileNotFoundError:
         raise ImageError(f"{name}: there is no such file; check the path") from None
     except IsADirectoryError:
@@ -156,10 +156,10 @@ def _read(source: Source, name: str) -> tuple[bytes, str]:
         raise ImageError(f"{name}: cannot be read: {reason.lower()}; check the path") from None
 
 
-def _read_stream(file: BinaryIO, name: str) -> tuple[bytes, str]:
-    """As `_read`; a stream that does not start as an image, even an endless one, is refused by its first bytes."""
+def _read_stream(file: BinaryIO, name: str, formats: Collection[str]) -> tuple[bytes, str]:
+    """As `read_file`; a stream that does not start as an image, even an endless one, is refused by its first bytes."""
     head = file.read(image_formats.HEAD)
-    format = image_formats.recognise(head, name)
+    format = image_formats.recognise(head, name, formats)
     data = bytearray(head)
     while chunk := file.read(1 << 20):
         data += chunk
@@ -187,20 +187,25 @@ def _first_frame(data: bytes, format: str, name: str) -> tuple[Image, list[str]]
     """The first frame in Pillow's mode for it, upright, and notes for the user."""
     from PIL import Image
 
-    notes = []
+    notes: list[str] = []
+    profile = None
+    if format == "PNG":
+        data, profile = png_chunks.pixels_only(data)
     if format == "JPEG" and data.count(b"\xff\xda") > MAX_JPEG_SCANS:  # start-of-scan markers
         raise ImageError(f"{name}: is a JPEG in more passes than are safe to open; save it again")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             image: Image.Image = Image.open(io.BytesIO(data), formats=[format])
-            _check_size(*image.size, name)
+            check_size(*image.size, name)
             if format != "JPEG" and getattr(image, "is_animated", False):  # further JPEG frames are side data
                 frames = "many" if format == "GIF" else image.n_frames  # type: ignore[attr-defined]
                 notes.append(
                     f"first of {frames} frames"
                 )  # counting a GIF's frames means decoding all of them
             image.load()
+            if profile is not None:
+                image.info["icc_profile"] = profile
             if image.mode == "P" and image.palette is None:  # Pillow lets this pass
                 raise ValueError("a palette is missing")
             return _turn_upright(image), notes
@@ -208,13 +213,14 @@ def _first_frame(data: bytes, format: str, name: str) -> tuple[Image, list[str]]
         raise ImageError(
             f"{name}: its header claims more pixels than are safe to open; make it smaller"
         ) from None
-    except _DAMAGED_FILE_ERRORS:
+    except DAMAGED_FILE_ERRORS:
         raise ImageError(
             f"{name}: is a damaged or cut-short {format} of {len(data)} bytes; copy or download it again"
         ) from None
 
 
-def _check_size(width: int, height: int, name: str) -> None:
+def check_size(width: int, height: int, name: str) -> None:
+    """Raise ImageError for a picture of more pixels than are safe to open."""
     if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
         raise ImageError(
             f"{name}: its header claims {width}x{height} pixels, more than are safe to open; make it smaller"
@@ -226,7 +232,7 @@ def _turn_upright(image: Image) -> Image:
 
     try:
         method = _TRANSPOSE_UPRIGHT.get(image.getexif().get(_EXIF_ORIENTATION, 1))
-    except _DAMAGED_FILE_ERRORS:
+    except DAMAGED_FILE_ERRORS:
         method = None  # the EXIF data is damaged, the pixels are not
     return image if method is None else image.transpose(Transpose[method])
 

@@ -1,9 +1,11 @@
-"""PNG metadata: what a PNG says of how it was made, from its header and text chunks alone."""
+"""Metadata: what a picture says of how it was made, whichever format it has and whichever tool wrote it."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import struct
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,16 +13,27 @@ from typing import Any, BinaryIO
 
 from sdcli import registry
 from sdcli.errors import ImageError, SdError
+from sdcli.request import image_formats, images, png_chunks
+from sdcli.request.exif_texts import comment_texts, decode_user_comment, exif_texts, xmp_texts
 from sdcli.request.request import Request
+from sdcli.request.resize import Size
+from sdcli.request.stealth import stealth_texts
+
+_TELL_HOW = {"sd", "parameters", "prompt", "workflow", "invokeai_metadata", "sd-metadata", "Dream"}
 
 
 @dataclass(frozen=True)
 class PngMetadata:
-    """The size of a PNG in pixels, and its texts by their keywords, whichever tool wrote them."""
+    """The size of a picture in pixels, its format, and its texts by the keywords that they have in a PNG.
+
+    The texts are those of whichever tool wrote them, from the chunks of a PNG, from EXIF, XMP and comments, or hidden
+    in the pixels.
+    """
 
     width: int
     height: int
     texts: Mapping[str, str]
+    format: str = "PNG"
 
     def request(self, path: str) -> Request:
         """The request that makes the picture again; raises ImageError if there is none in it."""
@@ -61,29 +74,76 @@ def _of_format_1(request: Request, facts: Mapping[str, Any]) -> Request:
 
 
 def read_png_metadata(source: str | os.PathLike[str] | BinaryIO, name: str = "") -> PngMetadata:
-    """Read what a PNG says of itself; the pixels are not decoded. `name` stands for the source in messages.
+    """Read what a PNG, JPEG, WebP, AVIF, GIF or BMP says of itself. `name` stands for the source in messages.
 
-    Raises ImageError if the source is missing, unreadable, no PNG, or claims an unsafe size.
+    The pixels are decoded only where nothing else says how the picture was made and something may be hidden in them.
+    Raises ImageError if the source is missing, unreadable, no picture, or claims an unsafe size.
     """
+    path = name or str(source)
+    data, format = images.read_file(source, path, (*image_formats.READ, "AVIF"))
+    size, texts = (_read_png if format == "PNG" else _read_other)(data, format, path)
+    if format in ("PNG", "WEBP") and not _tells_how(texts):
+        texts = {**_hidden_texts(data, path), **texts}
+    return PngMetadata(*size, texts, format)
+
+
+def _read_png(data: bytes, format: str, name: str) -> tuple[Size, dict[str, str]]:
+    header = next(png_chunks.chunks(data), None)
+    if header is None or header.kind != b"IHDR" or len(header.data) != 13:
+        raise ImageError(
+            f"{name}: is a damaged or cut-short PNG of {len(data)} bytes; copy or download it again"
+        )
+    width, height = struct.unpack_from(">II", header.data)
+    images.check_size(width, height, name)
+    exif = png_chunks.exif(data)
+    return (width, height), {**_exif_texts(exif), **png_chunks.texts(data)}
+
+
+def _read_other(data: bytes, format: str, name: str) -> tuple[Size, dict[str, str]]:
     from PIL import Image
 
-    path = name or str(source)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(source, formats=["PNG"])
-        with image:
-            texts: dict[Any, Any] = dict(image.info)
-            if "sd" not in texts:  # other tools also write texts after the pixels: read the whole file
-                texts |= getattr(image, "text", {})
-            return PngMetadata(*image.size, {k: v for k, v in texts.items() if isinstance(v, str)})
-    except FileNotFoundError:
-        raise ImageError(f"{path}: there is no such file") from None
-    except IsADirectoryError:
-        raise ImageError(f"{path}: is a folder, not a picture") from None
-    except PermissionError:
-        raise ImageError(f"{path}: may not be read; check its permissions") from None
-    except (OSError, SyntaxError, ValueError, EOFError, OverflowError, NotImplementedError, MemoryError):
-        raise ImageError(f"{path}: not a PNG that can be read") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ImageError(f"{path}: its header claims more pixels than are safe to open") from None
+            warnings.simplefilter("ignore")
+            image = Image.open(io.BytesIO(data), formats=[format])
+    except (*images.DAMAGED_FILE_ERRORS, RuntimeError):  # the latter for AVIF
+        raise ImageError(
+            f"{name}: is a damaged or cut-short {format} of {len(data)} bytes; copy or download it again"
+        ) from None
+    except Image.DecompressionBombError:
+        raise ImageError(f"{name}: its header claims more pixels than are safe to open") from None
+    images.check_size(*image.size, name)
+    texts: dict[str, str] = {}
+    if isinstance(comment := image.info.get("comment"), bytes):
+        texts |= comment_texts(decode_user_comment(comment), "comment")
+    if isinstance(xmp := image.info.get("xmp"), bytes):
+        texts |= xmp_texts(xmp.decode("utf-8", "replace"))
+    return image.size, texts | _exif_texts(image.info.get("exif"))
+
+
+def _exif_texts(data: bytes | None) -> dict[str, str]:
+    """The texts in EXIF data; none if it is damaged."""
+    from PIL import Image
+
+    exif = Image.Exif()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            exif.load(data or b"")
+            return exif_texts(exif)
+    except (*images.DAMAGED_FILE_ERRORS, KeyError, TypeError):
+        return {}
+
+
+def _tells_how(texts: Mapping[str, str]) -> bool:
+    """True if a text says how the picture was made, so that nothing is looked for in its pixels."""
+    return bool(texts.keys() & _TELL_HOW) or texts.get("Comment", "").startswith("{")
+
+
+def _hidden_texts(data: bytes, name: str) -> dict[str, str]:
+    try:
+        pixels = images.read_pixels(io.BytesIO(data), name)
+    except ImageError:
+        return {}  # the texts can be read even if the pixels cannot
+    image = pixels.colours.convert("RGB")
+    return stealth_texts(image if pixels.alpha is None else images.add_alpha(image, pixels.alpha))

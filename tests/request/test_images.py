@@ -435,6 +435,7 @@ print(json.dumps(results))
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc and limits the address space")
 def test_decompression_bombs_are_refused_in_little_time_and_memory():
+    """A text or profile that would be too large is left aside, and the pixels are read."""
     files = bombs()
     sizes = [str(len(data)) for data in (PLAIN, *files.values())]
     ran = subprocess.run(
@@ -442,7 +443,7 @@ def test_decompression_bombs_are_refused_in_little_time_and_memory():
         input=PLAIN + b"".join(files.values()), capture_output=True, check=True,
     )  # fmt: skip
     for name, (message, seconds) in zip(files, json.loads(ran.stdout), strict=True):
-        assert message.startswith("x: "), (name, message)
+        assert message.startswith("opened" if name.startswith("PNG with") else "x: "), (name, message)
         assert seconds < 0.2, (name, message, seconds)
 
 
