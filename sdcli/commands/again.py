@@ -44,6 +44,12 @@ def again(png: str, **values: Any) -> None:
     recorded = metadata.facts(png)
     if "model" in changes:
         changes = {"revision": None, **changes}  # the recorded revision is of another repo
+    if "scale" in changes:
+        changes = {
+            "width": None,
+            "height": None,
+            **changes,
+        }  # the recorded size follows from the recorded scale
     for result in draw(metadata.request(png).replace(**changes), Output.from_options(values)):
         _warn_of_differences(png, recorded, result.picture.facts)
 

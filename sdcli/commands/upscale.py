@@ -10,7 +10,7 @@ from sdcli.commands._options import options_given, output_options, request_optio
 from sdcli.commands._types import PATH
 from sdcli.errors import UsageError
 from sdcli.models.cache import ModelCache
-from sdcli.request.request import Request, StartImage, Upscale
+from sdcli.request.request import Request, StartImage, Upscale, flag
 
 
 @click.command(cls=GroupedCommand)
@@ -21,12 +21,16 @@ from sdcli.request.request import Request, StartImage, Upscale
 def upscale(picture: str, **values: Any) -> None:
     """Enlarge PICTURE and draw new detail, in overlapping windows of the model's own size.
 
-    An x4 upscaler model enlarges four times; any other model redraws the enlarged picture at a low --strength. PICTURE
-    - reads it from standard input. Prints the path of each picture; nothing is ever overwritten.
+    An x4 upscaler model enlarges four times; any other model redraws the enlarged picture at a low --strength. The
+    result is --scale times as wide and high, to the pixel. PICTURE - reads it from standard input. Prints the path of
+    each picture; nothing is ever overwritten.
     """
     options = options_given(values)
     if "image" in options:
         raise UsageError("the picture to enlarge is the first argument; leave out -i")
+    sides = [flag(name) for name in ("width", "height") if name in options]
+    if sides and "scale" in options:
+        raise UsageError(f"--scale and {sides[0]} both say how large the result is; leave one of them out")
     models = ModelCache()
     checkpoint = models.checkpoint(Request(**options).loading)
     if checkpoint.family.name == "x4_upscaler":
@@ -35,5 +39,7 @@ def upscale(picture: str, **values: Any) -> None:
         defaults = {"scale": 4.0, "window": 512}
     else:
         defaults = {"scale": 2.0, "strength": 0.3, "window": checkpoint.size}
+    if sides:
+        del defaults["scale"]
     for _ in draw(Request(**{**defaults, **options}, image=picture), Output.from_options(values), models):
         pass

@@ -26,7 +26,6 @@ from sdcli.pipeline.draws import Draws
 from sdcli.pipeline.latent_mask import concat_mask, without_masked_part
 from sdcli.request.inputs import SizedImages
 from sdcli.request.job import Job
-from sdcli.request.resize import fit_image
 
 
 @dataclass(frozen=True)
@@ -99,10 +98,10 @@ def _depth_map(sources: _Sources) -> UNetInputs:
 def _small_picture(sources: _Sources) -> UNetInputs:
     """The picture to enlarge, one pixel per latent, with noise of the level that the U-Net is told as its class."""
     model, job, images = sources.model, sources.job, sources.images
-    if images.inputs.picture is None:
-        raise _lacks_picture(model)
     height, width = sources.shape[2:]
-    small = fit_image(images.inputs.picture.image, width, height, job.fit)
+    small = images.small_picture((width, height), job.fit)
+    if small is None:
+        raise _lacks_picture(model)
     sigma = Levels.scaled_linear(*DDPM_BETAS).table[job.noise_level]
     assert sources.draws.small_picture is not None
     noisy = vae.to_tensor(small).to(model.placement.device) + sources.draws.small_picture * sigma

@@ -45,12 +45,17 @@ class InputImages:
     def fill_in_size(self, request: Request) -> Request:
         """The request with its width and height filled in from its images; unchanged if the model has to choose them.
 
-        Without --width and --height, the size is that of the picture (or else of the depth map) times --scale. With one
-        of them, the other follows from the proportions. Raises UsageError for a side of less than 64 pixels.
+        Without --width and --height, the size is that of the picture (or else of the depth map) times --scale: rounded
+        down to multiples of 8, but up under a mask and where the picture is enlarged, so that nothing is cut off. With
+        one of them, the other follows from the proportions. Raises UsageError for a side of less than 64 pixels, unless
+        the picture is enlarged.
         """
         natural = self._natural_size(request)
         if natural is None:
             return request
+        enlargement = None if request.width or request.height else self._enlargement(request.scale)
+        if enlargement is not None:
+            return request.replace(width=enlargement.drawn[0], height=enlargement.drawn[1])
         sides = _keep_proportions(natural, request.width, request.height)
         width, height = (_multiple_of_8(side, round_up=self.mask is not None) for side in sides)
         if min(width, height) < MIN_SIDE:
@@ -69,12 +74,24 @@ class InputImages:
             return None
         return image.width * request.scale, image.height * request.scale
 
+    def _enlargement(self, scale: float) -> _Enlargement | None:
+        """How large the picture is drawn if it is enlarged; None if it is not, or only parts of it are drawn."""
+        if self.picture is None or self.mask is not None or scale <= 1:
+            return None
+        width, height = (round(side * scale) for side in self.picture.image.size)
+        drawn = (max(MIN_SIDE, _multiple_of_8(side, round_up=True)) for side in (width, height))
+        return _Enlargement((width, height), (next(drawn), next(drawn)))
+
     def at_size(self, job: Job) -> SizedImages:
         """The images at the width and height of the job."""
         size = (job.width, job.height)
         depth = None if self.depth is None else fit_image(self.depth, *size, job.fit)
         if self.picture is None:
             return SizedImages(depth=depth)
+        enlargement = self._enlargement(job.scale)
+        if enlargement is not None and enlargement.is_extended and enlargement.drawn == size:
+            image = enlargement.extended(self.picture.image, size)
+            return SizedImages(image, depth=depth, inputs=self, enlargement=enlargement)
         if self.mask is None:
             return SizedImages(fit_image(self.picture.image, *size, job.fit), depth=depth, inputs=self)
         if job.mask.only_masked:
@@ -94,6 +111,28 @@ class InputImages:
 
 
 @dataclass(frozen=True)
+class _Enlargement:
+    """The size of an enlarged picture, and the size it is drawn at: in multiples of 8, extended at right and bottom."""
+
+    result: Size
+    drawn: Size
+
+    @property
+    def is_extended(self) -> bool:
+        return self.result != self.drawn
+
+    def extended(self, picture: Image, size: Size) -> Image:
+        """The picture at a size with the proportions of `drawn`, its edge pixels repeated where it has ended."""
+        from PIL.Image import Resampling
+
+        own = [
+            round(part * whole / drawn)
+            for part, whole, drawn in zip(size, self.result, self.drawn, strict=True)
+        ]
+        return _crop(picture.resize((own[0], own[1]), Resampling.LANCZOS), (0, 0, *size))
+
+
+@dataclass(frozen=True)
 class SizedImages:
     """The images that a run uses, all at the size it draws, and how its result goes back into the original picture."""
 
@@ -103,13 +142,26 @@ class SizedImages:
     shown: Image | None = None  # RGB, the picture before --masked-content fill made `image` of it; else None
     inputs: InputImages = field(default_factory=InputImages)  # the images at their own sizes
     box: Box = (0, 0, 0, 0)  # the part of inputs.picture that is drawn, if masked; may extend beyond it
+    enlargement: _Enlargement | None = None  # if the picture is enlarged to a size that is no multiple of 8
+
+    def small_picture(self, size: Size, fit: str) -> Image | None:
+        """The picture at the size at which an x4 upscaler sees it (RGB); None if there is none."""
+        picture = self.inputs.picture
+        if picture is None:
+            return None
+        if self.enlargement is not None:
+            return self.enlargement.extended(picture.image, size)
+        return fit_image(picture.image, *size, fit)
 
     def finish(self, drawn: Image) -> tuple[Image, dict[str, Any]]:
         """(the result, facts for the metadata) from what the run drew (RGB, sRGB).
 
         Under a mask, the result is the original picture with what was drawn pasted in, and the fact `kept` counts the
-        pixels that the mask keeps and says whether they are exact. Otherwise it is what was drawn.
+        pixels that the mask keeps and says whether they are exact. Otherwise it is what was drawn, without the margin
+        that an enlarged picture was extended by.
         """
+        if self.enlargement is not None:
+            drawn = drawn.crop((0, 0, *self.enlargement.result))
         picture, mask = self.inputs.picture, self.inputs.mask
         if picture is None or mask is None:
             return drawn, {}
@@ -149,7 +201,8 @@ def open_inputs(request: Request, stdin: BinaryIO | None = None) -> InputImages:
     notes = [f"{each.name}: {note}" for each in files.values() for note in each.notes]
     if picture is not None and mask is not None:
         notes += _faint_mask((mask_file or picture).name, mask)
-    return InputImages(picture, mask, depth, facts, tuple(notes))
+    inputs = InputImages(picture, mask, depth, facts, tuple(notes))
+    return dataclasses.replace(inputs, notes=(*inputs.notes, *_rounded_size(request, inputs)))
 
 
 def _source(role: str, path: str | InlineImage, stdin: BinaryIO | None) -> tuple[Source, str]:
@@ -171,6 +224,20 @@ def _check_size(name: str, size: Size, picture: OpenedImage, fit: str | None) ->
                 name, *size, picture.name, *picture.image.size
             )
         )
+
+
+def _rounded_size(request: Request, inputs: InputImages) -> list[str]:
+    """A note if a picture is drawn at another size than its own because that is no multiple of 8."""
+    sized, image = inputs.fill_in_size(request), inputs.picture.image if inputs.picture else inputs.depth
+    if image is None or inputs.mask is not None or request.width or request.height or request.scale > 1:
+        return []
+    if image.size == (sized.width, sized.height):
+        return []
+    what = request.image if inputs.picture else request.depth
+    return [
+        f"{what}: is {image.width}x{image.height}, and drawn at {sized.width}x{sized.height}, in multiples of 8; "
+        "--fit says how, --width and --height choose another size"
+    ]
 
 
 def _faint_mask(name: str, mask: Image) -> list[str]:

@@ -44,6 +44,7 @@ class Job:
     height: int
     strength: float  # share of the steps that is taken over a picture; 1 where there is none
     fit: str
+    scale: float  # how many times a picture is enlarged; 1 where it is not
     noise_level: int
     window: int  # side of the windows that the U-Net sees; 0: the whole picture at once
     tile: str

@@ -106,7 +106,7 @@ def test_outpainting_extends_the_picture_and_feathers_its_mask_into_it():
     ("options", "size"),
     [
         ({}, (96, 72)),
-        ({"scale": 2.0}, (200, 144)),
+        ({"scale": 2.0}, (208, 152)),
         ({"width": 128}, (128, 88)),
         ({"height": 96}, (128, 96)),
         ({"width": 128, "scale": 2.0}, (128, 88)),
