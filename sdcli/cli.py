@@ -16,6 +16,7 @@ from sdcli import registry
 from sdcli.commands._interrupts import handle_interrupts, unwind
 from sdcli.commands._streams import open_standard_streams, print_note, print_result
 from sdcli.commands._types import Text
+from sdcli.commands._words_elsewhere import in_our_words
 from sdcli.errors import SdError, UsageError, WriteError, naming_options
 
 DEBUG = "sdcli.debug"  # the key in click's ctx.meta, which all contexts of one run share
@@ -38,9 +39,13 @@ class Commands(click.Group):
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        if not ctx.resilient_parsing:  # a shell asks what completes the line
-            registry.check_name("commands", args[0].partition(":")[0])  # answers with the nearest command
-        return super().resolve_command(ctx, args)
+        if ctx.resilient_parsing:  # a shell asks what completes the line
+            return super().resolve_command(ctx, args)
+        registry.check_name("commands", args[0].partition(":")[0])  # answers with the nearest command
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is None or isinstance(command, click.Group):
+            return name, command, rest
+        return name, command, in_our_words(command, rest)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         rows = [(name, registry.describe("commands", name).summary) for name in self.list_commands(ctx)]

@@ -280,7 +280,7 @@ def test_a_file_with_the_unit_noise_of_a_seed_draws_the_picture_of_that_seed(dra
 ERRORS = {
     "--steps 0": (2, "--steps: 0 is outside 1...1000"),
     "--steps many": (2, "'many' is not a valid integer"),
-    "--seed -1": (2, "outside 0...4294967295"),
+    "--seed -2": (2, "outside 0...18446744073709551615"),
     "--seed 4294967296": (2, "outside 0...4294967295"),
     "--seed 4294967295 --count 2": (2, "outside 0...4294967295"),
     "--width 100": (2, "the nearest are 96 and 104"),

@@ -12,17 +12,11 @@ from typing import Any, Self
 
 from sdcli import registry
 from sdcli.errors import UsageError, in_python_words
+from sdcli.request import names_elsewhere
 from sdcli.request.inline_image import InlineImage, inline_image, is_pixels
 from sdcli.settings import expand_home
 
 MAX_TEXT = 20_000  # characters of a text field; a PNG text chunk holds that with room to spare
-
-NAMES_ELSEWHERE = {
-    "cfg_scale": "cfg", "guidance_scale": "cfg", "negative_prompt": "negative", "neg": "negative",
-    "num_inference_steps": "steps", "sampler_name": "sampler", "scheduler": "schedule", "init_image": "image",
-    "mask_image": "mask", "denoising_strength": "strength", "generator": "seed", "checkpoint": "model",
-}  # fmt: skip
-"""What A1111, diffusers and others call a field -> our name, for the hint at an unknown one."""
 
 _TYPE_NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 
@@ -197,5 +191,5 @@ def check_keys(keys: Mapping[str, Any], known: list[str]) -> None:
     """Raise UsageError for a key that is no field, with the nearest one."""
     for key in keys:
         if key not in known:
-            word = NAMES_ELSEWHERE.get(str(key), str(key))
+            word = names_elsewhere.FIELDS.get(str(key), str(key))
             raise UsageError(f"no setting is called {key!r}; {registry.nearest(word, known)}")
