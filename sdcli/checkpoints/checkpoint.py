@@ -20,6 +20,7 @@ from sdcli.checkpoints import (
     header,
     hub,
     shards,
+    structure,
     tokenizer_folder,
     toy,
     vae_file,
@@ -52,6 +53,7 @@ class Checkpoint:
     prediction_from: str  # what decided the prediction type, for the user
     size: int  # pixels
     ignored: tuple[str, ...] = ()  # keys of tensors that no network needs
+    test_model: str = ""  # which test model it is, if it is one
     tokenizers: Mapping[str, Tokenizer] = field(default_factory=dict)  # by text encoder; `read` fills them in
 
     @property
@@ -163,11 +165,12 @@ def _read_toy(name: str, path: Path) -> Checkpoint:
         name=name,
         path=path,
         family=family,
-        components={part: Component(config, None, {}) for part, config in toy.configs(family).items()},
+        components={part: Component(config, None, {}) for part, config in family.configs.items()},
         schedule=dict(family.levels),
         prediction=prediction,
         prediction_from="its name",
         size=toy.SIZE,
+        test_model=name,
     )
 
 
@@ -180,7 +183,11 @@ def _read_file(name: str, path: Path, prediction: str, read_header: ReadHeader) 
     sources, ignored, unknown = _sort_keys(head)
     if "unet" not in sources:
         raise ModelError(f"{name}: {_describe_other_file(head)}")
-    family = recognise(_signature(head, sources["unet"]), name)
+    test_model = head.metadata.get(toy.MARK, "")
+    if test_model:
+        family, _ = toy.family(test_model)
+    else:
+        family = recognise(_signature(head, sources["unet"]), name)
     sources = _with_turbo_text_encoder(sources, family)
     for part in sources.keys() - family.configs.keys():
         spare = [source.key for tensor, source in sources[part].items() if _is_merged_depth(part, tensor)]
@@ -210,7 +217,8 @@ def _read_file(name: str, path: Path, prediction: str, read_header: ReadHeader) 
         schedule=schedule,
         prediction=kind,
         prediction_from=decided_by,
-        size=_size(family, kind),
+        size=family.size if test_model else _size(family, kind),
+        test_model=test_model,
         ignored=tuple(sorted(set(ignored))),
     )
 
@@ -337,7 +345,8 @@ def _read_folder(name: str, folder: Path, prediction: str, read_header: ReadHead
             f"{unet.header.path}: no conv_in.weight in it, as a folder's U-Net has; "
             "a whole checkpoint is named by itself"
         )
-    family = recognise(_signature(unet.header, unet.sources), name)
+    signature = _signature(unet.header, unet.sources)
+    family = _family_of_folder(name, folder, signature, components)
     scheduler = folder / "scheduler" / "scheduler_config.json"
     schedule = read_config(scheduler) if scheduler.exists() else {}
     kind, decided_by = family.prediction, "the family's default"
@@ -347,6 +356,7 @@ def _read_folder(name: str, folder: Path, prediction: str, read_header: ReadHead
         kind = _parse_prediction(schedule["prediction_type"], scheduler)
         decided_by = "scheduler_config.json"
     sample_size = unet.config.get("sample_size")
+    factor = 2 ** (len(components["vae"].config.get("block_out_channels", [0] * 4)) - 1)
     return Checkpoint(
         name=name,
         path=folder,
@@ -355,9 +365,23 @@ def _read_folder(name: str, folder: Path, prediction: str, read_header: ReadHead
         schedule=schedule,
         prediction=kind,
         prediction_from=decided_by,
-        size=sample_size * 8 if isinstance(sample_size, int) else _size(family, kind),
+        size=sample_size * factor if isinstance(sample_size, int) else _size(family, kind),
         ignored=tuple(ignored),
     )
+
+
+def _family_of_folder(
+    name: str, folder: Path, signature: UNetSignature, components: Mapping[str, Component]
+) -> Family:
+    """The family by the published widths, or else by the class of the folder's pipeline and its networks."""
+    try:
+        return recognise(signature, name)
+    except ModelError as error:
+        family = structure.family_of(folder, signature, components)
+        if family is None:
+            pipeline = structure.pipeline_of(folder)[:60]
+            raise ModelError(f"{error}; its pipeline is {pipeline}" if pipeline else str(error)) from None
+        return family
 
 
 def _read_components(

@@ -5,6 +5,7 @@ They draw nothing worth seeing, but within milliseconds and without a download, 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from sdcli import registry
@@ -24,6 +25,9 @@ MODELS = {
 }
 """Name -> (family, prediction type)."""
 
+MARK = "sdcli.test_model"
+"""Key in the metadata of a single file that holds a test model: its name, in place of the configs."""
+
 SIZE = 64  # pixels
 WIDTH = 16  # of the text, and of every level of the U-Net
 VAE_WIDTH = 8
@@ -32,11 +36,12 @@ _NARROW_TRANSFORMER = {"hidden_size": WIDTH, "intermediate_size": 32, "num_atten
 
 
 def family(name: str) -> tuple[Family, str]:
-    """The family and the prediction type of a test model; raises ModelError if there is none of this name."""
+    """The family, at toy width, and the prediction type of a test model; raises ModelError for an unknown name."""
     if name not in MODELS:
         raise ModelError(f"no test model is called {name!r}; {registry.nearest(name, list(MODELS))}")
     family_name, prediction = MODELS[name]
-    return registry.find("families", family_name), prediction
+    found = registry.find("families", family_name)
+    return replace(found, configs=configs(found), size=SIZE), prediction
 
 
 def configs(family: Family) -> dict[str, Config]:
@@ -63,6 +68,7 @@ def _narrow_text_encoder(config: Config) -> Config:
 
 def _narrow_unet(config: Config, family: Family) -> Config:
     narrow: dict[str, Any] = {
+        "sample_size": SIZE // 2 ** (len(family.configs["vae"]["block_out_channels"]) - 1),
         "norm_num_groups": 4,
         "block_out_channels": [WIDTH] * len(config["block_out_channels"]),
         "cross_attention_dim": WIDTH * len(family.text_encoders),

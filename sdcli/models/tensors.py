@@ -81,4 +81,5 @@ def _take(tensor: Tensor, take: str) -> Tensor:
     """The part of a stored tensor that a network takes: all, its transpose, or one third of its rows."""
     if take == "all":
         return tensor
-    return tensor.T if take == "transpose" else tensor.chunk(3)[int(take[-1])]
+    # laid out as a tensor that is stored so, or a file and a folder would differ in the last bits of a picture
+    return tensor.T.contiguous() if take == "transpose" else tensor.chunk(3)[int(take[-1])]

@@ -171,7 +171,7 @@ def test_a_damaged_network_is_found_when_the_model_is_loaded(folder, tmp_path):
 
 @pytest.mark.parametrize("single", [True, False])
 def test_a_converted_model_keeps_its_depth_network(folder, tmp_path, single, monkeypatch):
-    monkeypatch.setattr("sdcli.convert._check_single_file_can_hold", lambda found, shapes: None)
+    monkeypatch.setattr("sdcli.convert.single_file._check_single_file_can_hold", lambda found, shapes: None)
     before = load_file(folder / PART / "model.safetensors")
     out = convert(checkpoint.read(str(folder)), tmp_path / ("x.safetensors" if single else "x"))
     if single:
