@@ -96,6 +96,8 @@ def _run(
     predict, calls = _predict(model, job, start)
     guidance = registry.find("guidance", job.guidance)
     scale = CONVENTIONS[job.like].cfg(job.cfg, job.sampler.name)
+    if model.family.embeds_guidance:
+        scale = 1.0
     guided = guidance(composed(predict, negative.parts[0].cond), positive, negative, scale)
     denoise = start.keep_unmasked(check_finite(guided))
     last = None

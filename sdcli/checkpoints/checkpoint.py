@@ -23,10 +23,11 @@ from sdcli.checkpoints import (
     structure,
     tokenizer_folder,
     toy,
+    unet_layout,
     vae_file,
 )
 from sdcli.checkpoints.component import OPTIONAL, PARTS, Component, add_source, listing, read_config
-from sdcli.checkpoints.family import Config, Family, UNetSignature, recognise
+from sdcli.checkpoints.family import Config, Family, UNetSignature, consistency_model, recognise
 from sdcli.checkpoints.header import Header, ReadHeader
 from sdcli.checkpoints.keys import diffusers, single_file
 from sdcli.checkpoints.keys.types import Source
@@ -188,6 +189,8 @@ def _read_file(name: str, path: Path, prediction: str, read_header: ReadHeader) 
         family, _ = toy.family(test_model)
     else:
         family = recognise(_signature(head, sources["unet"]), name)
+    if _guidance_width(head, sources["unet"]):
+        family = consistency_model(family)
     sources = _with_turbo_text_encoder(sources, family)
     for part in sources.keys() - family.configs.keys():
         spare = [source.key for tensor, source in sources[part].items() if _is_merged_depth(part, tensor)]
@@ -200,6 +203,8 @@ def _read_file(name: str, path: Path, prediction: str, read_header: ReadHeader) 
     components = {}
     for part, config in family.configs.items():
         if part in sources:
+            if part == "unet":
+                config = unet_layout.config_of(config, sources[part], _guidance_width(head, sources[part]))
             used, unused = _split_unused(sources[part], config)
             ignored += unused
             components[part] = Component(config, head, used)
@@ -347,6 +352,8 @@ def _read_folder(name: str, folder: Path, prediction: str, read_header: ReadHead
         )
     signature = _signature(unet.header, unet.sources)
     family = _family_of_folder(name, folder, signature, components)
+    if _guidance_width(unet.header, unet.sources):
+        family = consistency_model(family)
     scheduler = folder / "scheduler" / "scheduler_config.json"
     schedule = read_config(scheduler) if scheduler.exists() else {}
     kind, decided_by = family.prediction, "the family's default"
@@ -418,6 +425,13 @@ def _tokenizers(checkpoint: Checkpoint) -> dict[str, Tokenizer]:
         part: tokenizer_folder.read(checkpoint.path / part.replace("text_encoder", "tokenizer"), use.pad)
         for part, use in checkpoint.family.text_encoders.items()
     }
+
+
+def _guidance_width(head: Header, unet: Mapping[str, Source]) -> int:
+    """The width of the guidance embedding of a latent consistency model's U-Net; 0 if it is told no guidance scale."""
+    source = unet.get("time_embedding.cond_proj.weight")
+    shape = head.tensors[source.key].shape if source else ()
+    return shape[1] if len(shape) == 2 else 0
 
 
 def _signature(head: Header, unet: Mapping[str, Source]) -> UNetSignature:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sdcli import registry
@@ -56,6 +56,8 @@ class Family:
     strength: float = 0.75  # of a run that starts from a picture
     clip_skip: int = 1
     """The layer that its U-Net was trained with, counted from the published text encoder's last, which is 1."""
+    embeds_guidance: bool = False
+    """Its U-Net is told the guidance scale, and so asked for the prompt alone (latent consistency models)."""
     zero_empty: bool = False  # an empty negative prompt is all zeros, as in training
     pipeline: str = "StableDiffusionPipeline"  # diffusers' class, for model_index.json
     aesthetic: tuple[
@@ -66,6 +68,16 @@ class Family:
     def time_ids(self) -> int:
         """How many numbers SDXL's U-Nets are told: original size, crop, and target size or aesthetic score."""
         return 5 if self.aesthetic else 6
+
+
+def consistency_model(family: Family) -> Family:
+    """The family as a latent consistency model was distilled from it: few steps, the guidance scale an input.
+
+    Luo et al. 2023, "Latent Consistency Models": 4 steps among 50, guidance scale 8.
+    """
+    return replace(
+        family, embeds_guidance=True, steps=4, cfg=8.0, sampler="lcm", schedule="trailing:among=50"
+    )
 
 
 def recognise(signature: UNetSignature, name: str) -> Family:

@@ -142,6 +142,8 @@ def _unet(settings: Mapping[str, Any]) -> Shapes:
     first = walk.widths[0]
     walk.conv("conv_in", settings["in_channels"], first)
     walk.linear("time_embedding.linear_1", first, walk.time_width)
+    if settings["time_cond_proj_dim"] is not None:
+        walk.linear("time_embedding.cond_proj", settings["time_cond_proj_dim"], first, bias=False)
     walk.linear("time_embedding.linear_2", walk.time_width, walk.time_width)
     _unet_extra_embeddings(walk, settings)
     _unet_down_blocks(walk, settings)

@@ -69,7 +69,7 @@ def draw(request: Request, output: Output, models: ModelCache | None = None) -> 
     request.nth(output.count - 1)  # raises if the last picture's seed is out of range
     _check_output(request, output)
     with hub.progress(sys.stderr.isatty() and not output.quiet):
-        models.checkpoint(request.loading)
+        found = models.checkpoint(request.loading)
     if request.latents_in is not None and not os.path.isfile(request.latents_in):
         raise UsageError(f"--latents-in {request.latents_in}: there is no such file; check the path")
     is_piped = "-" in (request.image, request.mask, request.depth)
@@ -86,7 +86,7 @@ def draw(request: Request, output: Output, models: ModelCache | None = None) -> 
             _save_latents(result, output.latents_out)
         _report(result, _save_picture(result, output), output)
         if i == 0:
-            _warn_of_ignored_negative(result.picture.request)
+            _warn_of_ignored_negative(result.picture.request, found.family.embeds_guidance)
             _tell_differences(request, result.picture.request)
         yield result
 
@@ -157,11 +157,16 @@ def _report(result: Result, path: str, output: Output) -> None:
         print_result(path, saved=path)
 
 
-def _warn_of_ignored_negative(request: Request) -> None:
-    """Warn that the negative prompt is ignored at cfg 1, which may also be the model's own default."""
+def _warn_of_ignored_negative(request: Request, embeds_guidance: bool) -> None:
+    """Warn that the negative prompt is ignored at cfg 1, which may also be the model's own default.
+
+    A latent consistency model, whose U-Net is told the guidance scale, has no use for it at any.
+    """
     guidance = str(request.guidance).partition(":")[0]
     ignored = guidance in IGNORES_NEGATIVE_AT_CFG_1 and not str(request.sampler).endswith("cfg_pp")
-    if request.negative and request.cfg == 1 and ignored:
+    if request.negative and embeds_guidance and ignored:
+        print_note("the negative prompt has no effect on a latent consistency model; leave it out")
+    elif request.negative and request.cfg == 1 and ignored:
         print_note("the negative prompt has no effect at --cfg 1; try --cfg 5")
 
 

@@ -115,6 +115,11 @@ def _model_facts(file: str, request: Request) -> dict[str, Any]:
         "family": found.family.summary,
         "prediction": f"{found.prediction}, by {found.prediction_from}",
         "size": f"{found.size}x{found.size}",
+        **(
+            {"guidance": "a latent consistency model: --cfg is told to its U-Net"}
+            if found.family.embeds_guidance
+            else {}
+        ),
         **{part: _weights(component) for part, component in found.components.items()},
         **_added_words(found),
         "ignored": list(found.ignored),

@@ -62,6 +62,7 @@ def _unet(settings: dict[str, Any]) -> nn.Module:
             pooled: Tensor | None = None,
             time_ids: Tensor | None = None,
             class_labels: Tensor | None = None,
+            time_cond: Tensor | None = None,
             control: Residuals | None = None,
         ) -> Tensor:
             added = {} if pooled is None else {"text_embeds": pooled, "time_ids": time_ids}
@@ -70,6 +71,7 @@ def _unet(settings: dict[str, Any]) -> nn.Module:
                 t,
                 context,
                 class_labels,
+                timestep_cond=time_cond,
                 added_cond_kwargs=added,
                 down_block_additional_residuals=None if control is None else tuple(control.down),
                 mid_block_additional_residual=None if control is None else control.mid,

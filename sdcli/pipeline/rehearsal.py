@@ -32,6 +32,11 @@ def rehearse(found: Checkpoint, job: Job, inputs: InputImages) -> None:
     fewer steps than `stop_after`, a latents file is damaged or of another run, or an option of the sampler, schedule or
     guidance is outside its range, which the first step of a run with a network that answers 0.1 x shows.
     """
+    if found.family.embeds_guidance and job.guidance.name != "cfg":
+        raise UsageError(
+            f"--guidance {job.guidance}: {found.name} is a latent consistency model, whose U-Net is told the guidance "
+            "scale; leave it out"
+        )
     extra_channels = found.family.signature.channels - 4
     _check_pictures(found, inputs, extra_channels)
     inputs.at_size(job)

@@ -67,6 +67,8 @@ def start_of(model: Model, job: Job, images: SizedImages, latents: Tensor | None
     conventions = CONVENTIONS[job.like]
     draws = draws_of(model, job, images, shape)
     inputs = unet_inputs(model, job, images, draws, shape)
+    if model.family.embeds_guidance:
+        inputs = replace(inputs, guidance_scale=job.cfg)
     if images.image is not None and inputs.redraws:
         latents = vae.encode(model, _first_picture(job, images), draws.picture)
     original = mask = None

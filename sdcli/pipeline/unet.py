@@ -11,7 +11,7 @@ from torch import Tensor
 from sdcli.diffusion.conditioning import Cond, by_length
 from sdcli.diffusion.types import Predict
 from sdcli.diffusion.windows import blend, windows
-from sdcli.models.architectures.unet import Residuals
+from sdcli.models.architectures.unet import Residuals, Sinusoids
 from sdcli.models.model import Model
 from sdcli.pipeline.perturb import perturbed
 from sdcli.pipeline.unet_inputs import UNetCall, UNetInputs
@@ -40,7 +40,7 @@ def predictor(
             part = scaled[..., *window]
             call = UNetCall(part, sigma, t, conds, window)
             residuals = _summed([control(call) for control in inputs.controls])
-            return call_unet(model, part, t, conds, inputs.class_label, residuals)
+            return call_unet(model, part, t, conds, inputs.class_label, residuals, inputs.guidance_scale)
 
         with perturbed(model.unet, any(cond.perturb_attention for cond in conds)):
             out = blend(size, windows(*size, side or max(size), side // 4), predict_window)
@@ -57,10 +57,12 @@ def call_unet(
     conds: Sequence[Cond],
     class_label: int | None = None,
     control: Residuals | None = None,
+    guidance_scale: float | None = None,
 ) -> Tensor:
     """One pass of the U-Net: x (n, channels, h/8, w/8) of unit variance, timestep t, n conds.
 
-    `class_label` is the noise level of the small picture that an x4 upscaler is shown. Returns the network's
+    `class_label` is the noise level of the small picture that an x4 upscaler is shown, `guidance_scale` what a latent
+    consistency model is told. Returns the network's
     prediction (n, 4, h/8, w/8) in float32, whatever dtype it runs in.
     """
     device, dtype = model.placement.device, model.placement.dtype
@@ -72,9 +74,20 @@ def call_unet(
         pooled=torch.cat(pooled).to(dtype) if pooled else None,
         time_ids=torch.tensor([cond.time_ids for cond in conds], device=device) if pooled else None,
         class_labels=None if class_label is None else torch.full((len(conds),), class_label, device=device),
+        time_cond=None if guidance_scale is None else _time_cond(model, guidance_scale, len(conds)).to(dtype),
         control=None if control is None else _cast(control, dtype),
     )
     return out.float().contiguous()
+
+
+def _time_cond(model: Model, guidance_scale: float, rows: int) -> Tensor:
+    """The embedding (rows, width) of a guidance scale: sinusoids of 1000 (scale - 1), since 1 is no guidance here."""
+    sinusoids = Sinusoids(
+        model.configs["unet"]["time_cond_proj_dim"], cosine_first=False, frequency_shift=1.0
+    )
+    scales = torch.full((rows,), 1000 * (guidance_scale - 1), device=model.placement.device)
+    embedding: Tensor = sinusoids(scales)
+    return embedding
 
 
 def _cast(control: Residuals, dtype: torch.dtype) -> Residuals:

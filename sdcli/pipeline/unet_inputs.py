@@ -47,11 +47,13 @@ Control = Callable[[UNetCall], Residuals]
 class UNetInputs:
     """`concat` (1, k, h/8, w/8) is concatenated to the latents; `class_label` is the noise level of an x4 upscaler.
 
-    `redraws` is true if a run over a picture starts from its latents, `has_mask` if the U-Net itself sees the mask.
+    `guidance_scale` is what the U-Net of a latent consistency model is told. `redraws` is true if a run over a picture
+    starts from its latents, `has_mask` if the U-Net itself sees the mask.
     """
 
     concat: Tensor | None = None
     class_label: int | None = None
+    guidance_scale: float | None = None
     redraws: bool = True
     has_mask: bool = False
     controls: tuple[Control, ...] = ()

@@ -1,4 +1,4 @@
-"""C10 (sdnext#2734, ComfyUI#2172): what other tools leave of CLIP was refused under one name, ignored under the next."""
+"""C10 (sdnext#2734, ComfyUI#2172): leftovers of CLIP were refused under one name and ignored under the next."""
 
 import json
 import shutil

@@ -60,7 +60,8 @@ class UNetInputs:
 
     def cast(self, dtype: torch.dtype) -> UNetInputs:
         """The same in another dtype; time ids and labels stay as they are."""
-        more = {name: tensor.to(dtype) if name == "pooled" else tensor for name, tensor in self.more.items()}
+        floats = ("pooled", "time_cond")
+        more = {name: tensor.to(dtype) if name in floats else tensor for name, tensor in self.more.items()}
         return UNetInputs(self.x.to(dtype), self.t, self.context.to(dtype), more)
 
     def ours(self, unet: Any, control: Residuals | None = None) -> Tensor:
@@ -84,6 +85,7 @@ class UNetInputs:
             self.t,
             self.context,
             class_labels=self.more.get("class_labels"),
+            timestep_cond=self.more.get("time_cond"),
             added_cond_kwargs=added,
             **residuals,
         ).sample
@@ -110,6 +112,8 @@ def unet_inputs(values: Mapping[str, Any], rows: int, height: int, width: int) -
         more["time_ids"] = random(4, rows, ids).abs() * 500
     if settings["num_class_embeds"] is not None:
         more["class_labels"] = torch.arange(rows) + 20
+    if settings["time_cond_proj_dim"] is not None:
+        more["time_cond"] = random(7, rows, settings["time_cond_proj_dim"])
     return UNetInputs(
         channels_last(random(1, rows, settings["in_channels"], height, width)),
         torch.tensor(321.5),

@@ -87,7 +87,7 @@ OTHER_VALUES = {  # such as other networks have
     "encoder_hid_dim_type": "text_proj", "dual_cross_attention": True, "class_embed_type": "timestep",
     "class_embeddings_concat": True, "resnet_skip_time_act": True, "resnet_out_scale_factor": 1.4,
     "time_embedding_type": "fourier", "time_embedding_dim": 64, "time_embedding_act_fn": "silu",
-    "timestep_post_act": "silu", "time_cond_proj_dim": 256, "conv_in_kernel": 1, "conv_out_kernel": 5,
+    "timestep_post_act": "silu", "conv_in_kernel": 1, "conv_out_kernel": 5,
     "attention_type": "gated", "mid_block_only_cross_attention": True, "cross_attention_norm": "group_norm",
     "latents_mean": [0.1] * 4, "latents_std": [0.9] * 4, "upsample_fn": "bilinear", "upsampling_scaling_factor": 4,
 }  # fmt: skip
@@ -211,6 +211,7 @@ UNET_CHANGES: list[dict[str, Any]] = [
     {"mid_block_type": "UNetMidBlock2D"},
     {"mid_block_type": None},
     {"num_class_embeds": 50},
+    {"time_cond_proj_dim": 24},
     TEXT_TIME,
     POOLED_TEXT,
     {**POOLED_TEXT, "addition_embed_type_num_heads": 2},

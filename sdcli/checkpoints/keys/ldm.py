@@ -16,7 +16,7 @@ from sdcli.checkpoints.keys.rename import inverted, rename
 # --- U-Net
 
 LAYERS = 2
-"""Resnets on each level of the encoder side of every published U-Net; the decoder side has one more."""
+"""Resnets on each level of the encoder side of every published VAE and of most U-Nets; the decoder has one more."""
 _LEVELS = 4
 
 _RESNET = {
@@ -33,13 +33,14 @@ def _resnet(ldm: str, diffusers: str) -> Iterator[tuple[str, str]]:
     return ((f"{ldm}.{old}", f"{diffusers}.{new}") for old, new in _RESNET.items())
 
 
-def _unet_modules() -> Iterator[tuple[str, str]]:
-    """(LDM, diffusers) names of the U-Net's modules.
+def _unet_modules(layers: int) -> Iterator[tuple[str, str]]:
+    """(LDM, diffusers) names of the modules of a U-Net with so many resnets on each level of its encoder side.
 
     LDM numbers the blocks of each side in the order in which they run, across levels; diffusers numbers them by level.
     """
     yield "time_embed.0", "time_embedding.linear_1"
     yield "time_embed.2", "time_embedding.linear_2"
+    yield "time_embed.cond_proj", "time_embedding.cond_proj"
     yield "label_emb.0.0", "add_embedding.linear_1"
     yield "label_emb.0.2", "add_embedding.linear_2"
     yield "label_emb.weight", "class_embedding.weight"
@@ -50,34 +51,50 @@ def _unet_modules() -> Iterator[tuple[str, str]]:
     yield "middle_block.1", "mid_block.attentions.0"
     yield from _resnet("middle_block.2", "mid_block.resnets.1")
     for level in range(_LEVELS):
-        first = 1 + level * (LAYERS + 1)  # input block 0 is conv_in; each level ends with its downsampler
-        for layer in range(LAYERS):
+        first = 1 + level * (layers + 1)  # input block 0 is conv_in; each level ends with its downsampler
+        for layer in range(layers):
             yield from _resnet(f"input_blocks.{first + layer}.0", f"down_blocks.{level}.resnets.{layer}")
             yield f"input_blocks.{first + layer}.1", f"down_blocks.{level}.attentions.{layer}"
-        yield f"input_blocks.{first + LAYERS}.0.op", f"down_blocks.{level}.downsamplers.0.conv"
-        first = level * (LAYERS + 1)
-        for layer in range(LAYERS + 1):
+        yield f"input_blocks.{first + layers}.0.op", f"down_blocks.{level}.downsamplers.0.conv"
+        first = level * (layers + 1)
+        for layer in range(layers + 1):
             yield from _resnet(f"output_blocks.{first + layer}.0", f"up_blocks.{level}.resnets.{layer}")
             yield f"output_blocks.{first + layer}.1", f"up_blocks.{level}.attentions.{layer}"
         for slot in (1, 2):  # the upsampler comes after the attention, if the level has one
             yield (
-                f"output_blocks.{first + LAYERS}.{slot}.conv",
+                f"output_blocks.{first + layers}.{slot}.conv",
                 f"up_blocks.{level}.upsamplers.0.conv",
             )
 
 
-_UNET = dict(_unet_modules())
-_UNET_INVERTED = inverted(_UNET)
+@functools.cache
+def _unet_table(layers: int) -> dict[str, str]:
+    return dict(_unet_modules(layers))
 
 
-def unet_name(key: str) -> str:
-    """The diffusers name of a U-Net's tensor."""
-    return rename(key, _UNET) or key
+@functools.cache
+def _unet_table_inverted(layers: int) -> dict[str, str]:
+    return inverted(_unet_table(layers))
+
+
+def unet_layers(keys: Iterable[str]) -> int:
+    """How many resnets each level of the encoder side has by a U-Net's LDM keys: its first downsampler follows them."""
+    matches = (re.match(r"input_blocks\.(\d)\.0\.op\.", key) for key in keys)
+    return max(min((int(match[1]) for match in matches if match), default=LAYERS + 1) - 1, 1)
+
+
+def unet_name(key: str, layers: int = LAYERS) -> str:
+    """The diffusers name of a tensor of a U-Net with so many resnets on each level of its encoder side."""
+    return rename(key, _unet_table(layers)) or key
+
+
+_DOWN_RESNET = re.compile(r"down_blocks\.0\.resnets\.(\d)\.")
 
 
 def unet_key(name: str, names: Collection[str]) -> str:
     """The LDM key of the tensor `name` of a U-Net that has the tensors `names`."""
-    key = _known(rename(name, _UNET_INVERTED), name)
+    layers = max((int(match[1]) for match in map(_DOWN_RESNET.match, names) if match), default=1) + 1
+    key = _known(rename(name, _unet_table_inverted(layers)), name)
     if match := re.match(r"up_blocks\.(\d)\.upsamplers\.", name):
         attentions = f"up_blocks.{match[1]}.attentions."
         if not any(other.startswith(attentions) for other in names):

@@ -57,22 +57,26 @@ def targets(keys: Collection[str]) -> dict[str, list[Target] | None]:
     None stands for a key that is not known.
     """
     levels = ldm.vae_levels(key.removeprefix(VAE) for key in keys if key.startswith(VAE))
-    return {key: _targets(key, levels) for key in keys}
+    layers = ldm.unet_layers(key.removeprefix(UNET) for key in keys if key.startswith(UNET))
+    return {key: _targets(key, levels, layers) for key in keys}
 
 
-def _targets(key: str, vae_levels: int) -> list[Target] | None:
+def _targets(key: str, vae_levels: int, unet_layers: int) -> list[Target] | None:
     if IGNORABLE.search(key):
         return []
     for prefix, part in _PREFIXES.items():
         if key.startswith(prefix):
-            return [Target(part, *name) for name in _names(prefix, key.removeprefix(prefix), vae_levels)]
+            return [
+                Target(part, *name)
+                for name in _names(prefix, key.removeprefix(prefix), vae_levels, unet_layers)
+            ]
     return None
 
 
-def _names(prefix: str, key: str, vae_levels: int) -> list[tuple[str, str]]:
+def _names(prefix: str, key: str, vae_levels: int, unet_layers: int) -> list[tuple[str, str]]:
     """The names of the tensor in its network, each with what it takes of the tensor."""
     if prefix == UNET:
-        return [(ldm.unet_name(key), "all")]
+        return [(ldm.unet_name(key, unet_layers), "all")]
     if prefix == VAE:
         return [(ldm.vae_name(key, vae_levels), "all")]
     if prefix in (SD_CLIP, XL_CLIP):

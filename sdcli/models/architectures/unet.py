@@ -9,6 +9,7 @@ from itertools import repeat
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdcli.models.architectures.attention import Transformer
@@ -49,7 +50,7 @@ class UNet(nn.Module):
         self.center_input_sample = bool(settings["center_input_sample"])
         self.conv_in = nn.Conv2d(settings["in_channels"], widths[0], 3, padding=1)
         self.time_proj = Sinusoids(widths[0], flip, shift)
-        self.time_embedding = TimeEmbedding(widths[0], time_width, act)
+        self.time_embedding = TimeEmbedding(widths[0], time_width, act, settings["time_cond_proj_dim"])
         if settings["num_class_embeds"] is not None:
             self.class_embedding = nn.Embedding(settings["num_class_embeds"], time_width)
         self.pools_text = settings["addition_embed_type"] == "text"
@@ -79,16 +80,18 @@ class UNet(nn.Module):
         pooled: Tensor | None = None,
         time_ids: Tensor | None = None,
         class_labels: Tensor | None = None,
+        time_cond: Tensor | None = None,
         control: Residuals | None = None,
     ) -> Tensor:
         """The prediction (n, out_channels, h, w) for x (n, in_channels, h, w) at timestep t, a scalar or (n,).
 
         Families with size conditioning (SDXL) take the pooled text state (n, width) and time_ids (n, 5 or 6); the x4
-        upscaler takes class_labels (n,). `control` is added to the skip connections and the middle block.
+        upscaler takes class_labels (n,), a latent consistency model the embedding of its guidance scale as time_cond
+        (n, width). `control` is added to the skip connections and the middle block.
         """
         if self.center_input_sample:
             x = 2 * x - 1.0
-        time = self._embed_time(t.expand(x.shape[0]), x.dtype, pooled, time_ids, class_labels)
+        time = self._embed_time(t.expand(x.shape[0]), x.dtype, pooled, time_ids, class_labels, time_cond)
         contexts = repeat(context) if isinstance(context, Tensor) else iter(context)
         if self.pools_text:
             time = time + self.add_embedding(context if isinstance(context, Tensor) else context[0])
@@ -113,9 +116,10 @@ class UNet(nn.Module):
         pooled: Tensor | None,
         time_ids: Tensor | None,
         class_labels: Tensor | None,
+        time_cond: Tensor | None,
     ) -> Tensor:
         """Everything that is not spatial, as one embedding (n, time_width)."""
-        time: Tensor = self.time_embedding(self.time_proj(t).to(dtype))
+        time: Tensor = self.time_embedding(self.time_proj(t).to(dtype), time_cond)
         if hasattr(self, "class_embedding"):
             if class_labels is None:
                 raise ValueError("this U-Net needs class_labels")
@@ -141,20 +145,25 @@ class Sinusoids(nn.Module):
         exponent = -math.log(10000) * torch.arange(half, dtype=torch.float32, device=t.device)
         angles = t[:, None].float() * torch.exp(exponent / (half - self.frequency_shift))[None, :]
         parts = [torch.cos(angles), torch.sin(angles)]
-        return torch.cat(parts if self.cosine_first else parts[::-1], -1)
+        out = torch.cat(parts if self.cosine_first else parts[::-1], -1)
+        return F.pad(out, (0, 1)) if self.width % 2 else out
 
 
 class TimeEmbedding(nn.Module):
-    """Two linear layers over sinusoids."""
+    """Two linear layers over sinusoids, to which a projected condition of `cond_width` may be added first."""
 
-    def __init__(self, inputs: int, width: int, act: Activation) -> None:
+    def __init__(self, inputs: int, width: int, act: Activation, cond_width: int | None = None) -> None:
         super().__init__()
         self.act = act
         self.linear_1 = nn.Linear(inputs, width)
+        if cond_width is not None:
+            self.cond_proj = nn.Linear(cond_width, inputs, bias=False)
         self.linear_2 = nn.Linear(width, width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(n, inputs) -> (n, width)."""
+    def forward(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
+        """x (n, inputs), cond (n, cond_width) -> (n, width)."""
+        if cond is not None:
+            x = x + self.cond_proj(cond)
         out: Tensor = self.linear_2(self.act(self.linear_1(x)))
         return out
 

@@ -1,0 +1,86 @@
+"""U-Net layout: the settings of a U-Net in a single file that the names of its tensors show.
+
+A single file brings no config, so a family's own stands for it. Models that were made by leaving out layers (SSD-1B,
+Segmind Vega, KOALA) or by adding one (LCM) differ from it in what is read here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from sdcli.checkpoints import network_config
+from sdcli.checkpoints.family import Config
+
+Depths = list[list[int]]
+"""For each level, the number of transformer blocks after each of its residual blocks; empty without transformers."""
+
+
+def config_of(usual: Config, names: Iterable[str], guidance_width: int) -> Config:
+    """`usual`, the family's config, with what the tensors `names` show to be different.
+
+    `guidance_width` is that of the guidance embedding of a latent consistency model, 0 for any other model.
+    """
+    names = list(names)
+    settings = network_config.settings("unet", usual)
+    count = len(settings["block_out_channels"])
+    down, up = _depths(names, "down_blocks", count), _depths(names, "up_blocks", count)
+    layers = [_count(names, rf"down_blocks\.{level}\.resnets\.(\d+)\.") for level in range(count)]
+    found: dict[str, Any] = {
+        "down_block_types": [("CrossAttn" if depths else "") + "DownBlock2D" for depths in down],
+        "up_block_types": [("CrossAttn" if depths else "") + "UpBlock2D" for depths in up],
+        "mid_block_type": _middle(names),
+        "layers_per_block": layers,
+    }
+    usual_layers = network_config.per_level(settings["layers_per_block"], count)
+    changed = {key: value for key, value in found.items() if value != settings[key]}
+    if layers == usual_layers:
+        changed.pop("layers_per_block", None)
+    if (down, up) != _usual_depths(settings, usual_layers):
+        changed["transformer_layers_per_block"] = [depths or 1 for depths in down]
+        changed["reverse_transformer_layers_per_block"] = [depths or 1 for depths in up]
+    if guidance_width:
+        changed["time_cond_proj_dim"] = guidance_width
+    return {**usual, **changed}
+
+
+def _depths(names: list[str], side: str, levels: int) -> Depths:
+    """The depths of the transformers on the encoder or decoder side."""
+    found: Depths = []
+    for level in range(levels):
+        prefix = rf"{side}\.{level}\.attentions\."
+        transformers = range(_count(names, rf"{prefix}(\d+)\."))
+        found.append([_count(names, rf"{prefix}{i}\.transformer_blocks\.(\d+)\.") for i in transformers])
+    return found
+
+
+def _usual_depths(settings: dict[str, Any], layers: list[int]) -> tuple[Depths, Depths]:
+    """(on the encoder side, on the decoder side) as the settings say."""
+    count = len(layers)
+    depths = network_config.per_level(settings["transformer_layers_per_block"], count)
+    reverse = settings["reverse_transformer_layers_per_block"] or depths[::-1]
+    down = [
+        network_config.depths_of(depths[i], layers[i]) if kind == "CrossAttnDownBlock2D" else []
+        for i, kind in enumerate(settings["down_block_types"])
+    ]
+    up = [
+        network_config.depths_of(reverse[i], layers[::-1][i] + 1) if kind == "CrossAttnUpBlock2D" else []
+        for i, kind in enumerate(settings["up_block_types"])
+    ]
+    return down, up
+
+
+def _middle(names: list[str]) -> str | None:
+    """The kind of the middle block."""
+    if not any(name.startswith("mid_block.resnets.") for name in names):
+        return None
+    attends = any(name.startswith("mid_block.attentions.") for name in names)
+    return "UNetMidBlock2DCrossAttn" if attends else "UNetMidBlock2D"
+
+
+def _count(names: list[str], pattern: str) -> int:
+    """One more than the highest number that the pattern finds at the beginning of a name, at most MAX_LAYERS."""
+    numbers = (re.match(pattern, name) for name in names)
+    highest = max((int(number[1][:4]) for number in numbers if number), default=-1)
+    return min(highest + 1, network_config.MAX_LAYERS)
