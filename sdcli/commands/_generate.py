@@ -26,6 +26,7 @@ from sdcli.errors import UsageError, WriteError
 from sdcli.models.cache import ModelCache
 from sdcli.request.inputs import open_inputs
 from sdcli.request.png import encode_png
+from sdcli.request.prompt_syntax import syntax_in
 from sdcli.request.request import Request
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ def draw(request: Request, output: Output, models: ModelCache | None = None) -> 
     inputs = open_inputs(request, standard_input("a picture") if is_piped else None)
     for note in inputs.notes:
         print_note(note)
+    if syntax := syntax_in(request.prompt, request.negative):
+        print_note(f"read as plain words, for prompts have no syntax here: {', '.join(syntax)}")
 
     from sdcli.engine import generate
 
