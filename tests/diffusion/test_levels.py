@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdcli import registry
@@ -49,6 +49,33 @@ def test_a_schedule_falls_strictly_from_inside_the_table_to_zero_for_every_numbe
         assert sigmas[0] <= LEVELS.sigma_max
         assert sigmas[-2] >= LEVELS.sigma_min
     assert make(1, LEVELS)[0] == LEVELS.sigma_max
+
+
+VARIANTS = [
+    "align_your_steps:clamped=false", "beta:distinct=false", "beta:in_sigma=true", "beta:in_sigma=true,ends=trailing",
+    "ddim_uniform:all_levels=true", "exponential:ends=trailing", "karras:ends=leading", "kl_optimal:to_zero=false",
+    "leading:beyond=1", "polyexponential:ends=trailing", "sgm_uniform:whole=true", "trailing:among=50",
+    "uniform:whole=true",
+]  # fmt: skip
+"""Schedules with options by which they become those of another tool."""
+
+
+@given(st.integers(1, 50))
+@settings(deadline=None)
+@pytest.mark.parametrize("schedule", VARIANTS)
+def test_a_schedule_of_another_tool_falls_strictly_within_the_trained_levels(schedule, steps):
+    sigmas = registry.find("schedules", schedule)(steps, LEVELS)
+    assert all(a > b for a, b in pairwise(sigmas))
+    assert sigmas[0] <= LEVELS.sigma_max * 1.001  # the published Align Your Steps is rounded up
+    assert sigmas[-1] in (0, LEVELS.sigma_min)
+    assert min(sigma for sigma in sigmas if sigma) >= LEVELS.sigma_min * 0.99
+    counts_differ = schedule.startswith(("beta:distinct", "ddim_uniform"))
+    assert counts_differ or len(sigmas) == steps + 1
+
+
+def test_steps_that_cannot_be_chosen_among_a_tables_are_a_usage_error():
+    with pytest.raises(UsageError, match="60 steps cannot be chosen among 50"):
+        registry.find("schedules", "trailing:among=50")(60, LEVELS)
 
 
 def test_rescaled_levels_leave_no_signal_at_the_last_and_are_those_of_diffusers():

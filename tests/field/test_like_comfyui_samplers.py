@@ -366,6 +366,15 @@ def test_like_comfyui_samplers_ipndm_ends_with_the_estimate():
     assert near(ours("ipndm"), x)
 
 
+def test_like_comfyui_samplers_lms_ends_with_the_estimate():
+    up_to_last = ours("lms", SIGMAS[:-1])
+    assert near(ours("lms"), guided(up_to_last, SIGMAS[-2]))
+    *_, plain = registry.find("samplers", "lms")(
+        lambda x, sigma: torch.from_numpy(guided(x.numpy(), sigma)), torch.from_numpy(X), SIGMAS, lambda *_: X
+    )
+    assert not near(ours("lms"), plain.numpy(), 1e-6)
+
+
 def test_like_comfyui_samplers_ipndm_v_has_the_published_coefficients():
     """Of third order they are Adams-Bashforth's on even steps, of fourth order 11/24 in place of 3/8 differences."""
     even = list(np.linspace(14, 0.5, 10))
