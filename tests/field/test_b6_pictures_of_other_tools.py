@@ -292,6 +292,44 @@ def test_b6_samplercustomadvanced_is_put_together_from_its_nodes():
     assert {key: found.fields.get(key) for key in expected} == expected and not found.left
 
 
+def test_b6_of_a_graph_that_saves_two_pictures_the_one_of_this_size_is_read():
+    two = json.loads(graph())
+    two["30"] = {"class_type": "EmptyLatentImage", "inputs": {"width": 256, "height": 64}}
+    two["31"] = {
+        "class_type": "KSampler",
+        "inputs": {**two["3"]["inputs"], "seed": 5, "latent_image": ["30", 0]},
+    }
+    two["32"] = {"class_type": "VAEDecode", "inputs": {"samples": ["31", 0]}}
+    two["33"] = {"class_type": "SaveImage", "inputs": {"images": ["32", 0]}}
+    texts = {"prompt": json.dumps(two)}
+    assert recognise(texts, (256, 64)).fields["seed"] == 5
+    assert recognise(texts, (64, 128)).fields["seed"] == 2**40 + 5
+    assert recognise(texts, (64, 64)).fields["seed"] == 2**40 + 5
+
+
+def test_b6_a_value_of_a1111s_text_may_be_json_or_broken_json():
+    text = SDCPP + ', SDCPP: {"sampling": {"steps": [1, 2]}}'
+    assert not recognise({"parameters": text}, (64, 64)).left
+    broken = SDCPP.replace("Seed: 42", "Skip layers: [1, 2, ], Seed: 42") + ', Hashes: {"a": "b, Steps: 9"}'
+    found = recognise({"parameters": broken}, (64, 64))
+    assert (found.fields["seed"], found.fields["steps"], list(found.left)) == (42, 20, ["Skip layers"])
+
+
+def test_b6_automatic_is_resolved_by_the_sampler():
+    text = A1111.replace("UniPC", "DPM++ 2M, Schedule type: Automatic")
+    assert recognise({"parameters": text}, (64, 64)).fields["schedule"] == "karras"
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "webp"])
+def test_b6_again_takes_a_jpeg_or_webp_too(sd, toy, suffix):
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x9286] = b"UNICODE\0" + A1111.encode("utf-16-be")
+    Image.new("RGB", (64, 64)).save(f"x.{suffix}", exif=exif.tobytes())
+    ran = sd("again", f"x.{suffix}", "-m", toy, "-s", 1, "--json")
+    assert ran.code == 0, ran.err
+    assert json.loads(ran.lines[0])["request"]["seed"] == 235284042
+
+
 def test_b6_our_own_text_alone_is_read_back(sd, toy):
     """A program that saves a picture again may keep `parameters` and drop `sd`."""
     first = sd("txt2img", "a cat\nSteps: 1", "-m", toy, "-s", 2, "--seed", 7, "--sampler", "euler_a:eta=0.5",

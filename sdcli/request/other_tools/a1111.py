@@ -13,7 +13,7 @@ _JSON_VALUE = re.compile(r"(\w[\w \-/]*):\s*(?=[\[{])")
 _HARMLESS = {
     "Version", "App", "User", "Batch size", "Batch pos", "Hashes", "VAE hash", "Model hash", "Face restoration model",
     "Created Date", "Civitai metadata", "Parser", "Pipeline", "Backend", "Operations", "Image CFG scale default",
-    "Raw prompt", "Raw negative prompt", "Cache FP16 weight for LoRA",
+    "SDCPP", "Raw prompt", "Raw negative prompt", "Cache FP16 weight for LoRA",
 }  # fmt: skip
 _FOOOCUS_HARMLESS = {"Performance": ("Speed", "Quality")}
 
@@ -69,13 +69,16 @@ def split(text: str) -> tuple[str, str, dict[str, str]] | None:
 def _pairs(line: str) -> dict[str, str]:
     """The pairs of the last line; a value may be quoted, or JSON with commas in it."""
     pairs: dict[str, str] = {}
-    while match := _JSON_VALUE.search(line):
+    position = 0
+    while match := _JSON_VALUE.search(line, position):
         try:
             _, end = json.JSONDecoder().raw_decode(line, match.end())
         except (ValueError, RecursionError):
-            break
+            position = match.end()
+            continue
         pairs[match[1].strip()] = line[match.end() : end]
-        line = line[: match.start()] + line[end:].lstrip(" ,")
+        position = match.start()
+        line = line[:position] + line[end:].lstrip(" ,")
     for key, value in _PAIR.findall(line):
         pairs[key.strip()] = _unquoted(value.strip())
     return pairs

@@ -29,16 +29,27 @@ def comfyui(texts: Mapping[str, str], size: tuple[int, int]) -> OtherPicture | N
     graph = json_object(texts.get("prompt"))
     if graph is None or not any(isinstance(node, dict) and "class_type" in node for node in graph.values()):
         return None
-    return _Walk(graph).picture()
+    nodes = {key: node for key, node in graph.items() if isinstance(node, dict) and "class_type" in node}
+    savers = [key for key, node in nodes.items() if node["class_type"] in _SAVERS]
+    found = [_Walk(nodes, saver).picture() for saver in savers] or [_Walk(nodes, None).picture()]
+    return next((each for each in found if _size(each) == size), found[0])
+
+
+def _size(picture: OtherPicture) -> tuple[int, int]:
+    """The size of the picture that these fields give, by which it is known among those of a graph that saves many."""
+    fields = picture.fields
+    width, height = (
+        round(fields.get(side, 0) * fields.get("hires", 1) / 8) * 8 for side in ("width", "height")
+    )
+    return width, height
 
 
 class _Walk:
     """A walk up the graph, from the node that saves the picture to the sampler and on to what it is given."""
 
-    def __init__(self, graph: Mapping[str, Any]) -> None:
-        self.graph = {
-            key: node for key, node in graph.items() if isinstance(node, dict) and "class_type" in node
-        }
+    def __init__(self, graph: Mapping[str, Node], saver: str | None) -> None:
+        """`saver` is the node that saves the picture; None if no node is known to."""
+        self.graph, self.saver = graph, saver
         self.reading = Reading("ComfyUI", {}, "comfyui", like="comfyui", rng="comfyui")
         self.read: set[str] = set()
 
@@ -58,12 +69,8 @@ class _Walk:
 
     def _reached(self) -> list[str]:
         """The nodes that the saved picture depends on, the nearest first."""
-        savers = [key for key, node in self.graph.items() if node["class_type"] in _SAVERS]
-        savers = savers or [key for key, node in self.graph.items() if "images" in node.get("inputs", {})]
-        found: dict[str, None] = dict.fromkeys(savers[:1] or list(self.graph))
-        if len(savers) > 1:
-            self.reading.leave("graph", "several nodes save pictures; the first one is read")
-        for key in iter(_Growing(found)):
+        found: dict[str, None] = dict.fromkeys([self.saver] if self.saver else self.graph)
+        for key in _Growing(found):
             found.update(dict.fromkeys(self._links(key)))
         return list(found)
 

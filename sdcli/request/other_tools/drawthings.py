@@ -51,7 +51,7 @@ def _comments(texts: Mapping[str, str]) -> list[str]:
     packet = next((text for key, text in texts.items() if "xmp" in key.lower()), "")
     found = _COMMENT.search(packet)
     in_packet = html.unescape(found[1]) if found else ""
-    return [texts.get("Comment", ""), texts.get("UserComment", ""), in_packet]
+    return [*(texts.get(key, "") for key in ("Comment", "UserComment", "parameters")), in_packet]
 
 
 def _take_size(reading: Reading) -> None:

@@ -83,6 +83,7 @@ def _version_2(facts: Mapping[str, Any]) -> OtherPicture:
     _set_prompts(reading, str(prompts))
     _take_settings(reading)
     reading.take_sampler("sampler")
+    reading.fields.setdefault("schedule", "uniform")
     reading.model = stem(str(facts.get("model_weights") or ""))
     if image.get("type") == "img2img":
         reading.start = True
@@ -106,6 +107,7 @@ def _dream(text: str) -> OtherPicture | None:
     reading.take("-W", "width", whole)
     reading.take("-H", "height", whole)
     reading.take_sampler("-A")
+    reading.fields.setdefault("schedule", "uniform")
     if "-f" in pairs:
         reading.start = True
         reading.take("-f", "strength", number)

@@ -139,6 +139,8 @@ class Reading:
                     brought = found
             except (UsageError, TypeError) as error:
                 self.leave(str(schedule), own, str(error))
+        if brought == "automatic" and "sampler" in self.fields:
+            brought = aliases.automatic(self.fields["sampler"])
         if brought:
             self.fields["schedule"] = brought
 
