@@ -11,11 +11,19 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import io
 import json
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# No example has a deadline: a busy machine is no fault of the code.
+hypothesis.settings.register_profile(
+    "any speed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any speed")
 
 TOY = {
     "text_encoder": {
@@ -102,8 +110,14 @@ class Ran:
 
 @pytest.fixture
 def sd(tmp_path, monkeypatch):
-    """Run `sd` in this process and in an empty folder: sd("txt2img", "a cat", stdin=b"…") -> Ran."""
+    """Run `sd` in this process and in an empty folder: sd("txt2img", "a cat", stdin=b"…") -> Ran.
+
+    It prints no lines of progress, which depend on the machine's speed.
+    """
+    from sdcli.commands import _generate
+
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(_generate, "PROGRESS_INTERVAL", math.inf)
 
     def call(*arguments: object, stdin: bytes = b"") -> Ran:
         from sdcli import cli

@@ -54,7 +54,7 @@ def shell(command: str, folder: Path, *, unbuffered: str = "", file_limit: int |
 
 
 def drawing(toy: Path, *more: str) -> str:
-    return " ".join([SD, "txt2img", "cat", "-m", str(toy), "-s", "1", "--seed", "7", *more])
+    return " ".join([SD, "txt2img", "cat", "-q", "-m", str(toy), "-s", "1", "--seed", "7", *more])
 
 
 def check_pictures(folder: Path, count: int = 1) -> None:

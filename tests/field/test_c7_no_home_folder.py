@@ -62,7 +62,7 @@ def test_c7_a_model_folder_that_is_named_is_looked_through(sd_homeless, toy):
 
 
 def test_c7_a_picture_is_drawn_and_nothing_else_is_written(sd_homeless, toy, tmp_path):
-    code, out, errors = sd_homeless("txt2img", "a cat", "-m", toy, "-s", 1, "--seed", 7)
+    code, out, errors = sd_homeless("txt2img", "a cat", "-q", "-m", toy, "-s", 1, "--seed", 7)
     assert (code, out, errors) == (0, "a-cat-7.png\n", [])
     assert os.listdir(tmp_path) == ["a-cat-7.png"]
 

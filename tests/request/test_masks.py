@@ -12,6 +12,7 @@ from PIL import Image
 from sdcli.errors import ImageError
 from sdcli.request.masks import mask_from_alpha, masked_region, open_mask, prepare_mask
 from tests.request.image_files import LINEAR_GREY, encoded, mask_with_box, random_picture
+from tests.speed import allowed
 
 SIDES = st.integers(1, 60)
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
@@ -109,7 +110,7 @@ def test_a_large_mask_grows_in_less_than_a_second():
     mask = mask_with_box(1024, 1024, 300, 300, 500, 500)
     start = time.process_time()
     prepare_mask(mask, 1024, 1024, grow=64, blur=16)
-    assert time.process_time() - start < 1
+    assert time.process_time() - start < allowed(1)
 
 
 def test_a_mask_of_another_size_is_refused_by_default():
