@@ -28,6 +28,7 @@ from sdcli.request.inputs import open_inputs
 from sdcli.request.png import encode_png
 from sdcli.request.prompt_syntax import syntax_in
 from sdcli.request.request import Request
+from sdcli.tiny.words import EXAMPLES, untaught
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -79,6 +80,7 @@ def draw(request: Request, output: Output, models: ModelCache | None = None) -> 
         print_note(note)
     if syntax := syntax_in(request.prompt, request.negative):
         print_note(f"read as plain words, for prompts have no syntax here: {', '.join(syntax)}")
+    _tell_untaught_words(request)
 
     from sdcli.engine import generate
 
@@ -171,6 +173,17 @@ def _warn_of_ignored_negative(request: Request, embeds_guidance: bool) -> None:
         print_note("the negative prompt has no effect on a latent consistency model; leave it out")
     elif request.negative and request.cfg == 1 and ignored:
         print_note("the negative prompt has no effect at --cfg 1; try --cfg 5")
+
+
+def _tell_untaught_words(request: Request) -> None:
+    """Say which words of the prompt the embedded model was not taught, as it draws something else for them."""
+    words = untaught(request.prompt) if request.model == "tiny" else []
+    if words:
+        shown = ", ".join(words[:5]) + ", …" * (len(words) > 5)
+        print_note(
+            f"tiny was not taught: {shown}; it draws single things, such as {EXAMPLES}; "
+            "`sd info tiny --words` lists them"
+        )
 
 
 def _tell_differences(asked: Request, request: Request) -> None:

@@ -21,6 +21,7 @@ from sdcli.request.other_tools.reading import OtherPicture
 from sdcli.request.other_tools.recognise import recognise
 from sdcli.request.png_metadata import read_png_metadata
 from sdcli.request.request import Request, flag
+from sdcli.tiny import words as tiny_words
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
 LISTED_ALONE = 3
@@ -30,8 +31,9 @@ LISTED_ALONE = 3
 @click.command()
 @click.argument("file", type=ModelName())
 @options_of("prediction", "vae", "revision")
+@click.option("--words", is_flag=True, help="List the words that tiny was taught.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, every ignored tensor in it.")
-def info(file: str, as_json: bool, **values: Any) -> None:
+def info(file: str, as_json: bool, words: bool, **values: Any) -> None:
     """Show what a picture or a model is, by its header alone.
 
     FILE is a PNG, - for a PNG on standard input, or a model as -m takes it: tiny, a safetensors file, a diffusers
@@ -39,6 +41,9 @@ def info(file: str, as_json: bool, **values: Any) -> None:
     wrote into it is shown.
     """
     options = options_given(values)
+    if words:
+        _print_words(file, as_json)
+        return
     if not _is_picture(file):
         facts = _model_facts(file, Request(**options))
     elif options:
@@ -57,6 +62,25 @@ def info(file: str, as_json: bool, **values: Any) -> None:
                 print_result(_printable(f"  not taken over: {left}: {text}"))
         else:
             print_result(_printable(f"  {key}: {_to_text(value)}"))
+
+
+def _print_words(file: str, as_json: bool) -> None:
+    """What the embedded model was taught, a line for each kind of word."""
+    if file != "tiny":
+        raise UsageError(f"--words {file}: only the captions of tiny are known; leave it out")
+    listing = tiny_words.listing()
+    if as_json:
+        print(json.dumps(listing))
+        return
+    for kind, texts in listing.items():
+        print(
+            f"{kind}: {', '.join(map(_with_other_names, texts.items()) if isinstance(texts, dict) else texts)}"
+        )
+
+
+def _with_other_names(thing: tuple[str, list[str]]) -> str:
+    name, others = thing
+    return f"{name} ({', '.join(others)})" if others else name
 
 
 def _is_picture(file: str) -> bool:
