@@ -19,6 +19,7 @@ from sdcli.checkpoints import (
     completeness,
     header,
     hub,
+    pipeline_index,
     shards,
     structure,
     tokenizer_folder,
@@ -208,7 +209,7 @@ def _read_file(name: str, path: Path, prediction: str, read_header: ReadHeader) 
             used, unused = _split_unused(sources[part], config)
             ignored += unused
             components[part] = Component(config, head, used)
-        elif part not in OPTIONAL:
+        elif part not in (*OPTIONAL, "vae"):  # another VAE may be given
             raise ModelError(f"{name}: no {part.replace('_', ' ')} in it; get the full checkpoint")
     schedule = dict(family.levels)
     if "ztsnr" in head.tensors:
@@ -232,14 +233,35 @@ def _sort_keys(head: Header) -> tuple[dict[str, Sources], list[str], list[str]]:
     """(component -> its sources, keys that can be ignored, keys that are not known)."""
     sources: dict[str, Sources] = {}
     ignored, unknown = [], []
-    for key, targets in single_file.targets(head.tensors.keys()).items():
+    scales = _scales(head)
+    scaling = frozenset(scales.values())
+    keys = [key for key in head.tensors if key not in scaling]
+    for key, targets in single_file.targets(keys).items():
         if targets is None:
             unknown.append(key)
         elif not targets:
             ignored.append(key)
         for target in targets or []:
-            add_source(sources.setdefault(target.part, {}), target.name, Source(key, target.take), head)
+            source = Source(key, target.take, scales.get(key, ""))
+            add_source(sources.setdefault(target.part, {}), target.name, source, head)
     return sources, ignored, unknown
+
+
+def _scales(head: Header) -> dict[str, str]:
+    """Key of a weight that is stored as a small float -> key of the number that it must be multiplied by.
+
+    Raises ModelError for a scale that is not one number.
+    """
+    found = {}
+    for key in head.tensors:
+        module, _, leaf = key.rpartition(".")
+        if leaf in ("scale_weight", "weight_scale") and f"{module}.weight" in head.tensors:
+            if math.prod(head.tensors[key].shape) != 1 or head.tensors[key].dtype not in header.FLOATS:
+                raise ModelError(
+                    f"{head.path}: {listing([key])} is not one number to scale by; get another copy"
+                )
+            found[f"{module}.weight"] = key
+    return found
 
 
 def _with_turbo_text_encoder(sources: dict[str, Sources], family: Family) -> dict[str, Sources]:
@@ -354,6 +376,7 @@ def _read_folder(name: str, folder: Path, prediction: str, read_header: ReadHead
     family = _family_of_folder(name, folder, signature, components)
     if _guidance_width(unet.header, unet.sources):
         family = consistency_model(family)
+    family = pipeline_index.applied(folder, family)
     scheduler = folder / "scheduler" / "scheduler_config.json"
     schedule = read_config(scheduler) if scheduler.exists() else {}
     kind, decided_by = family.prediction, "the family's default"
@@ -363,7 +386,8 @@ def _read_folder(name: str, folder: Path, prediction: str, read_header: ReadHead
         kind = _parse_prediction(schedule["prediction_type"], scheduler)
         decided_by = "scheduler_config.json"
     sample_size = unet.config.get("sample_size")
-    factor = 2 ** (len(components["vae"].config.get("block_out_channels", [0] * 4)) - 1)
+    vae = components["vae"].config if "vae" in components else {}
+    factor = 2 ** (len(vae.get("block_out_channels", [0] * 4)) - 1)
     return Checkpoint(
         name=name,
         path=folder,
@@ -396,9 +420,8 @@ def _read_components(
 ) -> tuple[dict[str, Component], list[str]]:
     """(components, keys that can be ignored)."""
     parts = [part for part in PARTS if (folder / part).is_dir()]
-    for part in ("unet", "vae"):
-        if part not in parts:
-            raise ModelError(f"{name}: no {part} folder in it; {_FOLDER_HAS}")
+    if "unet" not in parts:
+        raise ModelError(f"{name}: no unet folder in it; {_FOLDER_HAS}")
     components, ignored = {}, []
     for part in parts:
         head = shards.read(folder / part, part, read_header)

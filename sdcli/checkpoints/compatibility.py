@@ -28,6 +28,8 @@ def check_parts_fit(name: str, family: Family, components: Mapping[str, Componen
     `name` is what the model is called in the message.
     """
     _check_which_text_encoders(name, family, components)
+    if "vae" not in components:
+        raise ModelError(f"{name}: no VAE in it; name one with --vae, or get the full checkpoint")
     for part, use in family.text_encoders.items():
         _check_text_encoder(components[part], use.pooled)
     _check_text_width(name, family, components)
@@ -129,11 +131,26 @@ def _check_vae(vae: Component) -> None:
         raise _bad(vae, f"a VAE whose scaling_factor is {scale!r}, which is no number to divide by")
     if shift is not None and not _is_number(shift):
         raise _bad(vae, f"a VAE whose shift_factor is {shift!r}, which is no number")
+    mean, std = vae.config.get("latents_mean"), vae.config.get("latents_std")
+    if (mean is None) != (std is None):
+        raise _bad(vae, "a VAE with latents_mean and without latents_std, or the other way round")
+    for key, values in (("latents_mean", mean), ("latents_std", std)):
+        if values is not None and not _are_numbers(values, key == "latents_std"):
+            raise _bad(
+                vae, f"a VAE whose {key} are {str(values)[:60]}, not {LATENT_CHANNELS} numbers to scale by"
+            )
 
 
 def _is_number(value: Any) -> bool:
     """True for a finite number of sane size; a JSON true is none."""
     return type(value) in (int, float) and -MAX_SCALING < value < MAX_SCALING
+
+
+def _are_numbers(values: Any, positive: bool) -> bool:
+    """True for a list of one finite number for each latent channel."""
+    if not isinstance(values, list) or len(values) != LATENT_CHANNELS:
+        return False
+    return all(_is_number(value) and (value > 0 or not positive) for value in values)
 
 
 def _side(component: Component, name: str, axis: int, default: int) -> int:

@@ -37,6 +37,16 @@ class Component:
         assert self.header is not None
         return self.header.tensors[self.sources[name].key]
 
+    def scale(self, name: str) -> float:
+        """The number that the stored values of the tensor `name` must be multiplied by."""
+        assert self.header is not None
+        key = self.sources[name].scale
+        return self.header.values(key)[0] if key else 1.0
+
+    def dtype(self, name: str) -> str:
+        """The dtype, by the format's name, that holds the tensor `name` as the network takes it."""
+        return "F32" if self.sources[name].scale else self.entry(name).dtype
+
     def shape(self, name: str) -> list[int]:
         """The shape of the tensor `name` as the network takes it."""
         shape = list(self.entry(name).shape)

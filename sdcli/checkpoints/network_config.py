@@ -116,8 +116,9 @@ VAE = Keys(
         "use_post_quant_conv": True,
         "scaling_factor": 0.18215,
         "shift_factor": None,
+        "latents_mean": None,
+        "latents_std": None,
     },
-    only={"latents_mean": ABSENT, "latents_std": ABSENT},
     harmless=frozenset({"sample_size", "force_upcast"}),  # a decode that overflows is made again in float32
     layers=("layers_per_block",),
     kinds={

@@ -27,6 +27,8 @@ DEFAULT_SCHEDULE = {
 SETTINGS_WITHOUT_TENSOR = (
     "scaling_factor",
     "shift_factor",
+    "latents_mean",
+    "latents_std",
     "attention_head_dim",
     "num_attention_heads",
     "norm_num_groups",

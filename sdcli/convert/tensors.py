@@ -58,7 +58,7 @@ class StoredWeights:
 
     def dtype(self, name: str) -> str:
         """The dtype that it is stored in."""
-        return self.component.entry(name).dtype
+        return self.component.dtype(name)
 
     def where(self, name: str) -> str:
         """The file that it is in."""

@@ -39,7 +39,7 @@ def read_tensors(component: Component) -> Iterator[tuple[str, Tensor]]:
         try:
             with safe_open(path, framework="pt") as file:
                 for name in batch:
-                    yield name, _take(file.get_tensor(entries[name].name), component.sources[name].take)
+                    yield name, _taken(component, name, file.get_tensor(entries[name].name))
         except (SafetensorError, OSError) as error:
             reason = str(error).splitlines()[0]
             raise ModelError(f"{path}: cannot be read ({reason}); fetch it again") from None
@@ -48,14 +48,13 @@ def read_tensors(component: Component) -> Iterator[tuple[str, Tensor]]:
 def read_tensor(component: Component, name: str) -> Tensor:
     """One tensor of a component. It is read, not mapped, so that it costs its own size and no more."""
     assert component.header is not None
-    source = component.sources[name]
-    entry = component.header.tensors[source.key]
+    entry = component.entry(name)
     dtype = DTYPES[entry.dtype]
     with open(entry.path, "rb") as file:
         file.seek(entry.start)
         data = bytearray(file.read(entry.end - entry.start))
     stored = torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
-    return _take(stored.reshape(entry.shape), source.take)
+    return _taken(component, name, stored.reshape(entry.shape))
 
 
 def all_finite(tensor: Tensor) -> bool:
@@ -77,8 +76,12 @@ def _mapped_together(names: list[str], entries: dict[str, Entry]) -> list[str]:
     ]
 
 
-def _take(tensor: Tensor, take: str) -> Tensor:
-    """The part of a stored tensor that a network takes: all, its transpose, or one third of its rows."""
+def _taken(component: Component, name: str, tensor: Tensor) -> Tensor:
+    """What a network takes of a stored tensor: all, its transpose, or one third of its rows, scaled if it is so."""
+    source = component.sources[name]
+    take = source.take
+    if source.scale:
+        tensor = tensor.float() * component.scale(name)
     if take == "all":
         return tensor
     # laid out as a tensor that is stored so, or a file and a folder would differ in the last bits of a picture

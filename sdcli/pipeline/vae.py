@@ -50,8 +50,8 @@ def _decoded_in_float32(model: Model, x: Tensor) -> Tensor:
 @torch.inference_mode()
 def _decoded(model: Model, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """Latents -> pixels (1, 3, h, w) float32, not clamped."""
-    config = model.configs["vae"]
-    z = x / config["scaling_factor"] + (config["shift_factor"] or 0.0)
+    scaling, shift = _scale(model)
+    z = x / scaling + shift
     z = z.to(dtype or model.placement.dtype)
 
     def decode_window(rows: slice, columns: slice) -> Tensor:
@@ -67,7 +67,7 @@ def encode(model: Model, pixels: Tensor, noise: Tensor | None = None) -> Tensor:
 
     With unit noise of the shape of the latents, it is the sample mean + standard deviation * noise.
     """
-    config, factor = model.configs["vae"], model.factor
+    factor = model.factor
     x = pixels.to(model.placement.device, model.placement.dtype)
 
     def encode_window(rows: slice, columns: slice) -> Tensor:
@@ -79,8 +79,24 @@ def encode(model: Model, pixels: Tensor, noise: Tensor | None = None) -> Tensor:
         return (mean + (0.5 * logvar).exp() * noise[..., rows, columns]).contiguous()
 
     z = _in_windows(model, (x.shape[-2] // factor, x.shape[-1] // factor), encode_window)
-    scaling, shift = float(config["scaling_factor"]), float(config["shift_factor"] or 0.0)
+    scaling, shift = _scale(model)
     return (z - shift) * scaling
+
+
+def _scale(model: Model) -> tuple[float | Tensor, float | Tensor]:
+    """(scaling, shift): latents of the U-Net are (latents of the VAE - shift) * scaling.
+
+    They are numbers, or (1, 4, 1, 1) for a VAE that states a mean and a standard deviation of each channel.
+    """
+    config = model.configs["vae"]
+    scaling, shift = float(config["scaling_factor"]), float(config.get("shift_factor") or 0.0)
+    if config.get("latents_mean") is None:
+        return scaling, shift
+    mean, std = (
+        torch.tensor(config[key], dtype=torch.float32, device=model.placement.device).view(1, -1, 1, 1)
+        for key in ("latents_mean", "latents_std")
+    )
+    return scaling / std, mean + shift
 
 
 def to_tensor(image: Image.Image) -> Tensor:

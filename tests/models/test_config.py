@@ -89,7 +89,7 @@ OTHER_VALUES = {  # such as other networks have
     "time_embedding_type": "fourier", "time_embedding_dim": 64, "time_embedding_act_fn": "silu",
     "timestep_post_act": "silu", "conv_in_kernel": 1, "conv_out_kernel": 5,
     "attention_type": "gated", "mid_block_only_cross_attention": True, "cross_attention_norm": "group_norm",
-    "latents_mean": [0.1] * 4, "latents_std": [0.9] * 4, "upsample_fn": "bilinear", "upsampling_scaling_factor": 4,
+    "upsample_fn": "bilinear", "upsampling_scaling_factor": 4,
 }  # fmt: skip
 
 
@@ -267,7 +267,12 @@ CHANGES = {
     "text_encoder": TEXT_CHANGES,
     "projecting": PROJECTING_CHANGES,
 }
-ELSEWHERE = {"scaling_factor", "shift_factor"}  # the pipeline applies them: tests/pipeline/test_vae.py
+ELSEWHERE = {
+    "scaling_factor",
+    "shift_factor",
+    "latents_mean",
+    "latents_std",
+}  # the pipeline applies them: tests/pipeline/test_vae.py
 
 
 def names(changes: Mapping[str, Any]) -> str:

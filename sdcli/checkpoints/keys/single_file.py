@@ -45,6 +45,8 @@ IGNORABLE = re.compile(
     r"\.(logit_scale|text_projection(\.weight)?)$"
     r"|^(cond_stage_model|conditioner|text_encoder)\w*\.(.*\.)?(vision_model|visual_projection|model\.visual)\."
     r"|^text_encoder\w*\.logit_scale$"
+    # of weights stored as scaled 8-bit floats: a marker, and scales for multiplying in that format
+    r"|(^|\.)scaled_fp8$|\.(scale_input|input_scale)$"
     # markers and counters
     r"|^(v_pred|ztsnr|global_step)$"
 )

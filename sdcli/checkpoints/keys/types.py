@@ -19,7 +19,11 @@ class Target:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a network's tensor comes from: its key in the file, and what to take of it, as in Target."""
+    """Where a network's tensor comes from: its key in the file, and what to take of it, as in Target.
+
+    `scale` is the key of the number that it must be multiplied by; empty for one that is stored as it is.
+    """
 
     key: str
     take: str = "all"
+    scale: str = ""
