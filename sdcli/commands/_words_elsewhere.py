@@ -58,7 +58,10 @@ class _Translation:
             elif flag == SIZE:
                 yield from _sides(name, given)
             elif flag != "--seed" or given != ["-1"]:
-                if flag == "--schedule" and name != flag and given and _is_sampler(given[0]):
+                names_no_sampler = all(
+                    self._flag(each.partition("=")[0]) != "--sampler" for each in arguments
+                )
+                if flag == "--schedule" != name and names_no_sampler and given and _is_sampler(given[0]):
                     flag = "--sampler"  # what diffusers and InvokeAI call a scheduler
                 yield from [f"{flag}={given[0]}"] if equals else [flag, *given]
         if prompts:

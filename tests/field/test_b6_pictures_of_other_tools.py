@@ -315,6 +315,12 @@ def test_b6_a_value_of_a1111s_text_may_be_json_or_broken_json():
     assert (found.fields["seed"], found.fields["steps"], list(found.left)) == (42, 20, ["Skip layers"])
 
 
+def test_b6_the_samplers_of_which_a1111_takes_the_timesteps_have_no_schedule(sd, toy):
+    text = A1111.replace("UniPC", "DDIM, Schedule type: Automatic")
+    assert "schedule" not in recognise({"parameters": text}, (64, 64)).fields
+    assert sd("again", png("x.png", {"parameters": A1111}), "-m", toy, "-s", 2).err.count("no effect") == 0
+
+
 def test_b6_automatic_is_resolved_by_the_sampler():
     text = A1111.replace("UniPC", "DPM++ 2M, Schedule type: Automatic")
     assert recognise({"parameters": text}, (64, 64)).fields["schedule"] == "karras"

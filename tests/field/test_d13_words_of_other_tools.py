@@ -45,6 +45,11 @@ def test_d13_an_option_of_another_tool_is_ours(draw, typed, field, value):
     assert json.loads(ran.lines[0])["request"][field] == value
 
 
+def test_d13_a_scheduler_beside_a_sampler_is_a_schedule(draw):
+    ran = draw("a cat", "--sampler", "euler", "--scheduler", "lcm")
+    assert ran.code == 2 and "--schedule" in ran.err
+
+
 @pytest.mark.parametrize("word", ["ckpt", "sd-model", "ckpt_path", "model-path", "checkpoint"])
 def test_d13_the_model_by_another_name(sd, toy, word):
     assert sd("txt2img", "x", f"--{word}", toy, "-s", 1).code == 0

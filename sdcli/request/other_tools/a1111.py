@@ -15,6 +15,8 @@ _HARMLESS = {
     "Created Date", "Civitai metadata", "Parser", "Pipeline", "Backend", "Operations", "Image CFG scale default",
     "SDCPP", "Raw prompt", "Raw negative prompt", "Cache FP16 weight for LoRA",
 }  # fmt: skip
+_OWN_SCHEDULE = ("ddim", "euler_cfg_pp", "plms", "unipc")
+"""Samplers of which A1111 takes the timesteps, whatever the schedule."""
 _FOOOCUS_HARMLESS = {"Performance": ("Speed", "Quality")}
 
 
@@ -40,7 +42,10 @@ def a1111(texts: Mapping[str, str], size: tuple[int, int]) -> OtherPicture | Non
         _take_rng(reading, {"CPU": "torch", "NV": "philox", "GPU": "philox"})
     _take_common(reading, prompt, negative)
     reading.take_sampler("Sampler", "Schedule type" if "Schedule type" in pairs else "Scheduler")
-    reading.fields.setdefault("schedule", "uniform")  # a label without one, before 1.9
+    if reading.labels == "a1111" and reading.fields.get("sampler", "").partition(":")[0] in _OWN_SCHEDULE:
+        reading.fields.pop("schedule", None)
+    else:
+        reading.fields.setdefault("schedule", "uniform")  # a label without one, before 1.9
     _take_options(reading)
     _take_passes(reading)
     reading.take("ENSD", "ensd", whole)
