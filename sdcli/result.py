@@ -13,7 +13,8 @@ from torch import Tensor
 
 from sdcli import store
 from sdcli.diffusion.replay import Recording
-from sdcli.request.picture import Picture
+from sdcli.request.encode import SUFFIXES
+from sdcli.request.picture import Picture, encoding_of
 
 
 @dataclass(frozen=True)
@@ -47,15 +48,20 @@ class Result:
     sigma: float = 0.0
     recording: Recording | None = None
 
-    def save(self, path: str | os.PathLike[str] | None = None, *, metadata: bool = True) -> Path:
+    def save(
+        self, path: str | os.PathLike[str] | None = None, *, metadata: bool = True, quality: int | None = None
+    ) -> Path:
         """Write the picture as `sd` does, whole or not at all, with the metadata that makes it again; returns its path.
 
         `path` is a folder, or a file name that may hold {prompt}, {seed} and so on; without it, the picture goes to the
-        current folder. Nothing is overwritten: a name that is taken gets a number. Raises WriteError, and UsageError
-        for a path that cannot be meant.
+        current folder. It may end in .png, .jpg or .webp; `quality`, 1 to 100, is that of a .jpg, or of a .webp with
+        loss. Nothing is overwritten: a name that is taken gets a number. Raises WriteError, and UsageError for a path
+        that cannot be meant.
         """
         out = None if path is None else os.fspath(path)
-        return store.save(self.picture.png(metadata), store.output_path(out, self.picture.request))
+        file = store.output_path(out, self.picture.request, *SUFFIXES)
+        encoding = encoding_of(file.suffix, quality, self.picture.request)
+        return store.save(self.picture.encoded(encoding, metadata), file)
 
 
 class Clock:

@@ -26,29 +26,31 @@ from sdcli.settings import expand_home
 MAX_NAME_BYTES = 200  # of UTF-8, the suffix included
 MAX_PROMPT_BYTES = 80  # of the prompt in a name, so that the seed behind it is never cut off
 DEFAULT_ADVICE = "choose another folder with -o"
-DEFAULT_NAME = "{prompt}-{seed}.png"
+DEFAULT_NAME = "{prompt}-{seed}"
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]+')
 
 
-def output_path(out: str | None, request: Request, suffix: str = ".png") -> Path:
+def output_path(out: str | None, request: Request, *suffixes: str) -> Path:
     """The path of a result file. `out` is a folder, or a file name; both may contain {prompt}, {seed} and other fields.
 
-    `out` is taken for a folder if it is an existing one, ends in a slash, or has no suffix; the file is then called
-    DEFAULT_NAME. What a field adds to a folder's name never leads out of it. Raises UsageError for an unknown field or
-    a suffix other than `suffix`.
+    `suffixes` are those that the file may have, .png if there are none. `out` is taken for a folder if it is an
+    existing one, ends in a slash, or has no suffix; the file is then called DEFAULT_NAME, with the first of them. What
+    a field adds to a folder's name never leads out of it. Raises UsageError for an unknown field or another suffix.
     """
+    suffixes = suffixes or (".png",)
     out = expand_home(out or "")
     name = os.path.basename(out)
     if not name or os.path.isdir(out) or not _suffix(name):
-        folder, name = out, DEFAULT_NAME
+        folder, name = out, DEFAULT_NAME + suffixes[0]
     else:
         folder = os.path.dirname(out)
-    if _suffix(name).lower() != suffix:
+    suffix = _suffix(name)
+    stem = name[: -len(suffix)]
+    if suffix.lower() not in suffixes:
         raise UsageError(
-            f"{out}: results are written as {suffix}; name it {name[: -len(_suffix(name))]}{suffix}"
+            f"{out}: results are written as {' or '.join(suffixes)}; name it {stem}{suffixes[0]}"
         )
-    stem, suffix = name[: -len(suffix)], name[-len(suffix) :]
     return output_folder(folder, request) / safe_name(_fill_template(stem, request), suffix)
 
 

@@ -24,7 +24,9 @@ from sdcli.commands._streams import (
 )
 from sdcli.errors import UsageError, WriteError
 from sdcli.models.cache import ModelCache
-from sdcli.request.inputs import open_inputs
+from sdcli.request.encode import SUFFIXES, Encoding
+from sdcli.request.inputs import InputImages, open_inputs
+from sdcli.request.picture import encoding_of
 from sdcli.request.png import encode_png
 from sdcli.request.prompt_syntax import syntax_in
 from sdcli.request.request import Request
@@ -46,6 +48,8 @@ class Output:
 
     count: int = 1
     out: str | None = None
+    format: str | None = None
+    quality: int | None = None
     steps_dir: str | None = None
     filmstrip: str | None = None
     decode_steps: bool = False
@@ -58,6 +62,15 @@ class Output:
     def from_options(cls, values: Mapping[str, Any]) -> Output:
         """The output options among all the values of a command."""
         return cls(**{option.name: values[option.name] for option in dataclasses.fields(cls)})
+
+    def picture_path(self, request: Request) -> Path:
+        """Where the picture of a request goes, if not to standard output; raises UsageError."""
+        return store.output_path(self.out, request, *_suffixes(self.format))
+
+    def encoding(self, request: Request) -> Encoding:
+        """How the picture of a request is encoded; raises UsageError."""
+        path = self.picture_path(request) if self.out != "-" else None
+        return encoding_of(path.suffix if path else _suffixes(self.format)[0], self.quality, request)
 
 
 def draw(request: Request, output: Output, models: ModelCache | None = None) -> Iterator[Result]:
@@ -76,7 +89,10 @@ def draw(request: Request, output: Output, models: ModelCache | None = None) -> 
         raise UsageError(f"--latents-in {request.latents_in}: there is no such file; check the path")
     is_piped = "-" in (request.image, request.mask, request.depth)
     inputs = open_inputs(request, standard_input("a picture") if is_piped else None)
-    for note in inputs.notes:
+    encoding = output.encoding(request)
+    if inputs.picture is not None and inputs.mask is not None:
+        encoding.check_size(*inputs.mask.size)
+    for note in (*inputs.notes, *_losses(inputs, encoding)):
         print_note(note)
     if syntax := syntax_in(request.prompt, request.negative):
         print_note(f"read as plain words, for prompts have no syntax here: {', '.join(syntax)}")
@@ -102,19 +118,43 @@ def draw(request: Request, output: Output, models: ModelCache | None = None) -> 
 def _check_output(request: Request, output: Output) -> None:
     """Raise UsageError for output options that contradict each other, WriteError for a folder that is not writable."""
     if output.out == "-" and (output.count > 1 or output.as_json):
-        raise UsageError("-o - writes one PNG to standard output; it goes with neither --count nor --json")
+        raise UsageError(
+            "-o - writes one picture to standard output; it goes with neither --count nor --json"
+        )
     if output.latents_out and output.count > 1:
         raise UsageError("--latents-out holds one picture's latents; leave --count at 1")
     if output.out == "-":
         check_result_can_be_written()
     else:
-        _check_writable(store.output_path(output.out, request).parent)
+        _check_writable(output.picture_path(request).parent)
+    encoding = output.encoding(request)
+    if output.metadata:
+        encoding.check_texts({"sd": json.dumps(request.as_dict())})
     if output.latents_out:
         _check_writable(store.output_path(output.latents_out, request, ".safetensors").parent)
     if output.steps_dir:
         _check_writable(store.output_folder(output.steps_dir, request))
     if output.filmstrip:
         _check_writable(store.output_path(output.filmstrip, request).parent)
+
+
+def _suffixes(format: str | None) -> tuple[str, ...]:
+    """The suffixes that the name of a picture may have."""
+    if format is None:
+        return tuple(SUFFIXES)
+    wanted = "jpg" if format == "jpeg" else format
+    if wanted not in SUFFIXES.values():
+        raise UsageError(f"--format {format!r} is unknown; use png, jpg or webp")
+    return tuple(suffix for suffix, each in SUFFIXES.items() if each == wanted)
+
+
+def _losses(inputs: InputImages, encoding: Encoding) -> Iterator[str]:
+    """What a file cannot keep of the picture that is repainted, as notes."""
+    if inputs.picture is None or inputs.mask is None or encoding.is_lossless:
+        return
+    yield f"a .{encoding.format} keeps no pixel exactly, those outside the mask neither; a .png does"
+    if inputs.picture.alpha is not None and encoding.format == "jpg":
+        yield "a .jpg has no transparency; the picture is saved over the colour of --background"
 
 
 def _check_writable(folder: Path) -> None:
@@ -130,12 +170,13 @@ def _check_writable(folder: Path) -> None:
 
 
 def _save_picture(result: Result, output: Output) -> str:
-    """Write the PNG; returns its path, or - if it went to standard output."""
-    data = result.picture.png(output.metadata)
+    """Write the picture; returns its path, or - if it went to standard output."""
+    request = result.picture.request
+    data = result.picture.encoded(output.encoding(request), output.metadata)
     if output.out == "-":
         write_result(data)
         return "-"
-    return str(store.save(data, store.output_path(output.out, result.picture.request)))
+    return str(store.save(data, output.picture_path(request)))
 
 
 def _save_latents(result: Result, out: str) -> None:
@@ -153,7 +194,7 @@ def _report(result: Result, path: str, output: Output) -> None:
             "path": path,
             "seed": picture.request.seed,
             "request": picture.request.as_dict(),
-            **picture.facts,
+            **picture.facts_in(output.encoding(picture.request)),
             "networks": result.networks,
             "seconds": result.seconds,
         }

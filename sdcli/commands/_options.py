@@ -84,7 +84,12 @@ def output_options(command: F) -> F:
                          help="How many pictures. Picture i has seed + i; with --variation-seed, that is counted up "
                               "instead."),
             click.option("-o", "--out", type=PATH, default=None,
-                         help="A folder, or a file name that may hold {prompt}, {seed}, …; - is standard output."),
+                         help="A folder, or a file name that may hold {prompt}, {seed}, … and ends in .png, .jpg or "
+                              ".webp; - is standard output."),
+            click.option("--format", type=Word(("png", "jpg", "webp")), default=None,
+                         help="Format of a picture whose name does not tell: png, jpg or webp."),
+            click.option("--quality", type=click.IntRange(1, 100), default=None,
+                         help="Quality of a .jpg, 95 if not given, or of a .webp, which is without loss otherwise."),
             click.option("--steps-dir", type=PATH, default=None,
                          help="Save two pictures of each step in this folder: the estimate, and the noisy x."),
             click.option("--filmstrip", type=PATH, default=None,
@@ -94,7 +99,7 @@ def output_options(command: F) -> F:
             click.option("--latents-out", type=PATH, default=None,
                          help="Save the final latents in this safetensors file."),
             click.option("--metadata/--no-metadata", default=True,
-                         help="Write into the PNG how it was made, or do not."),
+                         help="Write into the picture how it was made, or do not."),
             click.option("--json", "as_json", is_flag=True, help="Print one JSON object per picture."),
             click.option("-q", "--quiet", is_flag=True, help="Show no progress on standard error."),
         ]

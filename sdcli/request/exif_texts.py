@@ -73,6 +73,7 @@ def exif_data(texts: Mapping[str, str]) -> bytes:
     from PIL import Image
 
     exif = Image.Exif()
+    exif.endian = ">"  # so that the byte order of UTF-16 is that of A1111 (piexif), and that of the rest too
     tags = exif.get_ifd(EXIF_IFD)
     if "sd" in texts:
         tags[MAKER_NOTE] = OURS + texts["sd"].encode("utf-8")

@@ -28,7 +28,7 @@ MAX_SIDE = 65_535  # pixels; JPEG's own limit, and it keeps the resizing of very
 MAX_FILE_BYTES = 256 * 1024 * 1024
 FAINT = 8  # a mask or label map of which no value reaches this part of the highest is not meant as light
 MAX_JPEG_SCANS = 100  # a progressive JPEG has about ten; each one costs a pass over all pixels
-_WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
+WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
 _EXIF_ORIENTATION = 0x0112  # EXIF's tag
 _TRANSPOSE_UPRIGHT = {  # EXIF orientation -> the member of Pillow's Transpose that turns the image upright
     2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE",
@@ -66,7 +66,7 @@ class FilePixels:
     sha256: str  # of the file's bytes
 
 
-def open_image(source: Source, name: str = "", background: Colour = _WHITE) -> OpenedImage:
+def open_image(source: Source, name: str = "", background: Colour = WHITE) -> OpenedImage:
     """Open a PNG, JPEG, WebP, GIF or BMP; transparent parts are composited over the background.
 
     `name` stands for the source in messages. Raises ImageError if the source cannot be read, is no image, is damaged,
@@ -291,4 +291,4 @@ def _alpha_of_colour_key(image: Image, bit_depth: int) -> Image:
 
 
 def _colour_name(colour: Colour) -> str:
-    return {_WHITE: "white", _BLACK: "black"}.get(colour) or "#{:02x}{:02x}{:02x}".format(*colour)
+    return {WHITE: "white", _BLACK: "black"}.get(colour) or "#{:02x}{:02x}{:02x}".format(*colour)

@@ -1,4 +1,4 @@
-"""Picture: an image and the request that makes it again, written as PNG."""
+"""Picture: an image and the request that makes it again, written as PNG, JPEG or WebP."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import sdcli
+from sdcli.errors import UsageError
 from sdcli.request import a1111_text
-from sdcli.request.png import encode_png
-from sdcli.request.request import Request
+from sdcli.request.encode import SUFFIXES, Encoding, encode
+from sdcli.request.request import Request, parse_colour
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -34,12 +35,33 @@ class Picture:
 
     def png(self, metadata: bool = True) -> bytes:
         """The picture as a PNG file, with its metadata or without; the same picture gives the same bytes."""
-        texts = {}
-        if metadata:
-            record = {"format": FORMAT, "request": self.request.as_dict(), **self.facts}
-            texts["parameters"] = parameters(self.request, self.facts)
-            texts["sd"] = json.dumps(record, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
-        return encode_png(self.image, texts, icc_profile=self.icc)
+        return self.encoded(Encoding(), metadata)
+
+    def encoded(self, encoding: Encoding, metadata: bool = True) -> bytes:
+        """The picture as a file of another format; raises UsageError for one that cannot hold it."""
+        encoding.check_size(*self.image.size)
+        return encode(self.image, self.texts(encoding) if metadata else {}, self.icc, encoding)
+
+    def texts(self, encoding: Encoding) -> dict[str, str]:
+        """The metadata by its keywords in a PNG."""
+        record = {"format": FORMAT, "request": self.request.as_dict(), **self.facts_in(encoding)}
+        return {
+            "parameters": parameters(self.request, self.facts),
+            "sd": json.dumps(record, sort_keys=True, ensure_ascii=True, separators=(",", ":")),
+        }
+
+    def facts_in(self, encoding: Encoding) -> Mapping[str, Any]:
+        """The facts as they hold for a file: in a lossy one, no pixel under a mask is kept exactly."""
+        if encoding.is_lossless or "kept" not in self.facts:
+            return self.facts
+        return {**self.facts, "kept": {**self.facts["kept"], "exact": False}}
+
+
+def encoding_of(suffix: str, quality: int | None, request: Request) -> Encoding:
+    """How a picture of this request is encoded in a file of this suffix; raises UsageError."""
+    if quality is not None and not 1 <= quality <= 100:
+        raise UsageError(f"--quality: {quality} is outside 1...100")
+    return Encoding(SUFFIXES[suffix.lower()], quality, parse_colour(request.background))
 
 
 def parameters(request: Request, facts: Mapping[str, Any]) -> str:
