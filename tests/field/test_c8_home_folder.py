@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from sdcli import cli, registry, store
-from sdcli.commands._options import PATH
+from sdcli.commands._types import PATH, PathType
 from sdcli.errors import UsageError
 from sdcli.request.fields import option_of
 from sdcli.request.request import Request
@@ -40,7 +40,9 @@ PARAMETERS = dict(
 TELLS_A_PATH = ("file", "folder", "png", "picture ", "vae", "mask:", "depth map,", "safetensors")
 
 
-@pytest.mark.parametrize("name", [name for name, each in PARAMETERS.items() if each.type is PATH])
+@pytest.mark.parametrize(
+    "name", [name for name, each in PARAMETERS.items() if isinstance(each.type, PathType)]
+)
 def test_c8_every_option_that_takes_a_path_expands_the_home_folder(name, home):
     assert PARAMETERS[name].type.convert("~/x", None, None) == str(home / "x")
 
@@ -60,8 +62,8 @@ NOT_PATHS = ("background", "fit", "prompt", "seed_size")  # their help tells of 
 
 def test_c8_every_argument_but_prompts_names_and_repos_takes_a_path():
     arguments = {name for name, each in PARAMETERS.items() if isinstance(each, click.Argument)}
-    others = {name for name in arguments if PARAMETERS[name].type is not PATH}
-    assert {name.split()[-1] for name in others} <= {"prompt", "kind", "name", "repo"}
+    others = {name for name in arguments if not isinstance(PARAMETERS[name].type, PathType)}
+    assert {name.split()[-1] for name in others} <= {"prompt", "kind", "name", "repo", "shell"}
 
 
 @pytest.mark.parametrize(
