@@ -111,8 +111,8 @@ class Conventions:
     noised_one_level_higher: Callable[[str], bool] = lambda sampler: False
     """sampler -> True if a picture is given the noise of one level more than the run starts at."""
     pads_prompts: bool = True
-    """True if the shorter of prompt and negative prompt gets empty chunks, up to the length of the longer. A1111 gives the
-    network one after the other instead, and ComfyUI repeats the shorter, which is the same to attention."""
+    """True if the shorter of prompt and negative prompt gets empty chunks, up to the length of the longer. A1111
+    gives the network one after the other instead, and ComfyUI repeats the shorter, which is the same to attention."""
     latent_mask: str = "any_pixel"
     """How a mask of pixels becomes one of latents: any_pixel, bilinear, rounded or nearest."""
     mixes_unmasked: bool = False
@@ -354,6 +354,10 @@ def _diffusers_schedule(schedule: str, sampler: str) -> tuple[str, Mapping[str, 
     return schedule, {}
 
 
+ALIGN_YOUR_STEPS_OF_COMFYUI = Difference(
+    "its Align Your Steps takes one level more from the table and puts 0 in place of the last",
+    lambda run: run.schedule == "align_your_steps",
+)
 STEPS_OF_COMFYUI = Difference(
     "the noise of its steps is that of --rng comfyui (on a GPU) or comfyui_cpu",
     lambda run: run.sampler in STEP_NOISE_SAMPLERS and not run.rng.startswith("comfyui"),
@@ -435,7 +439,7 @@ CONVENTIONS = {
         brownian_tree=lambda sigmas, first: sigmas[first:],
         tree_draws="torch",
         truncates_pixels=True,
-        not_taken_over=(STEPS_OF_COMFYUI,),
+        not_taken_over=(STEPS_OF_COMFYUI, ALIGN_YOUR_STEPS_OF_COMFYUI),
     ),
     "diffusers": Conventions(
         unit_variance_start=lambda sampler, schedule, _: (

@@ -93,3 +93,10 @@ def test_like_comfyui_schedules_take_the_steps_that_they_visit(sd, toy):
     ran = sd("txt2img", "x", "-m", toy, "--steps", "30", "--seed", "1", "--like", "comfyui", "--schedule",
              "ddim_uniform", "--stop-after", "31")  # fmt: skip
     assert ran.code == 0, ran.err
+
+
+def test_like_comfyui_schedules_say_that_align_your_steps_is_a_node_of_its_own(sd, toy):
+    ran = sd("txt2img", "x", "-m", toy, "--steps", "2", "--seed", "1", "--like", "comfyui", "--schedule",
+             "align_your_steps")  # fmt: skip
+    assert ran.code == 0
+    assert "Align Your Steps takes one level more" in ran.err
