@@ -4,12 +4,15 @@ Reports: diffusers#14322 and A1111#414 (a black mask changes nothing, and nobody
 hole cut into an opaque mask), onnx-web#373 and A1111#296 (a mask of another size), PAL4Inpaint#4 (labels 0 and 1).
 """
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
+from sdcli.request.request import Request
 from tests.pictures import half_mask, photo
 from tests.request.image_files import INK_IS_LIGHT, ONE_WAY, encoded, png
 
@@ -268,3 +271,15 @@ def test_c4_the_noise_of_a_black_jpeg_is_no_label(inpaint):
     Path("m.jpg").write_bytes(encoded(Image.fromarray(noise.astype(np.uint8)), "JPEG", quality=100))
     ran = inpaint("--mask", "m.jpg")
     assert "label" not in ran.err and "the mask repaints by" in ran.err
+
+
+def test_c3_a_picture_of_version_0_1_whose_mask_was_cropped_is_made_again(sd):
+    photo(160, 96).save("in.png")
+    half_mask(96, 160).save("m.png")
+    request = Request(
+        "a cat", image="in.png", mask="m.png", model="test:sd1", seed=3, steps=1, width=160, height=96
+    )
+    info = PngInfo()
+    info.add_text("sd", json.dumps({"request": request.as_dict()}))  # as 0.1 wrote it: without a format
+    photo(160, 96).save("made.png", pnginfo=info)
+    assert sd("again", "made.png").code == 0
