@@ -89,6 +89,12 @@ def python_names(option_names):
         yield
 
 
+@pytest.fixture(autouse=True)
+def no_remembered_speeds(monkeypatch):
+    """No estimate is made from, or written into, the cache of whoever runs the tests."""
+    monkeypatch.setattr("sdcli.estimate.cache_folder", lambda: None)
+
+
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory) -> Path:
     """A model folder of random networks that draws meaningless pictures of 64x64 pixels within milliseconds."""

@@ -15,7 +15,7 @@ FLOORS = [  # from the ground up; a module may import its own floor and those be
     {"models"},
     {"adapters"},
     {"pipeline"},
-    {"engine", "result", "store", "convert"},
+    {"engine", "result", "store", "convert", "estimate"},
     {"commands", "cli", "__main__", "__init__"},
 ]
 APART = [{"request", "diffusion"}]  # rooms of one floor that do not know each other
@@ -25,6 +25,7 @@ WITHOUT_TORCH = (
     "commands",
     "cli",
     "store",
+    "estimate",
     "settings",
     "registry",
     "errors",

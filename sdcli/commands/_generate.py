@@ -23,6 +23,7 @@ from sdcli.commands._streams import (
     write_result,
 )
 from sdcli.errors import UsageError, WriteError
+from sdcli.estimate import Estimate, duration, estimate, remember
 from sdcli.models.cache import ModelCache
 from sdcli.request.encode import SUFFIXES, Encoding
 from sdcli.request.inputs import InputImages, open_inputs
@@ -35,8 +36,10 @@ from sdcli.tiny.words import EXAMPLES, untaught
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from sdcli.checkpoints.checkpoint import Checkpoint
     from sdcli.result import Result, Step, Watcher
 
+TOLD_BEFORE = 60.0  # seconds of one picture from which the estimate is told before the first step
 PROGRESS_INTERVAL = 5.0  # seconds between lines of progress where standard error is not a terminal
 IGNORES_NEGATIVE_AT_CFG_1 = ("cfg", "cfg_interval", "cfg_rescale", "apg")
 """Guidances that do not evaluate the negative prompt at cfg 1."""
@@ -55,6 +58,8 @@ class Output:
     decode_steps: bool = False
     latents_out: str | None = None
     metadata: bool = True
+    plan: bool = False
+    allow_slow: bool = False
     as_json: bool = False
     quiet: bool = False
 
@@ -97,6 +102,14 @@ def draw(request: Request, output: Output, models: ModelCache | None = None) -> 
     if syntax := syntax_in(request.prompt, request.negative):
         print_note(f"read as plain words, for prompts have no syntax here: {', '.join(syntax)}")
     _tell_untaught_words(request)
+    expected = estimate(found, inputs.fill_in_size(request))
+    if output.plan:
+        _print_plan(inputs.fill_in_size(request), found, expected, output)
+        return
+    if expected is not None and not output.allow_slow:
+        expected.check(_size(inputs.fill_in_size(request), found))
+    if expected is not None and expected.seconds > TOLD_BEFORE and not output.quiet:
+        print_note(f"a picture takes {expected.text()}")
 
     from sdcli.engine import generate
 
@@ -109,7 +122,31 @@ def draw(request: Request, output: Output, models: ModelCache | None = None) -> 
         if i == 0:
             _warn_of_ignored_negative(result.picture.request, found.family.embeds_guidance)
             _tell_differences(request, result.picture.request)
+            remember(found, result.picture.request, result.seconds["steps"] + result.seconds["decode"])
         yield result
+
+
+# --- the estimate
+
+
+def _print_plan(request: Request, found: Checkpoint, expected: Estimate | None, output: Output) -> None:
+    """Print what the pictures would take: a line, or one JSON object."""
+    size = _size(request, found)
+    if output.as_json:
+        facts = None if expected is None else {**dataclasses.asdict(expected), "available": None}
+        if facts is not None and expected is not None and math.isfinite(expected.available):
+            facts["available"] = expected.available
+        print_result(json.dumps({"plan": {"size": size, "count": output.count, "picture": facts}}))
+    elif expected is None:
+        print_result(f"{size}: no estimate, for a test model has no file to tell its work by")
+    else:
+        several = f"; {output.count} pictures: {duration(expected.seconds * output.count)}"
+        print_result(f"{size}: {expected.text()}{several if output.count > 1 else ''}")
+
+
+def _size(request: Request, found: Checkpoint) -> str:
+    """`512x768`: the size that will be drawn."""
+    return f"{request.width or found.size}x{request.height or found.size}"
 
 
 # --- checks before drawing
@@ -317,9 +354,10 @@ def _progress_bar(steps: Iterator[Step], label: str) -> Iterator[Step]:
 
 
 def _progress_lines(steps: Iterator[Step], label: str) -> Iterator[Step]:
-    last_printed = time.monotonic()
+    begun = last_printed = time.monotonic()
     for step in steps:
         if time.monotonic() - last_printed >= PROGRESS_INTERVAL:
             last_printed = time.monotonic()
-            print_note(f"{label}: step {step.number} of {step.total}")
+            left = (last_printed - begun) / step.number * (step.total - step.number)
+            print_note(f"{label}: step {step.number} of {step.total}, {duration(left)} left")
         yield step

@@ -100,6 +100,10 @@ def output_options(command: F) -> F:
                          help="Save the final latents in this safetensors file."),
             click.option("--metadata/--no-metadata", default=True,
                          help="Write into the picture how it was made, or do not."),
+            click.option("--plan", is_flag=True,
+                         help="Tell how long the pictures would take and how much memory, and draw nothing."),
+            click.option("--allow-slow", is_flag=True,
+                         help="Draw a picture even if it would take hours, or more memory than is free."),
             click.option("--json", "as_json", is_flag=True, help="Print one JSON object per picture."),
             click.option("-q", "--quiet", is_flag=True, help="Show no progress on standard error."),
         ]

@@ -32,9 +32,10 @@ class Placement:
         }
 
 
-def choose_device(device: str, dtype: str, parameters: int) -> Placement:
+def choose_device(device: str, dtype: str, parameters: int, threads: int | None = None) -> Placement:
     """The placement of networks with so many parameters; `auto` is the fastest one that keeps the picture.
 
+    `threads` are those that torch uses on the CPU; None is as many as help.
     CUDA takes float16. A CPU takes float32, but bfloat16 for large networks if it has matrix units for it (AMX).
     Raises UsageError for a device that does not exist, or a dtype that it cannot run.
     """
@@ -42,7 +43,7 @@ def choose_device(device: str, dtype: str, parameters: int) -> Placement:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda"):
         return _on_cuda(device, dtype)
-    return _on_cpu(dtype, parameters)
+    return _on_cpu(dtype, parameters, threads)
 
 
 def _on_cuda(device: str, dtype: str) -> Placement:
@@ -55,8 +56,8 @@ def _on_cuda(device: str, dtype: str) -> Placement:
     return Placement(torch.device(device), torch.float16 if dtype == "auto" else getattr(torch, dtype))
 
 
-def _on_cpu(dtype: str, parameters: int) -> Placement:
-    torch.set_num_threads(threads())
+def _on_cpu(dtype: str, parameters: int, threads: int | None) -> Placement:
+    torch.set_num_threads(threads or helpful_threads())
     if dtype == "float16":
         raise UsageError("--dtype float16 is for CUDA; on a CPU use --dtype bfloat16 or float32")
     if dtype == "auto":
@@ -64,7 +65,7 @@ def _on_cpu(dtype: str, parameters: int) -> Placement:
     return Placement(torch.device("cpu"), getattr(torch, dtype))
 
 
-def threads() -> int:
+def helpful_threads() -> int:
     """How many threads help: one per physical core that this process may use, within a container's CPU share.
 
     OMP_NUM_THREADS overrides it.

@@ -48,7 +48,7 @@ def load_model(found: Checkpoint, loading: Loading) -> Model:
         modules = {
             part: _empty_network(found, part, by_library) for part in found.components if part not in OPTIONAL
         }
-        placement = choose_device(loading.device, loading.dtype, _parameters(modules))
+        placement = choose_device(loading.device, loading.dtype, _parameters(modules), loading.threads)
         networks = offloaded(
             found.name,
             modules,

@@ -60,6 +60,10 @@ class Loading(fields.Checked):
         "auto", "--dtype", type=str, choices=("auto", "float32", "bfloat16", "float16"),
         help="Number format of the networks: auto, float32, bfloat16 or float16.",
     )  # fmt: skip
+    threads: int | None = option(
+        None, "--threads", type=int, low=1, high=1024,
+        help="Threads on a CPU; one per core if not given. Their number changes the last bits of a picture.",
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         fields.check_fields(self)
