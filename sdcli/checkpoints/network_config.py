@@ -17,6 +17,11 @@ TEXT_ACTIVATIONS = frozenset({"quick_gelu", "gelu"})
 ABSENT = (None, False)
 """Values that mean the same as a key's absence."""
 
+PER_LEVEL = frozenset(
+    ["layers_per_block", "transformer_layers_per_block", "attention_head_dim", "cross_attention_dim"]
+)
+"""Numbers in whose place a list may give one for each level of the network."""
+
 _BOOKKEEPING = frozenset({"model_type", "name_or_path", "torch_dtype", "dtype", "transformers_version"})
 """Keys about the file; so are all that begin with an underscore."""
 
@@ -289,16 +294,29 @@ def _completed(keys: Keys, config: Config) -> dict[str, Any]:
                 raise ValueError(f"{key} {kind!r} is not known here")
     if max(_numbers([complete.get(key) for key in keys.layers]), default=0) > MAX_LAYERS:
         raise ValueError(f"more than {MAX_LAYERS} layers")
+    for key in keys.layers:
+        fewest = 1 if key in ("layers_per_block", "num_hidden_layers") else 0
+        if min(_numbers(complete.get(key)), default=fewest) < fewest:
+            raise ValueError(f"{key} {complete[key]!r} are too few layers")
     return complete
 
 
 def _check_type(keys: Keys, key: str, value: Any) -> None:
-    """Raise ValueError for text where a number belongs, and for a single value where a list belongs."""
+    """Raise ValueError for text or true where a number belongs, and for a single value where a list belongs."""
     default = keys.used[key]
-    if isinstance(default, list) and not isinstance(value, list | tuple):
-        raise ValueError(f"{key} {value!r} is not a list")
-    if isinstance(value, str | Mapping) and key not in keys.kinds and not isinstance(default, str):
-        raise ValueError(f"{key} {value!r} is not a number")
+    if key in keys.kinds or key == "architectures":
+        is_right = not isinstance(default, list) or isinstance(value, list | tuple)
+        wanted = "a list"
+    elif isinstance(default, list):
+        is_right, wanted = isinstance(value, list | tuple), "a list"
+    elif isinstance(default, bool):
+        is_right, wanted = value is None or isinstance(value, bool | list | tuple), "true or false"
+    else:
+        is_list = isinstance(value, list | tuple) and (default is None or key in PER_LEVEL)
+        is_right = is_list or type(value) in (int, float) or value is default is None
+        wanted = "a number"
+    if not is_right:
+        raise ValueError(f"{key} {value!r} is not {wanted}")
 
 
 def _numbers(value: Any) -> Iterator[float]:

@@ -71,6 +71,9 @@ def test_a7_a_unet_that_wants_more_than_it_is_given_is_refused_in_one_line_by_al
         ("text_encoder", {"num_hidden_layers": 2}),
         ("text_encoder", {"intermediate_size": 65}),
         ("text_encoder", {"hidden_act": "relu"}),
+        ("text_encoder", {"eos_token_id": True}),
+        ("unet", {"norm_num_groups": True}),
+        ("vae", {"layers_per_block": 0}),
     ],
 )
 def test_a8_a_network_that_is_not_what_its_config_says_is_refused_in_one_line_by_all(
