@@ -17,9 +17,11 @@ from sdcli import settings
 from sdcli.checkpoints import (
     compatibility,
     completeness,
+    file_schedule,
     header,
     hub,
     pipeline_index,
+    scheduler,
     shards,
     structure,
     tokenizer_folder,
@@ -29,10 +31,12 @@ from sdcli.checkpoints import (
 )
 from sdcli.checkpoints.component import OPTIONAL, PARTS, Component, add_source, listing, read_config
 from sdcli.checkpoints.family import Config, Family, UNetSignature, consistency_model, recognise
+from sdcli.checkpoints.file_schedule import FileSchedule
 from sdcli.checkpoints.header import Header, ReadHeader
 from sdcli.checkpoints.keys import diffusers, single_file
 from sdcli.checkpoints.keys.types import Source
 from sdcli.checkpoints.tokenizer import Tokenizer
+from sdcli.diffusion.levels import Levels
 from sdcli.errors import ModelError, UsageError
 from sdcli.request.request import Loading
 
@@ -51,6 +55,8 @@ class Checkpoint:
     family: Family
     components: Mapping[str, Component]  # by the names in component.PARTS
     schedule: Config  # scheduler_config.json, or what stands for it
+    levels: Levels  # noise levels that it was trained on
+    sampling_from: str  # what its default sampler and schedule come from, for the user
     prediction: str  # epsilon, v_prediction or sample
     prediction_from: str  # what decided the prediction type, for the user
     size: int  # pixels
@@ -72,6 +78,7 @@ def read(
     revision: str | None = None,
     fetches: bool = True,
     read_header: ReadHeader | None = None,
+    ztsnr: bool = False,
 ) -> Checkpoint:
     """The checkpoint that `find` finds. Each file's header is read once, also if the hub's cache is looked through.
 
@@ -93,14 +100,26 @@ def read(
     completeness.check_components(path, checkpoint.components)
     checkpoint = replace(checkpoint, tokenizers=_tokenizers(checkpoint))
     compatibility.check_added_words(checkpoint.components, checkpoint.tokenizers)
-    if prediction == "auto":
-        return checkpoint
-    return replace(checkpoint, prediction=prediction, prediction_from="--prediction")
+    if prediction != "auto":
+        checkpoint = replace(checkpoint, prediction=prediction, prediction_from="--prediction")
+    return _with_zero_terminal_snr(checkpoint) if ztsnr else checkpoint
 
 
 def read_for(loading: Loading) -> Checkpoint:
     """The checkpoint that is to be loaded, as `read` reads it."""
-    return read(loading.model, loading.prediction, loading.vae, loading.revision)
+    return read(loading.model, loading.prediction, loading.vae, loading.revision, ztsnr=loading.ztsnr)
+
+
+def _with_zero_terminal_snr(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint with its noise levels rescaled; raises UsageError for an EDM model."""
+    if checkpoint.levels.sigma_data is not None:
+        raise UsageError(
+            f"--ztsnr: {checkpoint.name} is an EDM model, which has no last timestep; leave it out"
+        )
+    if checkpoint.schedule.get("rescale_betas_zero_snr"):
+        return checkpoint
+    schedule = {**checkpoint.schedule, "rescale_betas_zero_snr": True}
+    return replace(checkpoint, schedule=schedule, levels=checkpoint.levels.rescaled())
 
 
 # --- from a name to a path
@@ -163,12 +182,15 @@ def _find_on_hub(name: str, revision: str | None, fetches: bool, read_header: Re
 
 def _read_toy(name: str, path: Path) -> Checkpoint:
     family, prediction = toy.family(name)
+    drawn = scheduler.sampling(family.levels, family, name, prediction)
     return Checkpoint(
         name=name,
         path=path,
-        family=family,
+        family=drawn.family,
         components={part: Component(config, None, {}) for part, config in family.configs.items()},
         schedule=dict(family.levels),
+        levels=drawn.levels,
+        sampling_from=drawn.decided_by,
         prediction=prediction,
         prediction_from="its name",
         size=toy.SIZE,
@@ -211,16 +233,21 @@ def _read_file(name: str, path: Path, prediction: str, read_header: ReadHeader) 
             components[part] = Component(config, head, used)
         elif part not in (*OPTIONAL, "vae"):  # another VAE may be given
             raise ModelError(f"{name}: no {part.replace('_', ' ')} in it; get the full checkpoint")
-    schedule = dict(family.levels)
-    if "ztsnr" in head.tensors:
-        schedule["rescale_betas_zero_snr"] = True
-    kind, decided_by = _prediction_of_file(head, family, sources["unet"], prediction)
+    stated = file_schedule.read(head, family)
+    schedule = {**family.levels, **stated.schedule}
+    kind, decided_by = _prediction_of_file(head, family, sources["unet"], prediction, stated)
+    drawn = scheduler.sampling(schedule, family, stated.where, kind)
+    if stated.vae and "vae" in components:
+        own = components["vae"]
+        components["vae"] = replace(own, config={**own.config, **stated.vae})
     return Checkpoint(
         name=name,
         path=path,
-        family=family,
+        family=drawn.family,
         components=components,
         schedule=schedule,
+        levels=drawn.levels,
+        sampling_from=drawn.decided_by,
         prediction=kind,
         prediction_from=decided_by,
         size=family.size if test_model else _size(family, kind),
@@ -298,16 +325,29 @@ def _is_unused(name: str, config: Config, sources: Sources) -> bool:
 
 
 def _prediction_of_file(
-    head: Header, family: Family, unet: Mapping[str, Source], prediction: str
+    head: Header, family: Family, unet: Mapping[str, Source], prediction: str, stated: FileSchedule
 ) -> tuple[str, str]:
-    """(prediction type, what decided it): the user, the metadata, a marker tensor, or the weights of SD 2."""
+    """(prediction type, what decided it): the user, a marker tensor, the yaml, the metadata, or the weights of SD 2.
+
+    A marker tensor is made with the weights, metadata outlives merging; so the tensor wins. Raises ModelError if the
+    yaml and one of the others contradict each other.
+    """
     if prediction != "auto":
         return prediction, "--prediction"
-    stated = head.metadata.get("modelspec.prediction_type")
-    if stated:
-        return _parse_prediction(stated, head.path), "the file's metadata"
-    if "v_pred" in head.tensors:
-        return "v_prediction", "a tensor named v_pred"
+    written = head.metadata.get("modelspec.prediction_type")
+    by_metadata = (_parse_prediction(written, head.path), "the file's metadata") if written else None
+    by_yaml = (stated.parameterization, "the yaml beside it") if stated.parameterization else None
+    by_tensor = (stated.marked, f"a tensor named {stated.marker}") if stated.marked else None
+    if by_tensor and by_metadata and by_tensor[0] != by_metadata[0]:
+        by_tensor = (by_tensor[0], f"{by_tensor[1]}; the file's metadata says {by_metadata[0]}")
+    other = by_tensor or by_metadata
+    if by_yaml and other and by_yaml[0] != other[0]:
+        raise ModelError(
+            f"{head.path}: {by_yaml[1]} says {by_yaml[0]}, {other[1]} says {other[0]}; say which with --prediction"
+        )
+    found = other or by_yaml
+    if found:
+        return found
     norm = unet.get("up_blocks.3.attentions.2.transformer_blocks.0.norm1.bias")
     if family.name == "sd2" and norm is not None and head.tensors[norm.key].dtype in header.FLOATS:
         return _prediction_by_spread(head, norm.key)
@@ -377,28 +417,40 @@ def _read_folder(name: str, folder: Path, prediction: str, read_header: ReadHead
     if _guidance_width(unet.header, unet.sources):
         family = consistency_model(family)
     family = pipeline_index.applied(folder, family)
-    scheduler = folder / "scheduler" / "scheduler_config.json"
-    schedule = read_config(scheduler) if scheduler.exists() else {}
+    config_path = folder / "scheduler" / "scheduler_config.json"
+    schedule = read_config(config_path) if config_path.exists() else {}
     kind, decided_by = family.prediction, "the family's default"
     if prediction != "auto":
         kind, decided_by = prediction, "--prediction"
     elif "prediction_type" in schedule:
-        kind = _parse_prediction(schedule["prediction_type"], scheduler)
+        kind = _parse_prediction(schedule["prediction_type"], config_path)
         decided_by = "scheduler_config.json"
+    drawn = scheduler.sampling(
+        schedule, family, f"{name}: scheduler_config.json", kind, _scheduler_class(folder)
+    )
     sample_size = unet.config.get("sample_size")
     vae = components["vae"].config if "vae" in components else {}
     factor = 2 ** (len(vae.get("block_out_channels", [0] * 4)) - 1)
     return Checkpoint(
         name=name,
         path=folder,
-        family=family,
+        family=drawn.family,
         components=components,
         schedule=schedule,
+        levels=drawn.levels,
+        sampling_from=drawn.decided_by,
         prediction=kind,
         prediction_from=decided_by,
         size=sample_size * factor if isinstance(sample_size, int) else _size(family, kind),
         ignored=tuple(ignored),
     )
+
+
+def _scheduler_class(folder: Path) -> str | None:
+    """The class of the scheduler that model_index.json names; None if there is none."""
+    index = folder / "model_index.json"
+    named = read_config(index).get("scheduler") if index.is_file() else None
+    return named[1] if isinstance(named, list) and len(named) == 2 and isinstance(named[1], str) else None
 
 
 def _family_of_folder(

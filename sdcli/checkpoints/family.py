@@ -52,6 +52,7 @@ class Family:
     cfg: float = 7.0
     sampler: str = "dpmpp_2m"
     schedule: str = "karras"
+    own_sampling: bool = False  # these two hold whatever the scheduler_config.json of a folder says
     guidance: str = "cfg"
     strength: float = 0.75  # of a run that starts from a picture
     clip_skip: int = 1

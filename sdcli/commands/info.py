@@ -30,7 +30,7 @@ LISTED_ALONE = 3
 
 @click.command()
 @click.argument("file", type=ModelName())
-@options_of("prediction", "vae", "revision")
+@options_of("prediction", "ztsnr", "vae", "revision")
 @click.option("--words", is_flag=True, help="List the words that tiny was taught.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, every ignored tensor in it.")
 def info(file: str, as_json: bool, words: bool, **values: Any) -> None:
@@ -133,11 +133,14 @@ def _other_facts(other: OtherPicture | None, texts: Mapping[str, str]) -> dict[s
 
 
 def _model_facts(file: str, request: Request) -> dict[str, Any]:
-    found = checkpoint.read(file, request.prediction, request.loading.vae, request.revision, fetches=False)
+    found = checkpoint.read(
+        file, request.prediction, request.loading.vae, request.revision, fetches=False, ztsnr=request.ztsnr
+    )
     return {
         "kind": f"a {found.family.name} model",
         "family": found.family.summary,
         "prediction": f"{found.prediction}, by {found.prediction_from}",
+        "sampling": f"{found.family.sampler}, schedule {found.family.schedule}, by {found.sampling_from}",
         "size": f"{found.size}x{found.size}",
         **(
             {"guidance": "a latent consistency model: --cfg is told to its U-Net"}

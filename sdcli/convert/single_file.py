@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import torch
 
 from sdcli.checkpoints import network_config as configs
-from sdcli.checkpoints import toy
+from sdcli.checkpoints import scheduler, toy
 from sdcli.checkpoints.checkpoint import Checkpoint
 from sdcli.checkpoints.family import Config
 from sdcli.checkpoints.keys import single_file as keys
@@ -91,7 +91,9 @@ def _check_single_file_can_hold(checkpoint: Checkpoint, shapes: Mapping[str, Sha
             )
     schedule = {key: checkpoint.schedule.get(key, value) for key, value in DEFAULT_SCHEDULE.items()}
     usual_schedule = {**DEFAULT_SCHEDULE, **checkpoint.family.levels}
-    if schedule != usual_schedule or checkpoint.prediction not in MODELSPEC_WORDS:
+    levels = scheduler.sampling(usual_schedule, checkpoint.family, checkpoint.name, "epsilon").levels
+    is_usual = checkpoint.levels in (levels, levels.rescaled())
+    if schedule != usual_schedule or not is_usual or checkpoint.prediction not in MODELSPEC_WORDS:
         raise ModelError(
             f"{checkpoint.name}: its noise levels or its prediction type are not what a single file can tell; "
             "name a folder to convert it to"

@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from operator import mul
 
 SD_BETAS = (0.00085, 0.012)
@@ -22,10 +22,13 @@ TIMESTEPS = 1000
 class Levels:
     """The trained noise levels: `table[t]` is sigma at timestep t, rising.
 
-    Between two timesteps log(sigma) is linear in t, as in k-diffusion; outside the table t is clamped.
+    Between two timesteps log(sigma) is linear in t, as in k-diffusion; outside the table t is clamped. `sigma_data` is
+    the standard deviation of the data that an EDM network (Karras et al. 2022) is preconditioned for; None for the
+    networks of DDPM's kind, which know a level by its timestep.
     """
 
     table: tuple[float, ...]
+    sigma_data: float | None = None
 
     @classmethod
     def from_betas(cls, betas: Sequence[float]) -> Levels:
@@ -47,6 +50,18 @@ class Levels:
     ) -> Levels:
         """Evenly spaced betas (Ho et al. 2020)."""
         return cls.from_betas([start + (end - start) * i / (count - 1) for i in range(count)])
+
+    @classmethod
+    def cosine(cls, count: int = TIMESTEPS) -> Levels:
+        """Nichol & Dhariwal 2021, equation 17, betas capped at 0.999: diffusers calls it "squaredcos_cap_v2"."""
+        signal = [math.cos((i / count + 0.008) / 1.008 * math.pi / 2) ** 2 for i in range(count + 1)]
+        return cls.from_betas([min(1 - after / before, 0.999) for before, after in pairwise(signal)])
+
+    @classmethod
+    def edm(cls, low: float, high: float, sigma_data: float, count: int = TIMESTEPS) -> Levels:
+        """Levels of an EDM network, which knows every level between `low` and `high`: even in log(sigma)."""
+        ratio = (high / low) ** (1 / (count - 1))
+        return cls((low, *(low * ratio**i for i in range(1, count - 1)), high), sigma_data)
 
     def rescaled(self) -> Levels:
         """The same levels with zero terminal SNR: no signal is left at the last one. For networks trained so.

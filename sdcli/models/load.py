@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -18,7 +16,6 @@ from sdcli.checkpoints.checkpoint import Checkpoint
 from sdcli.checkpoints.completeness import check_tensors
 from sdcli.checkpoints.component import OPTIONAL, Component, listing
 from sdcli.checkpoints.hashes import digest
-from sdcli.diffusion.levels import SD_BETAS, TIMESTEPS, Levels
 from sdcli.errors import ModelError
 from sdcli.models import build, library
 from sdcli.models.device import Placement, choose_device
@@ -27,8 +24,6 @@ from sdcli.models.model import Model
 from sdcli.models.offload import offloaded
 from sdcli.models.tensors import all_finite, read_tensors
 from sdcli.request.request import Loading
-
-MAX_LEVELS = 100_000  # noise levels that a network may have been trained on
 
 
 def load(model: str = "tiny", device: str = "auto", dtype: str = "auto", **more: Any) -> Model:
@@ -64,7 +59,7 @@ def load_model(found: Checkpoint, loading: Loading) -> Model:
         networks=networks,
         configs={part: network_config.settings(part, found.components[part].config) for part in modules},
         tokenizers=found.tokenizers,
-        levels=trained_levels(found),
+        levels=found.levels,
         prediction=found.prediction,
         size=found.size,
         placement=placement,
@@ -146,25 +141,3 @@ def _random_weights(part: str, component: Component, placement: Placement) -> di
 
 def _memory_format(tensor: Tensor) -> torch.memory_format:
     return torch.channels_last if tensor.dim() == 4 else torch.preserve_format
-
-
-def trained_levels(found: Checkpoint) -> Levels:
-    """The noise levels that the scheduler's config describes; raises ModelError if they are not known here."""
-    schedule = found.schedule
-    kind = schedule.get("beta_schedule", "scaled_linear")
-    kinds: dict[Any, Any] = {"scaled_linear": Levels.scaled_linear, "linear": Levels.linear}
-    try:
-        start = float(schedule.get("beta_start", SD_BETAS[0]))
-        end = float(schedule.get("beta_end", SD_BETAS[1]))
-        count = int(schedule.get("num_train_timesteps", TIMESTEPS))
-        if not 0 < count <= MAX_LEVELS:
-            raise ValueError
-        levels: Levels = kinds[kind](start, end, count)
-        levels = levels.rescaled() if schedule.get("rescale_betas_zero_snr") else levels
-        if not all(0 < lower < upper < math.inf for lower, upper in pairwise(levels.table)):
-            raise ValueError
-        return levels
-    except (LookupError, TypeError, ValueError, ArithmeticError):
-        raise ModelError(
-            f"{found.name}: scheduler_config.json describes no noise levels known here ({kind})"
-        ) from None

@@ -14,7 +14,6 @@ from sdcli.diffusion.conditioning import Composed, Cond, composed
 from sdcli.diffusion.conventions import CONVENTIONS
 from sdcli.diffusion.levels import Levels
 from sdcli.errors import ModelError, UsageError
-from sdcli.models.load import trained_levels
 from sdcli.models.model import pixels_per_latent
 from sdcli.pipeline import latents_file
 from sdcli.pipeline.depth import LACKING, PART
@@ -49,7 +48,7 @@ def rehearse(found: Checkpoint, job: Job, inputs: InputImages) -> None:
             network_config.settings(part, found.components[part].config),
         )
     over_picture = inputs.picture is not None and extra_channels in REDRAWING
-    trained = trained_levels(found)
+    trained = found.levels
     sigmas, first = levels_of(job, trained, over_picture)
     sigmas = sigmas[first:]
     if job.latents_in:

@@ -1,14 +1,14 @@
-"""UNet: Model -> Predict. The only place that calls a U-Net; prediction types (epsilon, v, sample) end here."""
+"""UNet: Model -> Predict. The only place that calls a U-Net."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from sdcli.diffusion.conditioning import Cond, by_length
+from sdcli.diffusion.preconditioning import preconditioning
 from sdcli.diffusion.types import Predict
 from sdcli.diffusion.windows import blend, windows
 from sdcli.models.architectures.unet import Residuals, Sinusoids
@@ -27,13 +27,14 @@ def predictor(
     maps the timestep of a noise level, in general a fraction, to the one that the network is given.
     """
     inputs = inputs or UNetInputs()
+    network = preconditioning(model.levels, model.prediction)
 
     def predict(x: Tensor, sigma: float, conds: Sequence[Cond]) -> list[Tensor]:
-        scaled = (x / math.sqrt(sigma**2 + 1)).expand(len(conds), -1, -1, -1)
+        scaled = network.scaled(x, sigma).expand(len(conds), -1, -1, -1)
         if inputs.concat is not None:
             concat = torch.cat([inputs.concat * (not cond.zero_concat) for cond in conds])
             scaled = torch.cat([scaled, concat], 1)
-        t = timestep(model.levels.t(sigma))
+        t = network.timestep(sigma, timestep)
         size = (x.shape[-2], x.shape[-1])
 
         def predict_window(window: tuple[slice, slice]) -> Tensor:
@@ -44,7 +45,7 @@ def predictor(
 
         with perturbed(model.unet, any(cond.perturb_attention for cond in conds)):
             out = blend(size, windows(*size, side or max(size), side // 4), predict_window)
-        return list(torch.split(TO_DENOISED[model.prediction](x, out, sigma), 1))
+        return list(torch.split(network.denoised(x, out, sigma), 1))
 
     return by_length(predict)
 
@@ -59,7 +60,7 @@ def call_unet(
     control: Residuals | None = None,
     guidance_scale: float | None = None,
 ) -> Tensor:
-    """One pass of the U-Net: x (n, channels, h/8, w/8) of unit variance, timestep t, n conds.
+    """One pass of the U-Net: x (n, channels, h/8, w/8) of unit variance, timestep t (EDM: ln(sigma) / 4), n conds.
 
     `class_label` is the noise level of the small picture that an x4 upscaler is shown, `guidance_scale` what a latent
     consistency model is told. Returns the network's
@@ -103,11 +104,3 @@ def _summed(residuals: Sequence[Residuals]) -> Residuals | None:
         down = [one + other for one, other in zip(total.down, more.down, strict=True)]
         total = Residuals(down, total.mid + more.mid)
     return total
-
-
-TO_DENOISED: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
-    "epsilon": lambda x, out, sigma: x - sigma * out,
-    "v_prediction": lambda x, out, sigma: x / (sigma**2 + 1) - out * (sigma / math.sqrt(sigma**2 + 1)),
-    "sample": lambda x, out, sigma: out,
-}
-"""Prediction type -> (x, the network's output, sigma) -> denoised (Salimans & Ho 2022, appendix D, in sigma)."""

@@ -51,6 +51,10 @@ class Loading(fields.Checked):
         "auto", "--prediction", type=str, choices=("auto", "epsilon", "v_prediction", "sample"),
         help="What the U-Net predicts: auto, epsilon, v_prediction or sample.",
     )  # fmt: skip
+    ztsnr: bool = option(
+        False, "--ztsnr", type=bool,
+        help="Rescale the noise levels to zero terminal SNR, for models trained so that do not say it.",
+    )  # fmt: skip
     networks: str = option(
         "sdcli", "--networks", type=str, choices=("sdcli", "diffusers"),
         help="Network code: sdcli's own, or the classes of diffusers and transformers, for comparison.",

@@ -19,7 +19,6 @@ from sdcli.checkpoints.keys import single_file
 from sdcli.diffusion.levels import Levels
 from sdcli.errors import ModelError
 from sdcli.models.build import build_on_meta
-from sdcli.models.load import trained_levels
 from sdcli.models.tensors import DTYPES
 from tests import judges
 from tests.single_file import layout
@@ -252,9 +251,9 @@ def test_the_markers_v_pred_and_ztsnr_are_read(tmp_path):
     found = checkpoint.read(str(write(tmp_path / "x.safetensors", marked)))
     assert (found.prediction, found.prediction_from) == ("v_prediction", "a tensor named v_pred")
     assert found.schedule == {"rescale_betas_zero_snr": True}
-    assert trained_levels(found) == Levels.scaled_linear().rescaled()
+    assert found.levels == Levels.scaled_linear().rescaled()
     plain = checkpoint.read(str(write(tmp_path / "y.safetensors", published("sdxl-base"))))
-    assert trained_levels(plain) == Levels.scaled_linear()
+    assert plain.levels == Levels.scaled_linear()
 
 
 TEXT = "cond_stage_model.transformer.text_model."

@@ -14,7 +14,7 @@ from sdcli import registry
 from sdcli.diffusion.brownian import Brownian
 from sdcli.diffusion.levels import Levels
 from sdcli.diffusion.noise import Stream
-from sdcli.pipeline.unet import TO_DENOISED
+from sdcli.diffusion.preconditioning import TO_DENOISED
 from tests.diffusion.truth import mixture
 
 LEVELS = Levels.scaled_linear()

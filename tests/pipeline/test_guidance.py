@@ -3,10 +3,11 @@
 import pytest
 import torch
 
+from sdcli.diffusion.preconditioning import TO_DENOISED
 from sdcli.engine import generate
 from sdcli.models.load import load
 from sdcli.pipeline.text import encode_prompts
-from sdcli.pipeline.unet import TO_DENOISED, predictor
+from sdcli.pipeline.unet import predictor
 from sdcli.request.request import Request
 from tests import judges
 

@@ -48,7 +48,7 @@ IGNORABLE = re.compile(
     # of weights stored as scaled 8-bit floats: a marker, and scales for multiplying in that format
     r"|(^|\.)scaled_fp8$|\.(scale_input|input_scale)$"
     # markers and counters
-    r"|^(v_pred|ztsnr|global_step)$"
+    r"|^(v_pred|ztsnr|global_step|edm_mean|edm_std|edm_vpred\.sigma_(max|min))$"
 )
 """Tensors that no network needs: they are listed as ignored, and it is no error if they are missing."""
 
