@@ -66,7 +66,7 @@ def known_map(model: Model) -> Rows | None:
     """
     config = model.configs["vae"]
     if "encoder_block_out_channels" in config:
-        scaling = model.family.configs.get("vae", {}).get("scaling_factor")
+        scaling = model.family.configs.get("vae", {}).get("scaling_factor", 0.0)
         return _BY_SCALING.get(scaling) if config["encoder_block_out_channels"] == [64] * 4 else None
     widths, scaling = list(config["block_out_channels"]), config["scaling_factor"]
     if model.family.name == "tiny" and widths == _TINY_WIDTHS and scaling == 1:
