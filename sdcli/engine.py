@@ -99,7 +99,8 @@ def _run(
     if model.family.embeds_guidance:
         scale = 1.0
     guided = guidance(composed(predict, negative.parts[0].cond), positive, negative, scale)
-    denoise = start.keep_unmasked(check_finite(guided))
+    thresholded = model.threshold.apply(guided) if model.threshold else guided
+    denoise = start.keep_unmasked(check_finite(thresholded))
     last = None
     for step in watch(_steps(model, job, denoise, start)):
         last = step

@@ -37,6 +37,7 @@ from sdcli.checkpoints.keys import diffusers, single_file
 from sdcli.checkpoints.keys.types import Source
 from sdcli.checkpoints.tokenizer import Tokenizer
 from sdcli.diffusion.levels import Levels
+from sdcli.diffusion.limits import Threshold
 from sdcli.errors import ModelError, UsageError
 from sdcli.request.request import Loading
 
@@ -62,6 +63,7 @@ class Checkpoint:
     size: int  # pixels
     ignored: tuple[str, ...] = ()  # keys of tensors that no network needs
     test_model: str = ""  # which test model it is, if it is one
+    threshold: Threshold | None = None  # of each estimate of the network
     tokenizers: Mapping[str, Tokenizer] = field(default_factory=dict)  # by text encoder; `read` fills them in
 
     @property
@@ -190,6 +192,7 @@ def _read_toy(name: str, path: Path) -> Checkpoint:
         components={part: Component(config, None, {}) for part, config in family.configs.items()},
         schedule=dict(family.levels),
         levels=drawn.levels,
+        threshold=drawn.threshold,
         sampling_from=drawn.decided_by,
         prediction=prediction,
         prediction_from="its name",
@@ -247,6 +250,7 @@ def _read_file(name: str, path: Path, prediction: str, read_header: ReadHeader) 
         components=components,
         schedule=schedule,
         levels=drawn.levels,
+        threshold=drawn.threshold,
         sampling_from=drawn.decided_by,
         prediction=kind,
         prediction_from=decided_by,
@@ -438,6 +442,7 @@ def _read_folder(name: str, folder: Path, prediction: str, read_header: ReadHead
         components=components,
         schedule=schedule,
         levels=drawn.levels,
+        threshold=drawn.threshold,
         sampling_from=drawn.decided_by,
         prediction=kind,
         prediction_from=decided_by,

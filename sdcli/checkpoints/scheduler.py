@@ -17,6 +17,7 @@ from typing import Any
 from sdcli import registry
 from sdcli.checkpoints.family import Config, Family
 from sdcli.diffusion.levels import DDPM_BETAS, SD_BETAS, TIMESTEPS, Levels
+from sdcli.diffusion.limits import Threshold
 from sdcli.errors import ModelError
 
 MAX_LEVELS = 100_000  # noise levels that a network may have been trained on
@@ -31,6 +32,7 @@ class Sampling:
     levels: Levels
     family: Family
     decided_by: str  # what the default sampler and schedule come from, for the user
+    threshold: Threshold | None = None  # of each estimate
 
 
 def sampling(
@@ -49,17 +51,18 @@ def sampling(
     if scheduler.is_edm and prediction == "sample":
         raise ModelError(f"{where}: an EDM model that predicts sample is not known; try --prediction epsilon")
     levels = _edm_levels(settings, where) if scheduler.is_edm else _trained_levels(settings, where)
+    threshold = _threshold(scheduler, settings)
     if (family.own_sampling and not scheduler.is_edm) or (
         scheduler.sampler is None and not any(config.get(key) for key in SPACING)
     ):
-        return Sampling(levels, family, "the family's default")
+        return Sampling(levels, family, "the family's default", threshold)
     drawn = replace(family, schedule=scheduler.schedule(settings))
     if scheduler.sampler is None:
-        return Sampling(levels, drawn, where)
+        return Sampling(levels, drawn, where, threshold)
     drawn = replace(drawn, sampler=scheduler.sampler(settings))
     if scheduler.few_steps and not family.embeds_guidance:
         drawn = replace(drawn, steps=FEW_STEPS, cfg=1.0)
-    return Sampling(levels, drawn, f"{where} ({scheduler.name})")
+    return Sampling(levels, drawn, f"{where} ({scheduler.name})", threshold)
 
 
 # --- the classes
@@ -84,6 +87,13 @@ class SchedulerClass:
     def is_edm(self) -> bool:
         """True for the preconditioning of Karras et al. 2022."""
         return "sigma_data" in self.keys
+
+
+def _threshold(scheduler: SchedulerClass, settings: Config) -> Threshold | None:
+    """The thresholding of a class that has it and asks for it."""
+    if not settings.get("thresholding") or "thresholding" in scheduler.accepted:
+        return None
+    return Threshold(float(settings["dynamic_thresholding_ratio"]), float(settings["sample_max_value"]))
 
 
 SPACING = (
@@ -317,8 +327,6 @@ def _scheduler(name: Any, where: str) -> SchedulerClass:
 _HARMLESS = {
     "set_alpha_to_one": "a run ends at noise level 0; --like diffusers ends ddim and plms as false asks",
     "clip_sample_range": "read only with clip_sample",
-    "dynamic_thresholding_ratio": "read only with thresholding",
-    "sample_max_value": "read only with thresholding",
     "flow_shift": "read only with use_flow_sigmas",
     "use_dynamic_shifting": "read only with use_flow_sigmas",
     "time_shift_type": "read only with use_flow_sigmas",
@@ -343,7 +351,9 @@ def _off(value: Any) -> bool:
 
 
 _RULES = {
-    "thresholding": _Rule(_off, "is for networks that draw pixels, not latents; set it to false"),
+    "thresholding": _Rule(lambda value: isinstance(value, bool) or value is None, "is not true or false"),
+    "dynamic_thresholding_ratio": _Rule(lambda value: _is_number(value) and 0 <= value <= 1, "is no share from 0 to 1"),
+    "sample_max_value": _Rule(lambda value: _is_number(value) and value >= 1, "is no number from 1"),
     "clip_sample": _Rule(_off, "cuts latents as if they were pixels; set it to false"),
     "use_flow_sigmas": _Rule(_off, "is for flow matching, which sd does not draw; get a Stable Diffusion model"),
     "use_lu_lambdas": _Rule(_off, "is a spacing unknown here; set it to false and choose one with --schedule"),

@@ -92,7 +92,7 @@ def _check_single_file_can_hold(checkpoint: Checkpoint, shapes: Mapping[str, Sha
     schedule = {key: checkpoint.schedule.get(key, value) for key, value in DEFAULT_SCHEDULE.items()}
     usual_schedule = {**DEFAULT_SCHEDULE, **checkpoint.family.levels}
     levels = scheduler.sampling(usual_schedule, checkpoint.family, checkpoint.name, "epsilon").levels
-    is_usual = checkpoint.levels in (levels, levels.rescaled())
+    is_usual = checkpoint.levels in (levels, levels.rescaled()) and checkpoint.threshold is None
     if schedule != usual_schedule or not is_usual or checkpoint.prediction not in MODELSPEC_WORDS:
         raise ModelError(
             f"{checkpoint.name}: its noise levels or its prediction type are not what a single file can tell; "

@@ -60,6 +60,7 @@ def load_model(found: Checkpoint, loading: Loading) -> Model:
         configs={part: network_config.settings(part, found.components[part].config) for part in modules},
         tokenizers=found.tokenizers,
         levels=found.levels,
+        threshold=found.threshold,
         prediction=found.prediction,
         size=found.size,
         placement=placement,

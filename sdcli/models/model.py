@@ -11,6 +11,7 @@ from torch import nn
 from sdcli.checkpoints.family import Family
 from sdcli.checkpoints.tokenizer import Tokenizer
 from sdcli.diffusion.levels import Levels
+from sdcli.diffusion.limits import Threshold
 from sdcli.models.architectures.clip import CLIPTextModel
 from sdcli.models.architectures.taesd import AutoencoderTiny
 from sdcli.models.architectures.unet import UNet
@@ -36,6 +37,7 @@ class Model:
     configs: Mapping[str, Mapping[str, Any]]
     tokenizers: Mapping[str, Tokenizer]
     levels: Levels
+    threshold: Threshold | None  # of each estimate of the network, after guidance
     prediction: str
     size: int
     placement: Placement

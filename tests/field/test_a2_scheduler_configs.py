@@ -26,7 +26,7 @@ REFUSED = [
     {"_class_name": "DPMSolverMultistepScheduler", "use_flow_sigmas": True},
     {"_class_name": "NewScheduler"},
     {"_class_name": "EulerDiscreteScheduler", "timestep_type": "continuous"},
-    {"_class_name": "DDIMScheduler", "thresholding": True},
+    {"_class_name": "DDIMScheduler", "thresholding": True, "sample_max_value": 0.5},
     {"_class_name": "DDIMScheduler", "beta_schedul": "linear"},
     {"_class_name": "DDIMScheduler", "trained_betas": [0.1, 0.2]},
 ]
@@ -64,6 +64,27 @@ def test_a2_squaredcos_cap_v2_is_diffusers_own():
     a = torch.cumprod(1 - judge.betas.double(), 0)
     levels = sampling({**SD1, "_class_name": "DDIMScheduler", "beta_schedule": "squaredcos_cap_v2"}).levels
     assert levels.table == pytest.approx(((1 - a) / a).sqrt().tolist(), rel=1e-3)
+
+
+@pytest.mark.parametrize("ratio", [0.5, 0.9, 0.995, 1.0])
+@pytest.mark.parametrize("most", [1.0, 1.5, 10.0])
+def test_a2_thresholding_is_that_of_diffusers(ratio, most):
+    import diffusers
+
+    estimate = 3 * torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    keys = {"thresholding": True, "dynamic_thresholding_ratio": ratio, "sample_max_value": most}
+    expected = diffusers.DDIMScheduler(**keys)._threshold_sample(estimate)
+    threshold = sampling({**SD1, "_class_name": "DDIMScheduler", **keys}).threshold
+    assert torch.allclose(threshold.thresholded(estimate), expected, atol=1e-6)
+
+
+def test_a2_a_folder_with_thresholding_draws_another_picture(sd, toy, tmp_path):
+    for name, keys in {"plain": {}, "thresholded": {"thresholding": True}}.items():
+        folder = shutil.copytree(toy, tmp_path / name)
+        config = {**SD1, "_class_name": "DPMSolverMultistepScheduler", **keys}
+        (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(config))
+        assert sd("txt2img", "x", "-m", folder, "--steps", 2, "--seed", 1, "-o", f"{name}.png").code == 0
+    assert (tmp_path / "plain.png").read_bytes() != (tmp_path / "thresholded.png").read_bytes()
 
 
 @pytest.mark.parametrize("name", [name for name in scheduler.CLASSES if name])
