@@ -47,7 +47,9 @@ def sampling(
     scheduler = _scheduler(config.get("_class_name", class_name), where)
     _check_known(config, where)
     settings = {key: config.get(key, default) for key, default in scheduler.keys.items()}
-    _check_values(scheduler, {**config, **settings}, where)
+    turned_off = () if family.pipeline.startswith("StableDiffusionXL") else TURNED_OFF
+    checked = {key: value for key, value in {**config, **settings}.items() if key not in turned_off}
+    _check_values(scheduler, checked, where)
     if scheduler.is_edm and prediction == "sample":
         raise ModelError(f"{where}: an EDM model that predicts sample is not known; try --prediction epsilon")
     levels = _edm_levels(settings, where) if scheduler.is_edm else _trained_levels(settings, where)
@@ -391,6 +393,9 @@ _RULES = {
     **{key: _Rule(lambda value: isinstance(value, bool) or value is None, "is not true or false") for key in _CURVES},
 }  # fmt: skip
 """Key -> the values that are honoured or change nothing. Keys of the noise levels are checked by `_trained_levels`."""
+
+TURNED_OFF = ("clip_sample",)
+"""Keys that diffusers' pipelines of Stable Diffusion 1 and 2 set to false, whatever the config says."""
 
 KNOWN = frozenset({key for each in CLASSES.values() for key in each.keys} | _HARMLESS.keys())
 """Every key of every class here."""

@@ -129,3 +129,10 @@ def test_a2_the_default_schedule_visits_the_timesteps_of_diffusers_class(name, s
 def test_a2_a_consistency_model_is_drawn_in_few_steps():
     family = sampling({**SD1, "_class_name": "LCMScheduler"}).family
     assert (family.sampler, family.schedule, family.steps, family.cfg) == ("lcm", "trailing:among=50", 4, 1.0)
+
+
+def test_a2_clip_sample_is_refused_for_sdxl_and_off_for_stable_diffusion_1_as_in_diffusers_pipelines():
+    config = {**SD1, "_class_name": "DDIMScheduler", "clip_sample": True}
+    assert sampling(config) == sampling({**config, "clip_sample": False})
+    with pytest.raises(ModelError, match="clip_sample true"):
+        scheduler.sampling(config, find("families", "sdxl"), "scheduler_config.json", "epsilon")

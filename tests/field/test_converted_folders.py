@@ -68,7 +68,10 @@ def test_conventions_the_refiner_is_told_to_read_aesthetic_scores(sd):
         ("PNDMScheduler", {"skip_prk_steps": True, "steps_offset": 1}),
         ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++", "solver_order": 2}),
         ("EulerAncestralDiscreteScheduler", {"prediction_type": "v_prediction"}),
-        ("DDIMScheduler", {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}),
+        (
+            "DDIMScheduler",
+            {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing", "clip_sample": False},
+        ),
     ],
 )
 def test_conventions_the_class_and_the_settings_of_a_scheduler_are_kept(sd, scheduler, settings):
