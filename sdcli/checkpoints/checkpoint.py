@@ -239,6 +239,11 @@ def _read_file(name: str, path: Path, prediction: str, read_header: ReadHeader) 
     stated = file_schedule.read(head, family)
     schedule = {**family.levels, **stated.schedule}
     kind, decided_by = _prediction_of_file(head, family, sources["unet"], prediction, stated)
+    if "ztsnr" in head.tensors and kind == "epsilon" and prediction == "auto":
+        raise ModelError(
+            f"{name}: has a tensor named ztsnr, which does not go with epsilon, by {decided_by}; "
+            "say which it is with --prediction"
+        )
     drawn = scheduler.sampling(schedule, family, stated.where, kind)
     if stated.vae and "vae" in components:
         own = components["vae"]

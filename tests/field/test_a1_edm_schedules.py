@@ -5,6 +5,9 @@ import shutil
 
 import pytest
 import torch
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from sdcli.checkpoints import checkpoint
 from sdcli.diffusion.preconditioning import preconditioning
@@ -93,3 +96,38 @@ def test_a1_the_run_is_that_of_diffusers_scheduler(folder, config, steps):
         theirs = judge.step(out, t, theirs).prev_sample
     *_, end = registry.find("samplers", job.sampler)(denoise, x, sigmas, lambda *_: torch.zeros_like(x))
     assert torch.allclose(end, theirs, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("markers", "levels", "prediction"),
+    [
+        ({"edm_mean": [0.5] * 4, "edm_std": [2.0] * 4}, (0.002, 80.0, 0.5), "epsilon"),
+        (
+            {"edm_vpred.sigma_max": [120.0], "edm_vpred.sigma_min": [0.002]},
+            (0.002, 120.0, 1.0),
+            "v_prediction",
+        ),
+    ],
+)
+def test_a1_a_single_file_with_markers_of_edm_is_drawn_as_edm(sd, markers, levels, prediction):
+    assert sd("models", "convert", "test:sdxl", "plain.safetensors").code == 0
+    with safe_open("plain.safetensors", "pt") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        metadata = {key: text for key, text in file.metadata().items() if "prediction" not in key}
+    marked = tensors | {key: torch.tensor(value) for key, value in markers.items()}
+    save_file(marked, "edm.safetensors", metadata)
+    found = checkpoint.read("edm.safetensors")
+    assert found.prediction == prediction
+    table = found.levels
+    assert (table.sigma_min, table.sigma_max, table.sigma_data) == pytest.approx(levels)
+    means = found.components["vae"].config.get("latents_mean")
+    assert means == ([0.5] * 4 if "edm_mean" in markers else None)
+    pictures = []
+    for model in ("plain", "edm"):
+        ran = sd(
+            "txt2img", "a cat", "-m", f"{model}.safetensors", "--seed", "1", "-s", "2", "-o", f"{model}.png"
+        )
+        assert ran.code == 0
+        with Image.open(f"{model}.png") as image:
+            pictures.append(image.tobytes())
+    assert pictures[0] != pictures[1]

@@ -21,6 +21,15 @@ def test_a5_the_tensor_v_pred_wins_over_stale_metadata(tmp_path):
     assert "metadata says epsilon" in found.prediction_from
 
 
+@pytest.mark.parametrize("metadata", [{"modelspec.prediction_type": "epsilon"}, {}])
+def test_a5_zero_terminal_snr_without_a_prediction_that_goes_with_it_is_refused(tmp_path, metadata):
+    tensors = published("sdxl-base") | {"ztsnr": [0]}
+    path = write(tmp_path / "x.safetensors", tensors, metadata=metadata)
+    with pytest.raises(ModelError, match=r"ztsnr.*epsilon, by"):
+        checkpoint.read(str(path))
+    assert checkpoint.read(str(path), prediction="v_prediction").levels.sigma_max > 1000
+
+
 def test_a6_the_yaml_beside_a_file_says_v(tmp_path):
     path = write(tmp_path / "x.safetensors", published("sd15"))
     assert checkpoint.read(str(path)).prediction == "epsilon"
