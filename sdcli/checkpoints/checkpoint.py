@@ -489,7 +489,7 @@ def _read_components(
         head = shards.read(folder / part, part, read_header)
         sources: Sources = {}
         for key in head.tensors:
-            if single_file.IGNORABLE.search(f"{part}.{key}"):
+            if single_file.IGNORABLE.match(f"{part}.{key}"):
                 ignored.append(key)
             else:
                 add_source(sources, diffusers.current_name(part, key), Source(key), head)

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sdcli.checkpoints.component import MAX_CONFIG_BYTES
 from sdcli.checkpoints.family import Config, Family
 from sdcli.checkpoints.header import FLOATS, Header
@@ -127,6 +125,8 @@ def _section(tree: Any, *keys: str) -> Mapping[str, Any]:
 def _load(path: Path) -> Any:
     if path.stat().st_size > MAX_CONFIG_BYTES:
         raise ModelError(f"{path}: is far larger than a config; it is not read")
+    import yaml
+
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:

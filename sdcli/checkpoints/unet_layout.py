@@ -16,6 +16,13 @@ from sdcli.checkpoints.family import Config
 Depths = list[list[int]]
 """For each level, the number of transformer blocks after each of its residual blocks; empty without transformers."""
 
+Counts = dict[tuple[str, int, str | int], int]
+"""(side, level, kind of layer) -> how many; (side, level, number of a transformer) -> how many blocks it has."""
+
+_LAYER = re.compile(
+    r"(down_blocks|up_blocks)\.(\d+)\.(resnets|attentions)\.(\d+)\.(?:transformer_blocks\.(\d+)\.)?"
+)
+
 
 def config_of(usual: Config, names: Iterable[str], guidance_width: int) -> Config:
     """`usual`, the family's config, with what the tensors `names` show to be different.
@@ -25,8 +32,9 @@ def config_of(usual: Config, names: Iterable[str], guidance_width: int) -> Confi
     names = list(names)
     settings = network_config.settings("unet", usual)
     count = len(settings["block_out_channels"])
-    down, up = _depths(names, "down_blocks", count), _depths(names, "up_blocks", count)
-    layers = [_count(names, rf"down_blocks\.{level}\.resnets\.(\d+)\.") for level in range(count)]
+    counts = _counts(names)
+    down, up = _depths(counts, "down_blocks", count), _depths(counts, "up_blocks", count)
+    layers = [counts.get(("down_blocks", level, "resnets"), 0) for level in range(count)]
     found: dict[str, Any] = {
         "down_block_types": [("CrossAttn" if depths else "") + "DownBlock2D" for depths in down],
         "up_block_types": [("CrossAttn" if depths else "") + "UpBlock2D" for depths in up],
@@ -45,14 +53,31 @@ def config_of(usual: Config, names: Iterable[str], guidance_width: int) -> Confi
     return {**usual, **changed}
 
 
-def _depths(names: list[str], side: str, levels: int) -> Depths:
+def _counts(names: Iterable[str]) -> Counts:
+    """How many layers of each kind the names show: one more than the highest number, at most MAX_LAYERS."""
+    counts: Counts = {}
+
+    def count(key: tuple[str, int, str | int], number: str) -> None:
+        counts[key] = max(counts.get(key, 0), min(_number(number) + 1, network_config.MAX_LAYERS))
+
+    for found in filter(None, map(_LAYER.match, names)):
+        side, level, kind, layer, depth = found.groups()
+        count((side, _number(level), kind), layer)
+        if kind == "attentions" and depth is not None:
+            count((side, _number(level), _number(layer)), depth)
+    return counts
+
+
+def _number(digits: str) -> int:
+    return int(digits[:4])  # a longer one is above MAX_LAYERS, and could be too long to read
+
+
+def _depths(counts: Counts, side: str, levels: int) -> Depths:
     """The depths of the transformers on the encoder or decoder side."""
-    found: Depths = []
-    for level in range(levels):
-        prefix = rf"{side}\.{level}\.attentions\."
-        transformers = range(_count(names, rf"{prefix}(\d+)\."))
-        found.append([_count(names, rf"{prefix}{i}\.transformer_blocks\.(\d+)\.") for i in transformers])
-    return found
+    return [
+        [counts.get((side, level, i), 0) for i in range(counts.get((side, level, "attentions"), 0))]
+        for level in range(levels)
+    ]
 
 
 def _usual_depths(settings: dict[str, Any], layers: list[int]) -> tuple[Depths, Depths]:
@@ -77,10 +102,3 @@ def _middle(names: list[str]) -> str | None:
         return None
     attends = any(name.startswith("mid_block.attentions.") for name in names)
     return "UNetMidBlock2DCrossAttn" if attends else "UNetMidBlock2D"
-
-
-def _count(names: list[str], pattern: str) -> int:
-    """One more than the highest number that the pattern finds at the beginning of a name, at most MAX_LAYERS."""
-    numbers = (re.match(pattern, name) for name in names)
-    highest = max((int(number[1][:4]) for number in numbers if number), default=-1)
-    return min(highest + 1, network_config.MAX_LAYERS)

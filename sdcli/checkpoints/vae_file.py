@@ -66,7 +66,7 @@ def _sources(weights: Header) -> dict[str, Source]:
     keys = list(weights.tensors)
     if any(key.startswith(("model.diffusion_model.", "unet.")) for key in keys):
         keys = [key for key in keys if key.startswith((single_file.VAE, "vae."))]
-    keys = [key for key in keys if not single_file.IGNORABLE.search(key)]
+    keys = [key for key in keys if not single_file.IGNORABLE.match(key)]
     prefixed = {key: single_file.VAE + key.removeprefix(single_file.VAE).removeprefix("vae.") for key in keys}
     targets = single_file.targets(prefixed.values())
     sources: dict[str, Source] = {}

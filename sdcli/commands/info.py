@@ -5,7 +5,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,11 +17,11 @@ from sdcli.commands._options import options_given, options_of
 from sdcli.commands._streams import print_result, standard_input
 from sdcli.commands._types import ModelName
 from sdcli.errors import UsageError
-from sdcli.request.other_tools.reading import OtherPicture
-from sdcli.request.other_tools.recognise import recognise
-from sdcli.request.png_metadata import read_png_metadata
 from sdcli.request.request import Request, flag
 from sdcli.tiny import words as tiny_words
+
+if TYPE_CHECKING:  # reading pictures is imported only for a picture
+    from sdcli.request.other_tools.reading import OtherPicture
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
 LISTED_ALONE = 3
@@ -108,6 +108,9 @@ def _first_bytes(file: str) -> bytes:
 
 
 def _picture_facts(file: str) -> dict[str, Any]:
+    from sdcli.request.other_tools.recognise import recognise
+    from sdcli.request.png_metadata import read_png_metadata
+
     source, name = (standard_input("the picture"), "standard input") if file == "-" else (file, file)
     metadata = read_png_metadata(source, name)
     kind = f"{metadata.format}, {metadata.width}x{metadata.height}"

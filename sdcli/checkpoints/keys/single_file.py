@@ -46,7 +46,7 @@ IGNORABLE = re.compile(
     r"|^(cond_stage_model|conditioner|text_encoder)\w*\.(.*\.)?(vision_model|visual_projection|model\.visual)\."
     r"|^text_encoder\w*\.logit_scale$"
     # of weights stored as scaled 8-bit floats: a marker, and scales for multiplying in that format
-    r"|(^|\.)scaled_fp8$|\.(scale_input|input_scale)$"
+    r"|^(.*\.)?scaled_fp8$|^.*\.(scale_input|input_scale)$"
     # markers and counters
     r"|^(v_pred|ztsnr|global_step|edm_mean|edm_std|edm_vpred\.sigma_(max|min))$"
 )
@@ -64,7 +64,7 @@ def targets(keys: Collection[str]) -> dict[str, list[Target] | None]:
 
 
 def _targets(key: str, vae_levels: int, unet_layers: int) -> list[Target] | None:
-    if IGNORABLE.search(key):
+    if IGNORABLE.match(key):
         return []
     for prefix, part in _PREFIXES.items():
         if key.startswith(prefix):
