@@ -35,7 +35,7 @@ WITHOUT_TORCH = [
     (["txt2img", "a cat", "--steps", "0"], 2),
     (["txt2img", "a cat", "--sampler", "eular"], 2),
     (["txt2img", "a cat", "-m", "no-such-model"], 3),
-    (["txt2img", "a cat", "-o", "x.jpg"], 2),
+    (["txt2img", "a cat", "-o", "x.tiff"], 2),
 ]
 
 
@@ -294,8 +294,8 @@ ERRORS = {
     "--device gpu": (2, "use auto, cpu, cuda"),
     "--sed 7": (2, "--seed"),
     "--count 0": (2, "--count"),
-    "-o - --count 2": (2, "-o - writes one PNG"),
-    "-o out.jpg": (2, "name it out.png"),
+    "-o - --count 2": (2, "-o - writes one picture"),
+    "-o out.tiff": (2, "name it out.png"),
     "-o {sed}.png": (2, "did you mean 'seed'?"),
     "--latents-out x.safetensors --count 2": (2, "--latents-out holds one"),
     "--latents-in none.safetensors": (2, "there is no such file"),

@@ -18,7 +18,7 @@ from norm import hasten
 from sdcli import registry
 from sdcli.checkpoints.families.tiny import tiny as family
 from sdcli.diffusion.levels import Levels
-from sdcli.pipeline.unet import TO_DENOISED
+from sdcli.diffusion.preconditioning import TO_DENOISED
 
 PROMPTS = (
     "a red apple",

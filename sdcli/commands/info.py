@@ -70,12 +70,11 @@ def _print_words(file: str, as_json: bool) -> None:
         raise UsageError(f"--words {file}: only the captions of tiny are known; leave it out")
     listing = tiny_words.listing()
     if as_json:
-        print(json.dumps(listing))
+        print_result(json.dumps(listing))
         return
     for kind, texts in listing.items():
-        print(
-            f"{kind}: {', '.join(map(_with_other_names, texts.items()) if isinstance(texts, dict) else texts)}"
-        )
+        words = map(_with_other_names, texts.items()) if isinstance(texts, dict) else texts
+        print_result(f"{kind}: {', '.join(words)}")
 
 
 def _with_other_names(thing: tuple[str, list[str]]) -> str:

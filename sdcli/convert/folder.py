@@ -34,8 +34,19 @@ LIBRARY_CLASSES = {
 TINY_AUTOENCODER_CLASS = ("diffusers", "AutoencoderTiny")
 OLDEST_DIFFUSERS = "0.36.0"  # that opens such a folder
 
-DDIM = {"_class_name": "DDIMScheduler", "clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1}
-"""The scheduler of a model whose files name none."""
+Json = dict[str, object]
+
+SCHEDULERS: dict[str, Json] = {
+    "dpmpp_2m": {"_class_name": "DPMSolverMultistepScheduler", "use_karras_sigmas": True},
+    "lcm": {"_class_name": "LCMScheduler"},
+    "ddim": {
+        "_class_name": "DDIMScheduler",
+        "clip_sample": False,
+        "set_alpha_to_one": False,
+        "steps_offset": 1,
+    },
+}
+"""Sampler of a family -> the scheduler of a model whose files name none; diffusers then draws as `sd` does."""
 LOW_RES_SCHEDULER = {
     "_class_name": "DDPMScheduler",
     "beta_start": DDPM_BETAS[0],
@@ -48,8 +59,6 @@ LOW_RES_SCHEDULER = {
 INDEX, SCHEDULER, PROCESSOR = "model_index.json", "scheduler_config.json", "preprocessor_config.json"
 PIPELINE_SETTINGS = ("force_zeros_for_empty_prompt", "requires_aesthetics_score", "max_noise_level")
 """Settings of a pipeline in model_index.json that are kept as the folder had them."""
-
-Json = dict[str, object]
 
 
 def contents(
@@ -125,12 +134,20 @@ def _kept(path: Path) -> Json:
 
 
 def _scheduler(checkpoint: Checkpoint) -> Json:
-    """scheduler_config.json: that of the folder that is converted, or DDIM's on the model's noise levels."""
+    """scheduler_config.json: that of the folder that is converted, or that of the family's sampler."""
     stated = checkpoint.schedule
-    settings = dict(stated) if "_class_name" in stated else {**DEFAULT_SCHEDULE, **DDIM, **stated}
+    settings = (
+        dict(stated)
+        if "_class_name" in stated
+        else {**DEFAULT_SCHEDULE, **_usual_scheduler(checkpoint), **stated}
+    )
     if checkpoint.prediction != settings.get("prediction_type", "epsilon"):
         settings["prediction_type"] = checkpoint.prediction
     return settings
+
+
+def _usual_scheduler(checkpoint: Checkpoint) -> Json:
+    return SCHEDULERS.get(checkpoint.family.sampler, SCHEDULERS["ddim"])
 
 
 def _depth_processor(checkpoint: Checkpoint) -> Json:

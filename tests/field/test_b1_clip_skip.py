@@ -13,7 +13,6 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from sdcli.checkpoints import toy
-from sdcli.checkpoints.families._shapes import OPEN_CLIP_H
 from sdcli.checkpoints.tokenizer import framed
 from sdcli.models.load import load
 from sdcli.pipeline.text import encode_chunks
@@ -52,7 +51,7 @@ def test_b1_a_skip_is_the_same_layer_of_the_published_encoder_in_every_family(mo
     """hidden_states[-N] of the published encoder; OpenCLIP-H has 24 layers, of which its config keeps 23."""
     loaded, chunks = load(model), [[320, 2368]]
     for part, use in loaded.family.text_encoders.items():
-        dropped = 1 if loaded.family.configs[part] == OPEN_CLIP_H else 0
+        dropped = loaded.family.clip_skip - use.layer
         encoder = loaded.text_encoder(part)
         for skip in (2, 3):
             with torch.inference_mode():

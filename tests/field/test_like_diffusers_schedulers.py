@@ -16,7 +16,7 @@ from sdcli import registry
 from sdcli.diffusion.conventions import CONVENTIONS, spacing
 from sdcli.diffusion.levels import Levels
 from sdcli.diffusion.noise import Stream
-from sdcli.pipeline.unet import TO_DENOISED
+from sdcli.diffusion.preconditioning import TO_DENOISED
 from sdcli.registry import Spec
 from tests.diffusion.test_conventions import CONFIG, SCHEDULERS
 from tests.diffusion.truth import mixture

@@ -174,7 +174,12 @@ def test_a_converted_model_keeps_its_depth_network(folder, tmp_path, single, mon
     monkeypatch.setattr("sdcli.convert.single_file._check_single_file_can_hold", lambda found, shapes: None)
     before = load_file(folder / PART / "model.safetensors")
     out = convert(checkpoint.read(str(folder)), tmp_path / ("x.safetensors" if single else "x"))
-    if single:
+    if (
+        single
+    ):  # the file is of another size than the published model, which only the check of its tensors minds
+        monkeypatch.setattr(
+            "sdcli.checkpoints.completeness.check_components", lambda folder, components: None
+        )
         after = dict(read_tensors(checkpoint.read(str(out)).components[PART]))
     else:
         after = load_file(out / PART / "model.safetensors")
