@@ -39,7 +39,13 @@ def model_folders() -> list[Path]:
 
 
 def cache_folder() -> Path | None:
-    """The folder for what can be computed again: ~/.cache/sdcli on Linux; None if the user has no home folder."""
+    """The folder for what can be computed again: SDCLI_CACHE, else ~/.cache/sdcli on Linux.
+
+    A user without a home folder has none.
+    """
+    folder = os.environ.get("SDCLI_CACHE")
+    if folder:
+        return Path(os.path.expanduser(folder))
     return _of_user(platformdirs.user_cache_path)
 
 

@@ -71,6 +71,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name != "test_docs.py")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder_of_the_tests(tmp_path_factory):
+    """`sd` in a process of its own keeps its speeds and hashes here, not in the home folder."""
+    os.environ["SDCLI_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(autouse=True)
 def option_names():
     """Errors name options as the command line shows them, in every test; `python_names` is for the others."""

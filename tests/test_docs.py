@@ -80,7 +80,7 @@ def test_a_run_that_was_stopped_and_continued_has_the_same_pixels(folder_of):
 
 
 @pytest.mark.parametrize("name", ["pictures.png", "steps.png", "outpaint.png"])
-def test_d3_a_picture_beside_commands_is_what_these_commands_draw(folder_of, name):
+def test_d3_d20_a_picture_beside_commands_is_what_these_commands_draw(folder_of, name):
     documentation = runpy.run_path(str(ROOT / "scripts" / "docs"))
     page, files = documentation["ROWS"][name]
     drawn = np.asarray(documentation["row"](folder_of(page), files), dtype=float)

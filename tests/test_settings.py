@@ -18,17 +18,23 @@ def test_an_empty_sdcli_models_means_no_folder(monkeypatch):
     assert settings.model_folders() == []
 
 
+def test_the_cache_folder_is_sdcli_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("SDCLI_CACHE", str(tmp_path / "cache"))
+    assert settings.cache_folder() == tmp_path / "cache"
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the folders of Linux")
 class TestOnLinux:
     def test_folders_follow_the_xdg_variables(self, monkeypatch, tmp_path):
-        monkeypatch.delenv("SDCLI_MODELS", raising=False)
+        for name in ("SDCLI_MODELS", "SDCLI_CACHE"):
+            monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
         assert settings.model_folders() == [tmp_path / "data" / "sdcli" / "models"]
         assert settings.cache_folder() == tmp_path / "cache" / "sdcli"
 
     def test_folders_are_in_the_home_folder_otherwise(self, monkeypatch, tmp_path):
-        for name in ("SDCLI_MODELS", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
+        for name in ("SDCLI_MODELS", "SDCLI_CACHE", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv("HOME", str(tmp_path))
         assert settings.model_folders() == [tmp_path / ".local" / "share" / "sdcli" / "models"]

@@ -16,7 +16,15 @@ pwd.getpwuid = no_entry
 from sdcli.__main__ import main
 main()
 """
-VARIABLES = ("HOME", "SDCLI_MODELS", "XDG_DATA_HOME", "XDG_CACHE_HOME", "HF_HOME", "HF_HUB_CACHE")
+VARIABLES = (
+    "HOME",
+    "SDCLI_MODELS",
+    "SDCLI_CACHE",
+    "XDG_DATA_HOME",
+    "XDG_CACHE_HOME",
+    "HF_HOME",
+    "HF_HUB_CACHE",
+)
 
 
 @pytest.fixture(params=["unset", "empty", "relative"])
