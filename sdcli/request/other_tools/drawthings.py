@@ -35,10 +35,10 @@ def drawthings(texts: Mapping[str, str], size: tuple[int, int]) -> OtherPicture 
     reading.take("clip_skip", "clip_skip", whole)
     reading.model = stem(str(reading.pop("model", default="")))
     _take_size(reading)
-    strength = reading.pop("strength", default=1)
-    if number(strength) < 1:
-        reading.start = True
-        reading.set("strength", strength, "strength", number)
+    reading.take("strength", "strength", number)
+    reading.start = reading.fields.get("strength", 1) < 1
+    if not reading.start:
+        reading.fields.pop("strength", None)  # 1 is what Draw Things writes for a picture from words alone
     reading.pop("mask_blur")
     for key in ("target_size", "original_size", "negative_original_size"):
         if reading.facts.get(key) == facts.get("size"):
