@@ -14,11 +14,7 @@ from sdcli.errors import ModelError
 HARMLESS_PARTS = frozenset(
     [
         *("tokenizer", "tokenizer_2", "scheduler", "low_res_scheduler", "safety_checker", "watermarker"),
-        *(
-            "feature_extractor",
-            "image_encoder",
-            "controlnet",
-        ),  # image_encoder: for an IP-Adapter, if one is loaded
+        *("feature_extractor", "image_encoder"),  # image_encoder: for an IP-Adapter, if one is loaded
     ]
 )
 """Parts of a pipeline that are read elsewhere, or that change no picture drawn from a prompt."""
