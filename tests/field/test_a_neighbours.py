@@ -4,11 +4,13 @@ networks. Each is drawn, or refused in one line with exit code 3, the same one f
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
 from tests.field.test_a1_edm_schedules import COSXL, PLAYGROUND
 from tests.field.test_a7_one_accounting import refusals
+from tests.pictures import photo
 
 SD = "StableDiffusionPipeline"
 SD_TRAINED = {
@@ -80,3 +82,32 @@ def test_a7_a_controlnet_that_the_index_leaves_out_is_no_fault(sd, toy, tmp_path
     index = {"_class_name": SD, "controlnet": [None, None], "image_encoder": [None, None]}
     ran = sd("txt2img", "a cat", "-m", neighbour(toy, tmp_path / "x", index, {}, {}), "-s", 1)
     assert ran.code == 0, ran.err
+
+
+TURBO = {**SD_TRAINED, "_class_name": "EulerAncestralDiscreteScheduler", "timestep_spacing": "trailing"}
+OF_PUBLISHED_WIDTH = {  # model -> (test model of the same family, scheduler, sampler and schedule it is drawn with)
+    "SD-Turbo": ("test:sd2", {**TURBO, "_class_name": "EulerDiscreteScheduler"}, "euler", "trailing"),
+    "SDXL-Turbo": ("test:sdxl", TURBO, "euler_a", "trailing"),
+    "LCM-SDXL without its embedding": (
+        "test:sdxl", {**SD_TRAINED, "_class_name": "LCMScheduler"}, "lcm", "trailing:among=50",
+    ),
+    "Playground v2.5": ("test:sdxl", PLAYGROUND, "dpmpp_2m", "karras"),
+    "CosXL": ("test:sdxl", COSXL, "euler", "exponential"),
+    "InstructPix2Pix": (
+        "test:pix2pix", {**TURBO, "timestep_spacing": "linspace"}, "euler_a", "uniform",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("model", OF_PUBLISHED_WIDTH)
+def test_a2_a_neighbour_of_published_width_is_drawn_with_the_sampler_of_its_scheduler(sd, model):
+    like, scheduler, sampler, schedule = OF_PUBLISHED_WIDTH[model]
+    assert sd("models", "convert", like, "folder").code == 0
+    Path("folder/scheduler/scheduler_config.json").write_text(json.dumps(scheduler))
+    photo(64, 64).save("in.png")
+    image = ["-i", "in.png"] if "pix2pix" in like else []
+    ran = sd("img2img" if image else "txt2img", "a cat", *image, "-m", "folder", "--seed", 1, "--json")
+    assert ran.code == 0, ran.err
+    request = json.loads(ran.out)["request"]
+    assert (request["sampler"], request["schedule"]) == (sampler, schedule)
+    assert f"{sampler}, schedule {schedule}, by" in sd("info", "folder").out.decode()
