@@ -1,1 +1,1 @@
-"""Prompt: the languages that prompts are written in, read into parts, schedules, weighted pieces and chunks of tokens."""
+"""Prompt: the languages of prompts, read into parts, schedules, weighted pieces and chunks of tokens."""
