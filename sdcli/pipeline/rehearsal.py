@@ -17,8 +17,8 @@ from sdcli.errors import ModelError, UsageError
 from sdcli.models.model import pixels_per_latent
 from sdcli.pipeline import latents_file
 from sdcli.pipeline.depth import LACKING, PART
+from sdcli.pipeline.encode import check_clip_skip
 from sdcli.pipeline.start import levels_of
-from sdcli.pipeline.text import check_clip_skip
 from sdcli.pipeline.unet_inputs import NEEDED_PICTURE, REDRAWING, missing
 from sdcli.request.inputs import InputImages
 from sdcli.request.job import Job

@@ -5,21 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
-import torch
-from torch import Tensor
-
-from sdcli.checkpoints.family import Family
-from sdcli.checkpoints.tokenizer import framed
 from sdcli.diffusion.conditioning import Composed, Cond
 from sdcli.diffusion.conventions import CONVENTIONS
-from sdcli.errors import UsageError
 from sdcli.models.model import Model
+from sdcli.pipeline.encode import encode_prompt
 from sdcli.request.job import Job
+from sdcli.request.prompt.chunks import Chunk, Token
 
-Chunks = list[list[int]]
-"""Token ids in chunks of at most 75, each read by one pass of the text encoder."""
+Chunks = list[Chunk]
+"""Tokens in chunks of at most 75, each read by one pass of the text encoder."""
 
 
 def encode_prompts(model: Model, job: Job) -> tuple[Composed, Composed]:
@@ -37,61 +32,16 @@ def encode_prompts(model: Model, job: Job) -> tuple[Composed, Composed]:
 
 def _chunks(model: Model, text: str) -> dict[str, Chunks]:
     """The chunks of a text for each text encoder; they differ if one tokenizer has words that the other lacks."""
-    return {part: tokenizer.chunks(text) for part, tokenizer in model.tokenizers.items()}
-
-
-def encode_prompt(
-    model: Model, chunks: Mapping[str, Chunks], clip_skip: int, size: tuple[float, float]
-) -> Cond:
-    """The condition of one prompt: the states of the family's text encoders side by side, and the pooled state.
-
-    `chunks` are those for each text encoder, equally many.
-    `size` is (height, width) in pixels. Families with size conditioning are told that nothing was cropped or scaled.
-    """
-    encoded = [encode_chunks(model, part, own, clip_skip) for part, own in chunks.items()]
-    pooled = [each for _, each in encoded if each is not None]
-    return Cond(
-        context=torch.cat([context for context, _ in encoded], -1),
-        pooled=pooled[-1] if pooled else None,
-        time_ids=(*size, 0.0, 0.0, *size) if pooled else (),
-    )
-
-
-@torch.inference_mode()
-def encode_chunks(
-    model: Model, part: str, chunks: Chunks, clip_skip: int = 1
-) -> tuple[Tensor, Tensor | None]:
-    """One text encoder's output for chunks of token ids: (context (1, 77 * chunks, width), pooled (1, width) or None).
-
-    `clip_skip` counts layers from the last, which is 1; 2 is the penultimate. A layer later than the family's own
-    (SD 2 and SDXL use the penultimate) stands for the family's own. The pooled state is that of the first chunk.
-    Raises UsageError if the encoder has fewer layers.
-    """
-    use = model.family.text_encoders[part]
-    check_clip_skip(clip_skip, model.name, model.family, part, model.configs[part])
-    encoder = model.text_encoder(part)
-    pad = model.tokenizers[part].pad
-    ids = torch.tensor([framed(chunk, pad) for chunk in chunks], device=model.placement.device)
-    states = encoder(ids)
-    skipped = max(clip_skip - model.family.clip_skip, 0)
-    context = states.hidden_states[-(use.layer + skipped)]
-    if use.norm:
-        context = encoder.final_layer_norm(context)
-    pooled = states.pooled[:1].float() if use.pooled else None
-    return context.float().reshape(1, -1, context.shape[-1]), pooled
-
-
-def check_clip_skip(clip_skip: int, name: str, family: Family, part: str, config: Mapping[str, Any]) -> None:
-    """Raise UsageError if the text encoder `part` of a model, which has this config, has fewer layers."""
-    most = config["num_hidden_layers"] - family.text_encoders[part].layer + family.clip_skip
-    if clip_skip > most:
-        raise UsageError(f"--clip-skip {clip_skip}: the text encoder of {name} allows {most} at most")
+    return {
+        part: [tuple(Token(id) for id in chunk) for chunk in tokenizer.chunks(text)]
+        for part, tokenizer in model.tokenizers.items()
+    }
 
 
 def _encode_padded(model: Model, job: Job, count: int, chunks: Mapping[str, Chunks]) -> Cond:
     """The condition of a prompt, with empty chunks behind it up to `count`, or to those of its other text encoder."""
     count = max(count, *(len(own) for own in chunks.values()))
-    padded = {part: [*own, *[[]] * (count - len(own))] for part, own in chunks.items()}
+    padded = {part: [*own, *[()] * (count - len(own))] for part, own in chunks.items()}
     return encode_prompt(model, padded, job.clip_skip, (float(job.height), float(job.width)))
 
 

@@ -11,10 +11,12 @@ import pytest
 import torch
 
 from sdcli.models.load import load
-from sdcli.pipeline.text import encode_chunks, encode_prompts
+from sdcli.pipeline.encode import encode_chunks
+from sdcli.pipeline.text import encode_prompts
 from sdcli.pipeline.unet import predictor
 from sdcli.request.request import Request
 from tests import judges
+from tests.tokens import plain_text
 
 LONG = ", ".join(f"a red cat number {n} on a green mat" for n in range(12))  # 2 chunks
 LONGER = ", ".join(f"a red cat number {n} on a green mat" for n in range(20))  # 3 chunks
@@ -22,7 +24,7 @@ SIGMA = 3.0
 
 
 def chunks_of(model, text):
-    return encode_chunks(model, "text_encoder", model.tokenizers["text_encoder"].chunks(text))[0]
+    return encode_chunks(model, "text_encoder", plain_text(text))[0]
 
 
 def estimates(model, x, *contexts):

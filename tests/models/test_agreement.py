@@ -19,9 +19,10 @@ from sdcli.diffusion.conditioning import Cond
 from sdcli.models.load import load
 from sdcli.models.model import Model
 from sdcli.pipeline import vae
-from sdcli.pipeline.text import encode_chunks
+from sdcli.pipeline.encode import encode_chunks
 from sdcli.pipeline.unet import call_unet
 from tests import judges
+from tests.tokens import plain_text
 
 FAMILIES = [name for name in registry.names("families") if name != "tiny"]
 NEAR = 2e-6  # relative distance of the answers of one network computed in two ways
@@ -54,7 +55,7 @@ def our_answers(model: Model) -> dict[str, torch.Tensor]:
         answers["decoder"] = model.vae.decode(noise(5, 1, 4, 8, 8))
     answers["encoder"] = vae.encode(model, noise(6, 1, 3, 64, 64).clamp(-1, 1))
     for part in family.text_encoders:
-        context, pooled = encode_chunks(model, part, [ids("a red apple")])
+        context, pooled = encode_chunks(model, part, plain_text("a red apple"))
         answers[part] = context if pooled is None else torch.cat([context.flatten(), pooled.flatten()])
     return answers
 

@@ -11,10 +11,11 @@ from sdcli import registry
 from sdcli.diffusion.conditioning import Composed, Cond, composed
 from sdcli.models.load import load
 from sdcli.pipeline import vae
-from sdcli.pipeline.text import encode_chunks
+from sdcli.pipeline.encode import encode_chunks
 from sdcli.pipeline.unet import call_unet, predictor
 from tests.checkpoints.test_checkpoint import published
 from tests.full_size import normal, picture, write
+from tests.tokens import plain
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "full_size"
 pytestmark = pytest.mark.slow
@@ -68,7 +69,7 @@ def test_the_vae_encodes_to_the_mean_and_log_variance_of_the_reference(loaded):
 
 def test_the_text_encoders_give_the_states_of_the_reference(loaded):
     family, model, answers = loaded
-    chunks = [row[1 : row.index(49407)] for row in answers["text.tokens"].tolist()]
+    chunks = plain(row[1 : row.index(49407)] for row in answers["text.tokens"].tolist())
     if family == "sdxl-base":
         low, _ = encode_chunks(model, "text_encoder", chunks)
         high, pooled = encode_chunks(model, "text_encoder_2", chunks)
@@ -82,7 +83,7 @@ def test_the_text_encoders_give_the_states_of_the_reference(loaded):
 
 def test_a_short_ddim_run_ends_at_the_latents_of_the_reference(loaded):
     family, model, answers = loaded
-    chunks = [row[1 : row.index(49407)] for row in answers["text.tokens"].tolist()]
+    chunks = plain(row[1 : row.index(49407)] for row in answers["text.tokens"].tolist())
     if family == "sdxl-base":
         low, (high, pooled) = (
             encode_chunks(model, "text_encoder", chunks)[0],

@@ -15,9 +15,10 @@ from sdcli.engine import generate
 from sdcli.errors import ModelError
 from sdcli.models import build
 from sdcli.models.load import load
-from sdcli.pipeline.text import encode_chunks
+from sdcli.pipeline.encode import encode_chunks
 from sdcli.request.request import Request
 from tests.conftest import make_toy
+from tests.tokens import plain, plain_text
 
 
 @pytest.fixture
@@ -302,7 +303,7 @@ def test_clip_skip_counts_layers_as_a1111_does(toy):
         }
     model = load(str(toy))
     for skip, hidden in expected.items():
-        assert torch.allclose(encode_chunks(model, "text_encoder", cut, skip)[0], hidden, atol=1e-6)
+        assert torch.allclose(encode_chunks(model, "text_encoder", plain(cut), skip)[0], hidden, atol=1e-6)
 
 
 def test_a_long_prompt_is_read_to_its_last_word(toy):
@@ -388,7 +389,7 @@ def test_latents_that_do_not_fit_are_an_image_error(toy, tmp_path, bad):
 def test_the_embedded_model_reads_a_word_of_no_caption_as_the_nearest_that_has_one():
     model = load("tiny")
     kittens, cats, dogs = (
-        encode_chunks(model, "text_encoder", chunks(f"two {nouns} next to a tree"))[0]
+        encode_chunks(model, "text_encoder", plain_text(f"two {nouns} next to a tree"))[0]
         for nouns in ("kittens", "cats", "dogs")
     )
     assert torch.equal(kittens, cats)
