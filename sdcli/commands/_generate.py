@@ -121,7 +121,7 @@ def draw(request: Request, output: Output, models: ModelCache | None = None) -> 
         _report(result, _save_picture(result, output), output)
         if i == 0:
             _warn_of_ignored_negative(result.picture.request, found.family.embeds_guidance)
-            _tell_differences(request, result.picture.request)
+            _tell_differences(request, result.picture.request, found.family.clip_skip)
             remember(found, result.picture.request, result.seconds["steps"] + result.seconds["decode"])
         yield result
 
@@ -264,7 +264,7 @@ def _tell_untaught_words(request: Request) -> None:
         )
 
 
-def _tell_differences(asked: Request, request: Request) -> None:
+def _tell_differences(asked: Request, request: Request, own_clip_skip: int) -> None:
     """Say what the tool of --like does in such a run and we do not, and what it does not know of what was asked."""
     from sdcli.diffusion.conventions import CONVENTIONS, Run
 
@@ -275,6 +275,8 @@ def _tell_differences(asked: Request, request: Request) -> None:
         over_picture=request.image is not None,
         masked=bool(request.mask is not None or request.alpha_mask or request.margins),
         rng=request.rng,
+        clip_skip=request.clip_skip or own_clip_skip,
+        own_clip_skip=own_clip_skip,
     )
     conventions = CONVENTIONS[request.like]
     if asked.schedule is not None and not request.sigmas and run.sampler in conventions.know_no_schedule:

@@ -54,6 +54,8 @@ class Run:
     over_picture: bool = False
     masked: bool = False
     rng: str = "torch"
+    clip_skip: int = 1
+    own_clip_skip: int = 1  # the family's: 2 for Stable Diffusion 2 and SDXL
 
 
 @dataclass(frozen=True)
@@ -366,6 +368,14 @@ MASKS_OF_A1111 = Difference(
     "with a mask, it mixes the picture into x before each step of this sampler",
     lambda run: run.masked and run.sampler in A1111_TIMESTEP_SAMPLERS,
 )
+CLIP_SKIP_OF_A1111 = Difference(
+    "it knows --clip-skip for Stable Diffusion 1 alone, and reads the penultimate layer of this model",
+    lambda run: run.clip_skip > run.own_clip_skip > 1,
+)
+CLIP_SKIP_OF_COMFYUI = Difference(
+    "for --clip-skip 1 it reads the text encoder's last layer, of this model too",
+    lambda run: run.clip_skip < run.own_clip_skip,
+)
 MASKS_OF_COMPVIS = Difference(
     "with a mask, it mixes the picture into x before each step, with fresh noise", lambda run: run.masked
 )
@@ -401,6 +411,7 @@ CONVENTIONS = {
         truncates_pixels=True,
         not_taken_over=(
             MASKS_OF_A1111,
+            CLIP_SKIP_OF_A1111,
             Difference(
                 "its LCM has levels and timesteps of its own table of 50", lambda run: run.sampler == "lcm"
             ),
@@ -439,7 +450,7 @@ CONVENTIONS = {
         brownian_tree=lambda sigmas, first: sigmas[first:],
         tree_draws="torch",
         truncates_pixels=True,
-        not_taken_over=(STEPS_OF_COMFYUI, ALIGN_YOUR_STEPS_OF_COMFYUI),
+        not_taken_over=(STEPS_OF_COMFYUI, ALIGN_YOUR_STEPS_OF_COMFYUI, CLIP_SKIP_OF_COMFYUI),
     ),
     "diffusers": Conventions(
         unit_variance_start=lambda sampler, schedule, _: (
