@@ -155,14 +155,16 @@ class LibraryTextModel(nn.Module):
         if hasattr(inner, "text_projection"):
             self.text_projection = inner.text_projection
 
-    def forward(self, ids: Tensor, embeddings: Tensor | None = None) -> TextStates:
+    def forward(
+        self, ids: Tensor, embeddings: Tensor | None = None, mask: Tensor | None = None
+    ) -> TextStates:
         """As CLIPTextModel's."""
         token_embedding = self.get_submodule("embeddings.token_embedding")
         hook = token_embedding.register_forward_hook(
             lambda *_: embeddings
         )  # None: the output stays what it is
         with hook:
-            states = self.inner[0](ids, output_hidden_states=True)
+            states = self.inner[0](ids, mask, output_hidden_states=True)
         return TextStates(list(states.hidden_states), getattr(states, "text_embeds", None))
 
     def embed(self, ids: Tensor) -> Tensor:

@@ -57,15 +57,19 @@ class CLIPTextModel(nn.Module):
             self.text_projection = nn.Linear(width, settings["projection_dim"], bias=False)
             _init([(self.text_projection, width**-0.5)])
 
-    def forward(self, ids: Tensor, embeddings: Tensor | None = None) -> TextStates:
+    def forward(
+        self, ids: Tensor, embeddings: Tensor | None = None, mask: Tensor | None = None
+    ) -> TextStates:
         """The states of token ids (n, tokens).
 
-        `embeddings` (n, tokens, width) replaces the token embeddings of the ids, for words that were learned.
+        `embeddings` (n, tokens, width) replaces the token embeddings of the ids, for words that were learned. `mask`
+        (n, tokens) is False for tokens that no token sees, not even itself; the first must be True.
         """
         x = self.embeddings(self.embed(ids) if embeddings is None else embeddings)
+        seen = None if mask is None else _causal(mask)
         hidden_states = [x]
         for layer in self.encoder.layers:
-            x = layer(x)
+            x = layer(x, seen)
             hidden_states.append(x)
         if not hasattr(self, "text_projection"):
             return TextStates(hidden_states, None)
@@ -120,9 +124,9 @@ class EncoderLayer(nn.Module):
         self.mlp = MLP(width, settings["intermediate_size"], ACTIVATIONS[settings["hidden_act"]], count)
         self.layer_norm2 = nn.LayerNorm(width, eps)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(n, tokens, width) -> the same shape."""
-        x = x + self.self_attn(self.layer_norm1(x))
+    def forward(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
+        """(n, tokens, width) -> the same shape; `seen` as in CausalAttention."""
+        x = x + self.self_attn(self.layer_norm1(x), seen)
         out: Tensor = x + self.mlp(self.layer_norm2(x))
         return out
 
@@ -139,12 +143,16 @@ class CausalAttention(nn.Module):
         self.q_proj = nn.Linear(width, width)
         self.out_proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(n, tokens, width) -> the same shape."""
+    def forward(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
+        """(n, tokens, width) -> the same shape.
+
+        `seen` (n, 1, tokens, tokens) says which tokens each token sees; None: itself and those before it.
+        """
         q, k, v = (
             split_heads(projection(x), self.heads) for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
-        out: Tensor = self.out_proj(join_heads(F.scaled_dot_product_attention(q, k, v, is_causal=True)))
+        attended = F.scaled_dot_product_attention(q, k, v, seen, is_causal=seen is None)
+        out: Tensor = self.out_proj(join_heads(attended))
         return out
 
     def init_weights(self) -> None:
@@ -176,6 +184,13 @@ class MLP(nn.Module):
     def init_weights(self) -> None:
         width = self.fc1.in_features
         _init([(self.fc1, (2 * width) ** -0.5), (self.fc2, width**-0.5 * (2 * self._count) ** -0.5)])
+
+
+def _causal(mask: Tensor) -> Tensor:
+    """Which tokens each token sees, (n, 1, tokens, tokens): itself and those before it, where the mask is True."""
+    count = mask.shape[-1]
+    before = torch.ones(count, count, dtype=torch.bool, device=mask.device).tril()
+    return before & mask[:, None, None, :]
 
 
 Stds = Sequence[tuple[nn.Module, float]]
