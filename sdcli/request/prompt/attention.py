@@ -21,7 +21,7 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE,
 )
-_BREAK = re.compile(r"\s*\bBREAK\b\s*", re.DOTALL)
+_BREAK = re.compile(r"\bBREAK\b")
 
 
 def parse(text: str, break_in_brackets: bool = True) -> list[Piece]:
@@ -72,13 +72,14 @@ def _number(text: str) -> float | None:
 
 
 def _cut_at_breaks(text: str) -> Iterator[Piece]:
-    for i, part in enumerate(_BREAK.split(text)):
-        if i:
-            yield BREAK
-        yield Piece(part)
+    """The text without its BREAKs and the blanks around them, and a BREAK in the place of each."""
+    first, *others = _BREAK.split(text)
+    yield Piece(first.rstrip() if others else first)
+    for i, part in enumerate(others, 1):
+        yield BREAK
+        yield Piece(part.strip() if i < len(others) else part.lstrip())
 
 
 def _as_piece(text: str, weight: float, break_in_brackets: bool) -> Piece:
     """A BREAK whose weight was multiplied in brackets is one still, or the word BREAK with that weight."""
-    is_break = text == BREAK.text and weight < 0
-    return BREAK if is_break and break_in_brackets else Piece(text, weight)
+    return BREAK if text == BREAK.text and break_in_brackets else Piece(text, weight)

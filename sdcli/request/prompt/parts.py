@@ -10,7 +10,7 @@ import re
 from sdcli.request.prompt.pieces import Piece
 
 _AND = re.compile(r"\bAND\b")
-_WEIGHT = re.compile(r":\s*([+-]?(?:\d+\.?\d*|\.\d+))$")
+_WEIGHT = re.compile(r":\s*([+-]?(?:\d+(?:\.\d*)?|\.\d+))$")
 
 
 def parse(prompt: str, weights_alone: bool = False) -> list[Piece]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 _PLAIN = re.compile(r"(?:[^\\\[\]():|]|\\.)+")
-_NUMBER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*\]")
+_NUMBER = re.compile(r"\s*([+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)\s*\]")
 _LOOSE = "[]():"
 MAX_DEPTH = 100  # brackets inside each other; deeper ones are not read
 
