@@ -34,6 +34,7 @@ from sdcli.pipeline.unet import predictor
 from sdcli.request.inputs import InputImages, SizedImages, open_inputs
 from sdcli.request.job import Job
 from sdcli.request.picture import Picture
+from sdcli.request.prepare import prepared
 from sdcli.request.request import Request
 from sdcli.result import Clock, Result, Step, Watcher
 
@@ -46,12 +47,15 @@ def generate(
 ) -> Result:
     """Make the picture that `request` asks for. The model decides what it leaves open; a missing seed is drawn.
 
+    Styles are added to the prompts, and variants in them are drawn by the seed.
+
     `models` keeps the model loaded for the next picture; `inputs` are the pictures that the request names, if they
     are open already. Raises SdError of the kind that says what is at fault; see sdcli.errors.
     """
     if not isinstance(request, Request):
         raise UsageError(f"generate takes a Request, not {request!r:.40}; write generate(Request(prompt))")
     clock = Clock()
+    request = prepared(request.with_seed())
     models = models or ModelCache()
     inputs = inputs or open_inputs(request)
     if not models.has(request.loading):

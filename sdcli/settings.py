@@ -38,6 +38,22 @@ def model_folders() -> list[Path]:
     return [data / "models"] if data else []
 
 
+def styles_file() -> Path | None:
+    """The file of styles that --style names without --styles-file: SDCLI_STYLES, else `styles.csv` in the data folder.
+
+    The data folder is ~/.local/share/sdcli on Linux. None for a user without a home folder.
+    """
+    return _in_data_folder("SDCLI_STYLES", "styles.csv")
+
+
+def wildcards_folder() -> Path | None:
+    """The folder of wildcards without --wildcards: SDCLI_WILDCARDS, else `wildcards` in the data folder.
+
+    The data folder is ~/.local/share/sdcli on Linux. None for a user without a home folder.
+    """
+    return _in_data_folder("SDCLI_WILDCARDS", "wildcards")
+
+
 def cache_folder() -> Path | None:
     """The folder for what can be computed again: SDCLI_CACHE, else ~/.cache/sdcli on Linux.
 
@@ -47,6 +63,14 @@ def cache_folder() -> Path | None:
     if folder:
         return Path(os.path.expanduser(folder))
     return _of_user(platformdirs.user_cache_path)
+
+
+def _in_data_folder(variable: str, name: str) -> Path | None:
+    """The path in an environment variable, or else what is called `name` in the user's data folder."""
+    if path := os.environ.get(variable):
+        return Path(os.path.expanduser(path))
+    data = _of_user(platformdirs.user_data_path)
+    return data / name if data else None
 
 
 def _of_user(folder: Callable[..., Path]) -> Path | None:

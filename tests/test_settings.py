@@ -23,15 +23,24 @@ def test_the_cache_folder_is_sdcli_cache(monkeypatch, tmp_path):
     assert settings.cache_folder() == tmp_path / "cache"
 
 
+def test_styles_and_wildcards_are_where_their_variables_say(monkeypatch, tmp_path):
+    monkeypatch.setenv("SDCLI_STYLES", str(tmp_path / "my.csv"))
+    monkeypatch.setenv("SDCLI_WILDCARDS", str(tmp_path / "cards"))
+    assert settings.styles_file() == tmp_path / "my.csv"
+    assert settings.wildcards_folder() == tmp_path / "cards"
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the folders of Linux")
 class TestOnLinux:
     def test_folders_follow_the_xdg_variables(self, monkeypatch, tmp_path):
-        for name in ("SDCLI_MODELS", "SDCLI_CACHE"):
+        for name in ("SDCLI_MODELS", "SDCLI_CACHE", "SDCLI_STYLES", "SDCLI_WILDCARDS"):
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
         assert settings.model_folders() == [tmp_path / "data" / "sdcli" / "models"]
         assert settings.cache_folder() == tmp_path / "cache" / "sdcli"
+        assert settings.styles_file() == tmp_path / "data" / "sdcli" / "styles.csv"
+        assert settings.wildcards_folder() == tmp_path / "data" / "sdcli" / "wildcards"
 
     def test_folders_are_in_the_home_folder_otherwise(self, monkeypatch, tmp_path):
         for name in ("SDCLI_MODELS", "SDCLI_CACHE", "XDG_DATA_HOME", "XDG_CACHE_HOME"):

@@ -29,6 +29,7 @@ from sdcli.request.encode import SUFFIXES, Encoding
 from sdcli.request.inputs import InputImages, open_inputs
 from sdcli.request.picture import encoding_of
 from sdcli.request.png import encode_png
+from sdcli.request.prepare import prepared
 from sdcli.request.prompt_syntax import syntax_in
 from sdcli.request.request import Request
 from sdcli.tiny.words import EXAMPLES, untaught
@@ -85,8 +86,9 @@ def draw(request: Request, output: Output, models: ModelCache | None = None) -> 
     `models` holds what was read of the model's header, if it was read already.
     """
     models = models or ModelCache()
-    request = request.with_seed()
-    request.nth(output.count - 1)  # raises if the last picture's seed is out of range
+    asked = request.with_seed()
+    asked.nth(output.count - 1)  # raises if the last picture's seed is out of range
+    request = prepared(asked)
     _check_output(request, output)
     with hub.progress(sys.stderr.isatty() and not output.quiet):
         found = models.checkpoint(request.loading)
@@ -114,7 +116,7 @@ def draw(request: Request, output: Output, models: ModelCache | None = None) -> 
     from sdcli.engine import generate
 
     for i in range(output.count):
-        numbered = request.nth(i)
+        numbered = prepared(asked.nth(i))
         result = generate(numbered, models, _watcher(numbered, output, i), inputs)
         if output.latents_out:
             _save_latents(result, output.latents_out)

@@ -23,7 +23,19 @@ GROUPS = {
 """Group of a request's fields -> its heading."""
 
 OWN = {
-    PICTURE: ("unconditional", "negative", "width", "height", "tile", "clip_skip"),
+    PICTURE: (
+        "unconditional",
+        "prompt_file",
+        "negative",
+        "style",
+        "styles_file",
+        "wildcards",
+        "variants",
+        "width",
+        "height",
+        "tile",
+        "clip_skip",
+    ),
     "Noise": ("seed", "rng", "ensd", "variation_seed", "variation_strength", "seed_size", "latents_in"),
     "Sampling": ("steps", "cfg", "sampler", "schedule", "sigmas", "guidance", "like", "stop_after", "ztsnr"),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -14,6 +15,7 @@ from sdcli.commands._types import PATH, ModelName, PluginName, Text, Word
 from sdcli.errors import UsageError
 from sdcli.request.fields import option_of, own_fields
 from sdcli.request.request import Loading, Request
+from sdcli.settings import expand_home
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -47,7 +49,8 @@ def options_of(*names: str) -> Callable[[F], F]:
 def _click_option(field: dataclasses.Field[Any]) -> Callable[[F], F]:
     option, text = option_of(field), _help(field)
     if option.type is bool:
-        return click.option(*option.flags, field.name, is_flag=True, help=text, default=None)
+        flags = [*option.flags[:-1], f"{option.flags[-1]}/{option.off}"] if option.off else option.flags
+        return click.option(*flags, field.name, is_flag=True, help=text, default=None)
     types = {int: click.INT, float: click.FLOAT, str: click.STRING}
     kind = _text_type(field) or types[option.type]
     many = {"multiple": True} if option.many else {"default": None}
@@ -116,6 +119,8 @@ def options_given(values: Mapping[str, Any]) -> dict[str, Any]:
     """The Request's fields among a command's values that the user gave. A prompt of - is read from standard input."""
     names = {field.name for field in dataclasses.fields(Request)}
     options = {name: value for name, value in values.items() if name in names and value not in (None, ())}
+    if values.get("prompt_file") is not None:
+        options["prompt"] = _prompt_of_file(values["prompt_file"], options.get("prompt", ""))
     if values.get("unconditional"):
         options["prompt"] = _no_prompt(options)
     elif "prompt" in options:
@@ -129,8 +134,14 @@ def options_given(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def prompt_argument(command: F) -> F:
-    """Decorate a command with the argument PROMPT, which may be left out with --unconditional."""
-    return click.argument("prompt", default="", metavar="PROMPT")(command)
+    """Decorate a command with the argument PROMPT, which may be left out with --unconditional or --prompt-file."""
+    return click.argument("prompt", default="", metavar="PROMPT")(prompt_file_option(command))
+
+
+def prompt_file_option(command: F) -> F:
+    """Decorate a command with the option --prompt-file."""
+    help = "Read the prompt from this file; - is standard input."
+    return click.option("--prompt-file", type=PATH, default=None, help=help)(command)
 
 
 def _no_prompt(options: Mapping[str, Any]) -> str:
@@ -143,6 +154,23 @@ def _check_prompt(prompt: str) -> None:
     """Raise UsageError for an empty prompt: it is most often a variable of a script that was not set."""
     if not prompt.strip():
         raise UsageError("no prompt: say what to draw, or give --unconditional to draw without a prompt")
+
+
+def _prompt_of_file(path: str, prompt: str) -> str:
+    """The text of a file, or - for standard input; raises UsageError if there is another prompt."""
+    if prompt:
+        raise UsageError(f"--prompt-file {path} is a prompt, and there is another; leave one of them out")
+    if path == "-":
+        return "-"
+    try:
+        return Path(expand_home(path)).read_text(encoding="utf-8-sig").strip()
+    except FileNotFoundError:
+        raise UsageError(f"--prompt-file {path}: there is no such file; check the path") from None
+    except OSError as error:
+        reason = (error.strerror or "unknown reason").lower()
+        raise UsageError(f"--prompt-file {path}: cannot be read: {reason}; check the path") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"--prompt-file {path}: is not UTF-8; save the file as that") from None
 
 
 def require_picture(options: Mapping[str, Any]) -> None:

@@ -9,13 +9,14 @@ import click
 from sdcli.checkpoints.lookup import find_model
 from sdcli.commands._generate import Output, draw
 from sdcli.commands._help import GroupedCommand
-from sdcli.commands._options import options_given, output_options, request_options
+from sdcli.commands._options import options_given, output_options, prompt_file_option, request_options
 from sdcli.commands._streams import print_note, standard_input
 from sdcli.commands._types import PATH
 from sdcli.errors import UsageError
 from sdcli.request.other_tools.reading import OtherPicture
 from sdcli.request.other_tools.recognise import recognise
 from sdcli.request.png_metadata import read_png_metadata
+from sdcli.request.prepare import retyped
 from sdcli.request.request import Depth, Hires, Mask, MaskEdge, StartImage, Upscale
 
 DECIDES_LAST_BITS = ("model", "sdcli", "torch", "diffusers", "transformers", "device", "dtype", "threads")
@@ -25,6 +26,7 @@ DECIDES_LAST_BITS = ("model", "sdcli", "torch", "diffusers", "transformers", "de
 @click.command(cls=GroupedCommand)
 @click.argument("png", type=PATH)
 @click.option("--prompt", default=None, help="Another prompt; - reads it from standard input.")
+@prompt_file_option
 @request_options(StartImage, Mask, MaskEdge, Depth, Upscale, Hires)
 @output_options
 def again(png: str, **values: Any) -> None:
@@ -50,7 +52,7 @@ def again(png: str, **values: Any) -> None:
             "height": None,
             **changes,
         }  # the recorded size follows from the recorded scale
-    for result in draw(metadata.request(png).replace(**changes), Output.from_options(values)):
+    for result in draw(retyped(metadata.request(png), changes), Output.from_options(values)):
         _warn_of_differences(png, recorded, result.picture.facts)
 
 

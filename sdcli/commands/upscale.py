@@ -6,7 +6,7 @@ import click
 
 from sdcli.commands._generate import Output, draw
 from sdcli.commands._help import GroupedCommand
-from sdcli.commands._options import options_given, output_options, request_options
+from sdcli.commands._options import options_given, output_options, prompt_file_option, request_options
 from sdcli.commands._types import PATH
 from sdcli.errors import UsageError
 from sdcli.models.cache import ModelCache
@@ -16,6 +16,7 @@ from sdcli.request.request import Request, StartImage, Upscale, flag
 @click.command(cls=GroupedCommand)
 @click.argument("picture", type=PATH)
 @click.option("--prompt", default=None, help="What the picture shows; - reads it from standard input.")
+@prompt_file_option
 @request_options(StartImage, Upscale)
 @output_options
 def upscale(picture: str, **values: Any) -> None:

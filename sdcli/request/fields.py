@@ -28,9 +28,9 @@ class Option:
     `flags` are its option names on the command line; a field without flags is set by a command itself. `low` and `high`
     are inclusive. `plugin` is the registry kind of a field that names a plugin. `from_model` marks a field whose
     default the model brings. A `many` field holds a tuple of values, and its option may be given several times. A text
-    `may_be_empty` if no text is a value of its own. A `picture` is the name of an image file; in Python it may be an
-    image or an array, which is kept as an InlineImage. A `path` names a file or folder, as a picture does; a ~ that it
-    begins with is expanded.
+    `may_be_empty` if no text is a value of its own. `off` is the flag that makes a bool false. A `picture` is the name
+    of an image file; in Python it may be an image or an array, which is kept as an InlineImage. A `path` names a file
+    or folder, as a picture does; a ~ that it begins with is expanded.
     """
 
     flags: tuple[str, ...]
@@ -45,6 +45,7 @@ class Option:
     may_be_empty: bool = False
     picture: bool = False
     path: bool = False
+    off: str = ""
 
 
 def option(default: Any, *flags: str, type: type, help: str, **details: Any) -> Any:
@@ -156,7 +157,9 @@ def _to_json(value: Any) -> Any:
 
 def python_names(values: type) -> dict[str, str]:
     """Each option of a dataclass's fields -> the field's name."""
-    return {flag: each.name for each in dataclasses.fields(values) for flag in option_of(each).flags}
+    declared = dataclasses.fields(values)
+    off = {option_of(each).off: f"{each.name}=False" for each in declared if option_of(each).off}
+    return {flag: each.name for each in declared for flag in option_of(each).flags} | off
 
 
 def documentation(values: type) -> str:

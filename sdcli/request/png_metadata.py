@@ -15,6 +15,7 @@ from sdcli import registry
 from sdcli.errors import ImageError, SdError
 from sdcli.request import image_formats, images, png_chunks
 from sdcli.request.exif_texts import comment_texts, decode_user_comment, exif_texts, xmp_texts
+from sdcli.request.prepare import literal
 from sdcli.request.request import Request
 from sdcli.request.resize import FIT, Size
 from sdcli.request.stealth import stealth_texts
@@ -63,8 +64,9 @@ def _of_format_1(request: Request, facts: Mapping[str, Any]) -> Request:
     """The same picture's request today: version 0.1 counted clip skips from the layer that the family uses.
 
     SD 2 and SDXL use the penultimate layer, so that its 2 is our 3. Its dpmpp_2m_cfg_pp had another second-order term.
-    It cropped masks and depth maps of another size than the picture, which are refused today.
+    It cropped masks and depth maps of another size than the picture, which are refused today. It knew no variants.
     """
+    request = request.replace(variants=literal({"prompt": request.prompt, "negative": request.negative}))
     if request.mask is not None or request.depth is not None:
         request = request.replace(fit=request.fit or FIT)
     if request.sampler == "dpmpp_2m_cfg_pp":

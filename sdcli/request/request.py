@@ -204,6 +204,23 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
     negative: str = option(
         "", "-n", "--negative", type=str, may_be_empty=True, help="What to steer away from."
     )
+    style: tuple[str, ...] = option(
+        (), "--style", type=str, many=True,
+        help="Add the style of this name to the prompts; may be given several times.",
+    )  # fmt: skip
+    styles_file: OptionalPath = option(
+        None, "--styles-file", type=str, path=True,
+        help="Where the styles are: a styles.csv of A1111, or TOML; SDCLI_STYLES if not given.",
+    )  # fmt: skip
+    wildcards: OptionalPath = option(
+        None, "--wildcards", type=str, path=True,
+        help="Folder with a list for each __name__ in a prompt; SDCLI_WILDCARDS if not given.",
+    )  # fmt: skip
+    variants: bool | None = option(
+        None, "--variants", type=bool, off="--no-variants",
+        help="Draw one of {red|blue}, and a line for __name__, by the seed, or take them as words; they are drawn "
+             "if this is not given, but not with another --like.",
+    )  # fmt: skip
     seed: int | None = option(
         None,
         "--seed",

@@ -11,7 +11,7 @@ from sdcli.request.prompt_syntax import syntax_in
 @pytest.mark.parametrize(
     "syntax",
     ["<lora:detail:0.8>", "<hypernet:x:1>", "<lyco:a b:1>", "embedding:bad-hands", "BREAK", "AND", "[a:b:0.5]", "[a|b]",
-     "[fog::10]", "(word:1.3)", "(word)", "[word]", "{a|b}", "__colour__", "__animals/cats__", "bright++", "(a cat)++",
+     "[fog::10]", "(word:1.3)", "(word)", "[word]", "bright++", "(a cat)++",
      "(a b)1.3", "\\("],
 )  # fmt: skip
 def test_c13_each_syntax_is_named_in_one_line(draw, syntax):

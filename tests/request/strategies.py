@@ -34,6 +34,8 @@ def values(name: str, option: Option) -> st.SearchStrategy:
         return st.sampled_from(registry.names(option.plugin))
     if option.choices:
         return st.sampled_from(option.choices)
+    if option.many:
+        return st.lists(values(name, dataclasses.replace(option, many=False)), max_size=3)
     if option.type is bool:
         return st.booleans()
     if option.type is str:

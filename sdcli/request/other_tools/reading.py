@@ -11,6 +11,7 @@ from typing import Any
 
 from sdcli.errors import UsageError
 from sdcli.request import aliases
+from sdcli.request.prepare import PROMPTS, literal
 from sdcli.request.request import Request
 
 Facts = Mapping[str, Any]
@@ -35,8 +36,12 @@ class OtherPicture:
     left: Mapping[str, str] = field(default_factory=dict)
 
     def request(self, **changes: Any) -> Request:
-        """The request that makes the picture again, with changes; raises UsageError where fields exclude each other."""
-        return Request(**{**self.fields, **changes})
+        """The request that makes the picture again, with changes; raises UsageError where fields exclude each other.
+
+        Its prompts are the words that were drawn; in one of the changes, variants are read.
+        """
+        kept = {name: self.fields.get(name) for name in PROMPTS if name not in changes}
+        return Request(**{"variants": literal(kept), **self.fields, **changes})
 
 
 class Reading:

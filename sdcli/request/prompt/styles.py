@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import io
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +66,8 @@ def applied(style: str, prompt: str) -> str:
 
 def _from_csv(text: str, path: Path) -> Styles:
     """A1111's columns: name, prompt (text in old files) and negative_prompt. A name that begins with # is a comment."""
+    import csv
+
     try:
         rows = list(csv.DictReader(io.StringIO(text, newline=""), restval=""))
     except csv.Error as error:
@@ -85,6 +85,8 @@ def _from_csv(text: str, path: Path) -> Styles:
 
 
 def _from_toml(text: str, path: Path) -> Styles:
+    import tomllib
+
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
