@@ -72,3 +72,10 @@ def test_plain_prompts_do_not_import_what_reads_variants(tmp_path):
     modules = loaded(program)[1]
     assert "dynamicprompts" in modules
     assert not {"torch", "numpy", "transformers", "requests"} & modules
+
+
+def test_a_python_program_gets_the_words_that_were_drawn(toy):
+    from sdcli import Request, generate
+
+    drawn = generate(Request("a {red|red} apple", seed=7, model=toy, steps=1)).picture.request
+    assert drawn.prompt == "a red apple"

@@ -23,8 +23,11 @@ def take_networks(text: str) -> tuple[str, tuple[Network, ...]]:
     An argument with one equals sign is a named one. Of which kinds there are, and what they are told, is up to the
     caller.
     """
-    networks = tuple(_network(kind, items) for kind, items in _NETWORK.findall(text))
-    return _NETWORK.sub("", text), networks
+    text, end, rest = text.rpartition(
+        ">"
+    )  # without an end, each < would be looked at up to the end of the text
+    networks = tuple(_network(kind, items) for kind, items in _NETWORK.findall(text + end))
+    return _NETWORK.sub("", text + end) + rest, networks
 
 
 def _network(kind: str, items: str) -> Network:

@@ -1,5 +1,7 @@
 """Networks in a prompt: A1111's own answers, and what must hold for any text."""
 
+import time
+
 import pytest
 from hypothesis import given
 
@@ -45,3 +47,10 @@ def test_what_is_around_a_network_stays(before, behind):
     words = before.replace("<", "") + behind.replace("<", "")
     around = before.replace("<", "") + "<lora:x:1>" + behind.replace("<", "")
     assert take_networks(around) == (words, (Network("lora", ("x", "1")),))
+
+
+def test_networks_without_an_end_are_read_in_under_a_second():
+    start = time.process_time()
+    text = "<lora:" * 3000
+    assert take_networks(text) == (text, ())
+    assert time.process_time() - start < 1
