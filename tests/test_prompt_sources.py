@@ -19,7 +19,8 @@ def test_the_words_that_were_drawn_give_the_same_bytes_when_they_are_typed(draw,
     assert (tmp_path / "drawn.png").read_bytes() == (tmp_path / "typed.png").read_bytes()
 
 
-def test_an_unknown_wildcard_is_refused_before_the_model_is_looked_for(sd):
+def test_an_unknown_wildcard_is_refused_before_the_model_is_looked_for(sd, monkeypatch):
+    monkeypatch.setenv("SDCLI_WILDCARDS", "no-such-folder")
     ran = sd("txt2img", "a __colour__ cat", "-m", "no-such-model")
     assert ran.code == 2
     assert ran.err.startswith("sd: __colour__: there is no folder of wildcards")

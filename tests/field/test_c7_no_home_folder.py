@@ -20,6 +20,8 @@ VARIABLES = (
     "HOME",
     "SDCLI_MODELS",
     "SDCLI_CACHE",
+    "SDCLI_STYLES",
+    "SDCLI_WILDCARDS",
     "XDG_DATA_HOME",
     "XDG_CACHE_HOME",
     "HF_HOME",
