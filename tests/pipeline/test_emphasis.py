@@ -1,8 +1,6 @@
 """Emphasis: the formulas in closed form, and against stored answers of A1111's and ComfyUI's own code."""
 
-import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +8,8 @@ import torch
 
 from sdcli.errors import UsageError
 from sdcli.pipeline import emphasis
+from tests.request.prompt.known import answers
 
-KNOWN = json.loads((Path(__file__).parent / "emphasis.json").read_text())
 NAMES = {"a1111": "Original", "no_norm": "No norm", "comfyui": "ComfyUI"}
 
 
@@ -33,7 +31,7 @@ def is_near(ours: torch.Tensor, theirs: torch.Tensor) -> bool:
 
 
 @pytest.mark.parametrize("name", emphasis.FORMULAS)
-@pytest.mark.parametrize("known", KNOWN, ids=lambda known: str(known["weights"]))
+@pytest.mark.parametrize("known", answers("emphasis", "weights"))
 def test_states_are_those_of_the_tools_own_code(known, name):
     z = emphasis.apply(name, states(77), weights(dict(known["weights"])), states(78))
     answer = known[NAMES[name]]
