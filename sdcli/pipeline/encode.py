@@ -79,18 +79,25 @@ def encode_chunks(
 
 @torch.inference_mode()
 def encoder_states(
-    model: Model, part: str, chunks: Sequence[Chunk], clip_skip: int = 1, vectors: Vectors = NO_VECTORS
+    model: Model,
+    part: str,
+    chunks: Sequence[Chunk],
+    clip_skip: int = 1,
+    vectors: Vectors = NO_VECTORS,
+    mask: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """The states that a text encoder gives for each chunk: ((chunks, 77, width), pooled (1, width) or None).
 
-    Both are float32. Raises UsageError if the encoder has fewer layers than `clip_skip` asks for.
+    Both are float32. `mask` (chunks, 77) is False for tokens that are hidden from all others.
+    Raises UsageError if the encoder has fewer layers than `clip_skip` asks for.
     """
     use = model.family.text_encoders[part]
     check_clip_skip(clip_skip, model.name, model.family, part, model.configs[part])
     encoder = model.text_encoder(part)
     pad = model.tokenizers[part].pad
     rows = torch.tensor([ids(chunk, pad) for chunk in chunks], device=model.placement.device)
-    states = encoder(rows, _embeddings(encoder, rows, chunks, vectors))
+    seen = None if mask is None else mask.to(rows.device)
+    states = encoder(rows, _embeddings(encoder, rows, chunks, vectors), seen)
     skipped = max(clip_skip - model.family.clip_skip, 0)
     context = states.hidden_states[-(use.layer + skipped)]
     if use.norm:
