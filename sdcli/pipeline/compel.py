@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -25,6 +26,7 @@ LEAST = 1e-5
 """A weight of less counts as this much where a text is blended with the one that lacks its words."""
 
 
+@torch.inference_mode()
 def encode_compel(
     model: Model,
     text: str,
@@ -115,7 +117,7 @@ class _Encoder:
         contexts = []
         for blend, weight in zip(conjunction.parts, conjunction.weights, strict=True):
             context = self.blend(blend)
-            contexts.append(context if weight == 1 else (context - self.empty()) * weight + self.empty())
+            contexts.append(context if weight == 1 else (context - self.empty) * weight + self.empty)
         return torch.cat(contexts)
 
     def blend(self, blend: compel.Blend) -> Tensor:
@@ -139,8 +141,9 @@ class _Encoder:
         """A text with its weights, some of its tokens hidden by a mask."""
         context, _ = encoder_states(self.model, self.part, text.chunks, self.clip_skip, self.vectors, mask)
         typed = torch.tensor([weights(chunk) for chunk in text.chunks], device=context.device)
-        return emphasis.apply("comfyui", context, typed, self.empty)
+        return emphasis.apply("comfyui", context, typed, lambda: self.empty)
 
+    @cached_property
     def empty(self) -> Tensor:
         """The empty prompt, (1, 77, width)."""
         return encoder_states(self.model, self.part, [()], self.clip_skip)[0]
@@ -149,7 +152,7 @@ class _Encoder:
         """A context with empty chunks behind it."""
         if len(context) == count:
             return context
-        return torch.cat([context, *[self.empty()] * (count - len(context))])
+        return torch.cat([context, *[self.empty] * (count - len(context))])
 
     def pooled(self, text: str) -> Tensor | None:
         """The pooled state of the text as it is typed."""

@@ -157,6 +157,12 @@ def test_a_prompt_is_padded_to_the_chunks_that_are_asked_for(loaded, text):
     assert torch.equal(padded[:, 77 * count :], empty)
 
 
+def test_the_library_s_text_encoders_give_the_same(loaded):
+    theirs = load("test:sdxl", "cpu", "float32", networks="diffusers")
+    text = "a (red)0.5 cat++"
+    assert is_near(context(theirs, text), context(loaded("test:sdxl"), text))
+
+
 def test_clip_skip_reads_an_earlier_layer(loaded):
     model = loaded("test:sd1")
     skipped = encode_compel(model, "a cat", 2, SIZE).context
