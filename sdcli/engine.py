@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 
-from PIL.Image import Image
+import numpy as np
+from numpy.typing import NDArray
+from PIL.Image import Image, fromarray
 from torch import Tensor
 
 import sdcli
 from sdcli import registry
+from sdcli.adapters.attention_maps import AttentionMaps
+from sdcli.checkpoints import network_config
 from sdcli.checkpoints.checkpoint import Checkpoint
 from sdcli.diffusion.conditioning import composed
 from sdcli.diffusion.conventions import CONVENTIONS
@@ -25,6 +29,7 @@ from sdcli.models.memory import memory_errors
 from sdcli.models.model import Model, job_by
 from sdcli.models.offload import Adapter
 from sdcli.pipeline import vae
+from sdcli.pipeline.attention import check_attention, check_recorded, rows_of
 from sdcli.pipeline.hires import second_pass
 from sdcli.pipeline.preview import preview
 from sdcli.pipeline.rehearsal import check_stop, rehearse
@@ -44,13 +49,15 @@ def generate(
     models: ModelCache | None = None,
     watch: Watcher = iter,
     inputs: InputImages | None = None,
+    attention: Sequence[str] = (),
 ) -> Result:
     """Make the picture that `request` asks for. The model decides what it leaves open; a missing seed is drawn.
 
     Styles are added to the prompts, and variants in them are drawn by the seed.
 
     `models` keeps the model loaded for the next picture; `inputs` are the pictures that the request names, if they
-    are open already. Raises SdError of the kind that says what is at fault; see sdcli.errors.
+    are open already. `attention` are words of the prompt whose share of the cross-attention the result holds at each
+    pixel. Raises SdError of the kind that says what is at fault; see sdcli.errors.
     """
     if not isinstance(request, Request):
         raise UsageError(f"generate takes a Request, not {request!r:.40}; write generate(Request(prompt))")
@@ -59,31 +66,37 @@ def generate(
     models = models or ModelCache()
     inputs = inputs or open_inputs(request)
     if not models.has(request.loading):
-        _rehearse(models.checkpoint(request.loading), request, inputs)
+        _rehearse(models.checkpoint(request.loading), request, inputs, attention)
     with models.use(request.loading) as model:
         clock("load")
         job = model.with_defaults(inputs.fill_in_size(request))
+        check_attention(attention, job, model.name, model.tokenizers, model.configs["unet"])
+        maps = AttentionMaps(attention)
         images = inputs.at_size(job)
         doing = f"drawing {job.width}x{job.height} pixels"
-        with memory_errors(doing), model.networks.adapted(_adapters(job)):
-            end = _run(model, job, images, watch, clock)
+        with memory_errors(doing), model.networks.adapted([*_adapters(job), maps.adapted]):
+            end = _run(model, job, images, watch, clock, maps)
             if job.hires.hires > 1:
                 larger, enlarged, latents = second_pass(model, job, end.x)
-                end = _run(model, larger, enlarged, watch, clock, latents)
+                end = _run(model, larger, enlarged, watch, clock, maps, latents)
             image, fallback = vae.decode(model, end.shown, CONVENTIONS[job.like].truncates_pixels)
+        shares = _shares(maps, image.size, images)
         image, kept = images.finish(image)
         clock("decode")
         facts = {**model.facts, "sdcli": sdcli.__version__, **kept}
         facts |= {"given": inputs.facts} if inputs.facts else {}
         facts |= {"fallback": fallback} if fallback else {}
         picture = Picture(image, job.request, facts, inputs.icc)
-        return Result(picture, end.x, clock.seconds, model.networks.how, end.sigma, end.recording)
+        return Result(picture, end.x, clock.seconds, model.networks.how, end.sigma, end.recording, shares)
 
 
-def _rehearse(found: Checkpoint, request: Request, inputs: InputImages) -> None:
+def _rehearse(found: Checkpoint, request: Request, inputs: InputImages, attention: Sequence[str]) -> None:
     """Raise the SdError of a request that cannot be drawn, as far as it is known before the networks are loaded."""
     choose_device(request.device, request.dtype, parameters=0)
-    rehearse(found, job_by(found.family, found.size, inputs.fill_in_size(request)), inputs)
+    job = job_by(found.family, found.size, inputs.fill_in_size(request))
+    unet = network_config.settings("unet", found.components["unet"].config)
+    check_attention(attention, job, found.name, found.tokenizers, unet)
+    rehearse(found, job, inputs)
 
 
 def _adapters(job: Job) -> list[Adapter]:
@@ -91,13 +104,20 @@ def _adapters(job: Job) -> list[Adapter]:
 
 
 def _run(
-    model: Model, job: Job, images: SizedImages, watch: Watcher, clock: Clock, latents: Tensor | None = None
+    model: Model,
+    job: Job,
+    images: SizedImages,
+    watch: Watcher,
+    clock: Clock,
+    maps: AttentionMaps,
+    latents: Tensor | None = None,
 ) -> _End:
     """One run of the sampler: from noise, over the pictures, or over latents."""
     positive, negative = encode_prompts(model, job)
     clock("text")
     start = start_of(model, job, images, latents)
-    predict, calls = _predict(model, job, start)
+    maps.begin(rows_of(maps.words, positive, model.tokenizers), (start.x.shape[-2], start.x.shape[-1]))
+    predict, calls = _predict(model, job, start, maps)
     guidance = registry.find("guidance", job.guidance)
     scale = CONVENTIONS[job.like].cfg(job.cfg, job.sampler.name)
     if model.family.embeds_guidance:
@@ -112,11 +132,11 @@ def _run(
     return _end(job, start, last, calls)
 
 
-def _predict(model: Model, job: Job, start: Start) -> tuple[Predict, list[Call]]:
+def _predict(model: Model, job: Job, start: Start, maps: AttentionMaps) -> tuple[Predict, list[Call]]:
     """The U-Net, and the list of its calls, which is filled if the run is stopped or goes on from a stopped one."""
     calls: list[Call] = []
     timestep = CONVENTIONS[job.like].timestep(job.sampler.name, job.schedule.name)
-    predict = predictor(model, start.inputs, job.window // model.factor, timestep)
+    predict = predictor(model, start.inputs, job.window // model.factor, timestep, maps.see)
     if job.stop_after or start.recording is not None:
         predict = replay(predict, start.recording, calls)
     return predict, calls
@@ -165,3 +185,12 @@ def _end(job: Job, start: Start, last: Step | None, calls: list[Call]) -> _End:
 
 def _decoded(model: Model, x: Tensor, truncates: bool) -> Image:
     return vae.decode(model, x, truncates)[0]
+
+
+def _shares(
+    maps: AttentionMaps, size: tuple[int, int], images: SizedImages
+) -> dict[str, NDArray[np.float32]]:
+    """Word -> its share of the attention at each pixel of the result; `size` is (width, height) of what was drawn."""
+    found = maps.maps((size[1], size[0]))
+    check_recorded(maps.words, found)
+    return {word: np.asarray(images.placed(fromarray(plane.numpy()))) for word, plane in found.items()}

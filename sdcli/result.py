@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL.Image import Image
 from torch import Tensor
 
@@ -39,6 +41,8 @@ class Result:
     """What a run leaves: the picture, its latents, the seconds spent by stage, and how the networks were in memory.
 
     The latents of a run that was stopped are at a noise level `sigma`, and its recording lets another run go on.
+    `attention` has a plane (height, width) for each word that was asked for: the share of the cross-attention that the
+    word gets at each pixel, 0 … 1, averaged over heads, layers and steps.
     """
 
     picture: Picture
@@ -47,6 +51,7 @@ class Result:
     networks: str
     sigma: float = 0.0
     recording: Recording | None = None
+    attention: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def save(
         self, path: str | os.PathLike[str] | None = None, *, metadata: bool = True, quality: int | None = None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,6 +24,9 @@ class Cond:
     perturb_attention: bool = False  # the U-Net's middle self-attention is replaced by the identity
     zero_concat: bool = False  # the channels concatenated to x are zeros
     make_empty: Callable[[], Cond] | None = None  # makes `empty`; None if this cond is the empty prompt
+    chunks: Mapping[str, Sequence[Any]] = field(
+        default_factory=dict
+    )  # by text encoder: the tokens it was made from
 
     @cached_property
     def perturbed(self) -> Cond:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -38,7 +39,7 @@ def encode_prompt(
         encode_chunks(model, part, own, clip_skip, emphasis, vectors.get(part, {}))
         for part, own in chunks.items()
     ]
-    return side_by_side(encoded, size)
+    return replace(side_by_side(encoded, size), chunks=chunks)
 
 
 def side_by_side(encoded: Sequence[tuple[Tensor, Tensor | None]], size: tuple[float, float]) -> Cond:

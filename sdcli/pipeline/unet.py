@@ -10,21 +10,29 @@ from torch import Tensor
 from sdcli.diffusion.conditioning import Cond, by_length
 from sdcli.diffusion.preconditioning import preconditioning
 from sdcli.diffusion.types import Predict
-from sdcli.diffusion.windows import blend, windows
+from sdcli.diffusion.windows import Window, blend, windows
 from sdcli.models.architectures.unet import Residuals, Sinusoids
 from sdcli.models.model import Model
 from sdcli.pipeline.perturb import perturbed
 from sdcli.pipeline.unet_inputs import UNetCall, UNetInputs
 
+See = Callable[[Sequence[Cond], Window], None]
+"""Told of each call of the U-Net before it: the cond of each row, and the rows and columns of the latents that x is."""
+
 
 def predictor(
-    model: Model, inputs: UNetInputs | None = None, side: int = 0, timestep: Callable[[float], float] = float
+    model: Model,
+    inputs: UNetInputs | None = None,
+    side: int = 0,
+    timestep: Callable[[float], float] = float,
+    see: See = lambda conds, window: None,
 ) -> Predict:
     """The model's U-Net as (x, sigma, conds) -> one denoised estimate per cond.
 
     x is data + sigma * noise in float32; the conds of one picture go through the network together, in their order.
     Latents larger than `side` go through in overlapping windows of that side; 0 means no windows. `timestep`
     maps the timestep of a noise level, in general a fraction, to the one that the network is given.
+    `see` is told of each call of the U-Net before it.
     """
     inputs = inputs or UNetInputs()
     network = preconditioning(model.levels, model.prediction)
@@ -40,6 +48,7 @@ def predictor(
         def predict_window(window: tuple[slice, slice]) -> Tensor:
             part = scaled[..., *window]
             call = UNetCall(part, sigma, t, conds, window)
+            see(conds, window)
             residuals = _summed([control(call) for control in inputs.controls])
             return call_unet(model, part, t, conds, inputs.class_label, residuals, inputs.guidance_scale)
 

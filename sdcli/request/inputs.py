@@ -174,6 +174,17 @@ class SizedImages:
         result = composite(picture, _crop(drawn, whole_picture), mask)
         return result, {"kept": _kept_pixels(picture.original, result, mask)}
 
+    def placed(self, plane: Image) -> Image:
+        """A plane of numbers (mode F), of the size that is drawn, at its place in the result, with 0 around it."""
+        if self.enlargement is not None:
+            plane = plane.crop((0, 0, *self.enlargement.result))
+        picture = self.inputs.picture
+        if picture is None or self.inputs.mask is None:
+            return plane
+        left, top, right, bottom = self.box
+        plane = plane.resize((right - left, bottom - top))
+        return plane.crop((-left, -top, picture.image.width - left, picture.image.height - top))
+
 
 def open_inputs(request: Request, stdin: BinaryIO | None = None) -> InputImages:
     """Open the images that a request names; `-` reads `stdin`.
