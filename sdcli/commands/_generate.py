@@ -30,6 +30,7 @@ from sdcli.request.inputs import InputImages, open_inputs
 from sdcli.request.picture import encoding_of
 from sdcli.request.png import encode_png
 from sdcli.request.prepare import prepared
+from sdcli.request.prompt import words
 from sdcli.request.prompt_syntax import syntax_in
 from sdcli.request.request import Request
 from sdcli.tiny.words import EXAMPLES, untaught
@@ -58,6 +59,7 @@ class Output:
     filmstrip: str | None = None
     decode_steps: bool = False
     latents_out: str | None = None
+    attention: str | None = None
     metadata: bool = True
     plan: bool = False
     allow_slow: bool = False
@@ -68,6 +70,11 @@ class Output:
     def from_options(cls, values: Mapping[str, Any]) -> Output:
         """The output options among all the values of a command."""
         return cls(**{option.name: values[option.name] for option in dataclasses.fields(cls)})
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words of --attention; raises UsageError."""
+        return () if self.attention is None else words.parse(self.attention)
 
     def picture_path(self, request: Request) -> Path:
         """Where the picture of a request goes, if not to standard output; raises UsageError."""
@@ -117,10 +124,11 @@ def draw(request: Request, output: Output, models: ModelCache | None = None) -> 
 
     for i in range(output.count):
         numbered = prepared(asked.nth(i))
-        result = generate(numbered, models, _watcher(numbered, output, i), inputs)
+        result = generate(numbered, models, _watcher(numbered, output, i), inputs, output.words)
         if output.latents_out:
             _save_latents(result, output.latents_out)
-        _report(result, _save_picture(result, output), output)
+        path = _save_picture(result, output)
+        _report(result, path, _save_heat_maps(result, path, output), output)
         if i == 0:
             _warn_of_ignored_negative(result.picture.request, found.family.embeds_guidance)
             _tell_differences(request, result.picture.request, found.family.clip_skip)
@@ -159,6 +167,10 @@ def _check_output(request: Request, output: Output) -> None:
     if output.out == "-" and (output.count > 1 or output.as_json):
         raise UsageError(
             "-o - writes one picture to standard output; it goes with neither --count nor --json"
+        )
+    if output.words and output.out == "-":
+        raise UsageError(
+            "--attention writes files beside the picture, and -o - writes none; name a file with -o"
         )
     if output.latents_out and output.count > 1:
         raise UsageError("--latents-out holds one picture's latents; leave --count at 1")
@@ -218,6 +230,22 @@ def _save_picture(result: Result, output: Output) -> str:
     return str(store.save(data, output.picture_path(request)))
 
 
+def _save_heat_maps(result: Result, path: str, output: Output) -> dict[str, str]:
+    """Write a heat map for each word of --attention beside the picture; returns word -> path."""
+    if not result.attention:
+        return {}
+    from sdcli.request.heat_map import heat_map
+
+    beside, image = Path(path), result.picture.image
+    paths = {}
+    for word, shares in result.attention.items():
+        texts = {"attention": word, "attention_range": f"{shares.min():.4g} {shares.max():.4g}"}
+        png = encode_png(heat_map(image, shares), texts if output.metadata else {}, result.picture.icc)
+        name = store.safe_name(f"{beside.stem}-attention-{word}", ".png")
+        paths[word] = str(store.save(png, beside.with_name(name)))
+    return paths
+
+
 def _save_latents(result: Result, out: str) -> None:
     from sdcli.pipeline import latents_file
 
@@ -225,12 +253,13 @@ def _save_latents(result: Result, out: str) -> None:
     store.save(latents_file.to_bytes(result.latents, result.sigma, result.recording), path)
 
 
-def _report(result: Result, path: str, output: Output) -> None:
+def _report(result: Result, path: str, heat_maps: Mapping[str, str], output: Output) -> None:
     """Print the picture's line on standard output: its path, or one JSON object."""
     picture = result.picture
     if output.as_json:
         report = {
             "path": path,
+            **({"attention": heat_maps} if heat_maps else {}),
             "seed": picture.request.seed,
             "request": picture.request.as_dict(),
             **picture.facts_in(output.encoding(picture.request)),

@@ -101,6 +101,8 @@ def output_options(command: F) -> F:
                          help="Decode the pictures of the steps with the VAE: sharp, but slow."),
             click.option("--latents-out", type=PATH, default=None,
                          help="Save the final latents in this safetensors file."),
+            click.option("--attention", metavar="WORDS", default=None,
+                         help="Save a heat map for each of these words, such as cat,hat: where each is seen."),
             click.option("--metadata/--no-metadata", default=True,
                          help="Write into the picture how it was made, or do not."),
             click.option("--plan", is_flag=True,
