@@ -56,6 +56,36 @@ def test_the_share_is_that_of_the_exponent_of_the_scaled_product():
     assert torch.allclose(share, torch.sigmoid(torch.tensor([[6 / 2**0.5]])))
 
 
+class KnownUNet(nn.Module):
+    """One cross-attention over the pixels, whose queries are the pixels and whose keys are the context."""
+
+    def __init__(self):
+        super().__init__()
+        self.attn2 = Attention(2, 1, 2)
+        for layer in (self.attn2.to_q, self.attn2.to_k):
+            layer.weight.data.copy_(torch.eye(2))
+        self.transformer_blocks = [self]
+
+    def forward(self, x, context):
+        return self.attn2(x.flatten(2).transpose(1, 2), context)
+
+
+def test_a_share_lies_at_the_place_of_its_pixel_in_its_window():
+    unet, cond = KnownUNet(), Cond(torch.tensor([[[2.0, 0.0], [0.0, 0.0]]]))
+    x = torch.zeros(1, 2, 4, 8)
+    x[0, 0, 3, 5] = 3.0
+    maps = attention_maps(["cat"])
+    maps.begin({cond: {"cat": [0]}}, (8, 16))
+    with maps.adapted("unet", unet):
+        for rows in (slice(0, 4), slice(4, 8)):
+            for columns in (slice(0, 8), slice(8, 16)):
+                maps.see([cond], (rows, columns))
+                unet(x if rows.start and columns.start else x * 0, cond.context)
+    expected = torch.full((8, 16), 0.5)
+    expected[4 + 3, 8 + 5] = torch.sigmoid(torch.tensor(6 / 2**0.5))
+    assert torch.allclose(maps.maps((8, 16))["cat"], expected)
+
+
 @pytest.mark.parametrize("name", ["test:sd1", "test:sd2", "test:sdxl"])
 @pytest.mark.parametrize(("side", "size"), [(0, (8, 8)), (0, (9, 13)), (8, (12, 16))])
 def test_the_shares_of_all_rows_are_1_at_each_place(name, side, size):
