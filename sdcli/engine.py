@@ -17,6 +17,7 @@ from sdcli import registry
 from sdcli.adapters.attention_maps import AttentionMaps
 from sdcli.checkpoints import network_config
 from sdcli.checkpoints.checkpoint import Checkpoint
+from sdcli.checkpoints.defaults import job_by
 from sdcli.diffusion.conditioning import composed
 from sdcli.diffusion.conventions import CONVENTIONS
 from sdcli.diffusion.finite import check_finite
@@ -26,7 +27,7 @@ from sdcli.errors import UsageError
 from sdcli.models.cache import ModelCache
 from sdcli.models.device import choose_device
 from sdcli.models.memory import memory_errors
-from sdcli.models.model import Model, job_by
+from sdcli.models.model import Model
 from sdcli.models.offload import Adapter
 from sdcli.pipeline import vae
 from sdcli.pipeline.attention import check_attention, check_recorded, rows_of
@@ -77,7 +78,7 @@ def generate(
         with memory_errors(doing), model.networks.adapted([*_adapters(job), maps.adapted]):
             end = _run(model, job, images, watch, clock, maps)
             if job.hires.hires > 1:
-                larger, enlarged, latents = second_pass(model, job, end.x)
+                larger, enlarged, latents = second_pass(model, job, images, end.x)
                 end = _run(model, larger, enlarged, watch, clock, maps, latents)
             image, fallback = vae.decode(model, end.shown, CONVENTIONS[job.like].truncates_pixels)
         shares = _shares(maps, image.size, images)
@@ -113,16 +114,17 @@ def _run(
     latents: Tensor | None = None,
 ) -> _End:
     """One run of the sampler: from noise, over the pictures, or over latents."""
-    positive, negative = encode_prompts(model, job)
-    clock("text")
     start = start_of(model, job, images, latents)
+    clock("steps")
+    positive, negative = encode_prompts(model, job, start.levels, images.inputs.region_masks)
+    clock("text")
     maps.begin(rows_of(maps.words, positive, model.tokenizers), (start.x.shape[-2], start.x.shape[-1]))
     predict, calls = _predict(model, job, start, maps)
     guidance = registry.find("guidance", job.guidance)
     scale = CONVENTIONS[job.like].cfg(job.cfg, job.sampler.name)
     if model.family.embeds_guidance:
         scale = 1.0
-    guided = guidance(composed(predict, negative.parts[0].cond), positive, negative, scale)
+    guided = guidance(composed(predict), positive, negative, scale)
     thresholded = model.threshold.apply(guided) if model.threshold else guided
     denoise = start.keep_unmasked(check_finite(thresholded))
     last = None

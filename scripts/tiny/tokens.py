@@ -3,7 +3,7 @@
 import gzip
 from importlib.resources import files
 
-from sdcli.checkpoints.tokenizer import BEGIN, framed, ids
+from sdcli.tokenizer import BEGIN, framed, ids
 
 LENGTH = 77
 

@@ -12,7 +12,7 @@ import recipe
 from captions import KINDS, NUMBERS, many
 from compose import SCENES
 from concepts import CONCEPTS
-from sdcli.checkpoints.tokenizer import vocabulary
+from sdcli.tokenizer import vocabulary
 from text import COLOURS
 
 SMALL = [

@@ -35,11 +35,11 @@ from sdcli.checkpoints.file_schedule import FileSchedule
 from sdcli.checkpoints.header import Header, ReadHeader
 from sdcli.checkpoints.keys import diffusers, single_file
 from sdcli.checkpoints.keys.types import Source
-from sdcli.checkpoints.tokenizer import Tokenizer
 from sdcli.diffusion.levels import Levels
 from sdcli.diffusion.limits import Threshold
 from sdcli.errors import ModelError, UsageError
 from sdcli.request.request import Loading
+from sdcli.tokenizer import Tokenizer
 
 Sources = dict[str, Source]
 """Name in the network -> where the tensor is in the file."""

@@ -10,8 +10,8 @@ from typing import Any
 
 from sdcli.checkpoints.component import Component
 from sdcli.checkpoints.family import Family
-from sdcli.checkpoints.tokenizer import CHUNK, END, Tokenizer
 from sdcli.errors import ModelError
+from sdcli.tokenizer import CHUNK, END, Tokenizer
 
 LATENT_CHANNELS = 4  # in every family
 MAX_SCALING = 1e6  # of the factor and the shift between the VAE's latents and the U-Net's

@@ -57,6 +57,8 @@ class Family:
     strength: float = 0.75  # of a run that starts from a picture
     clip_skip: int = 1
     """The layer that its U-Net was trained with, counted from the published text encoder's last, which is 1."""
+    emphasis: str = "a1111"
+    """How the weights of words act on the text encoder's output, as --emphasis says it."""
     embeds_guidance: bool = False
     """Its U-Net is told the guidance scale, and so asked for the prompt alone (latent consistency models)."""
     zero_empty: bool = False  # an empty negative prompt is all zeros, as in training

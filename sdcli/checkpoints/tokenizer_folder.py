@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from sdcli.checkpoints.component import read_config
-from sdcli.checkpoints.tokenizer import (
+from sdcli.errors import ModelError
+from sdcli.tokenizer import (
     BEGIN_WORD,
     CHUNK,
     END_WORD,
@@ -24,7 +25,6 @@ from sdcli.checkpoints.tokenizer import (
     merges,
     vocabulary,
 )
-from sdcli.errors import ModelError
 
 CONFIG, SPECIAL, ADDED = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
 VOCABULARY, MERGES, WHOLE = "vocab.json", "merges.txt", "tokenizer.json"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sdcli import store
 from sdcli.checkpoints import hub
+from sdcli.checkpoints.defaults import job_by
 from sdcli.commands._streams import (
     check_result_can_be_written,
     print_note,
@@ -27,11 +28,11 @@ from sdcli.estimate import Estimate, duration, estimate, remember
 from sdcli.models.cache import ModelCache
 from sdcli.request.encode import SUFFIXES, Encoding
 from sdcli.request.inputs import InputImages, open_inputs
+from sdcli.request.job import Job
 from sdcli.request.picture import encoding_of
 from sdcli.request.png import encode_png
 from sdcli.request.prepare import prepared
-from sdcli.request.prompt import words
-from sdcli.request.prompt_syntax import syntax_in
+from sdcli.request.prompt import notes, reading, words
 from sdcli.request.request import Request
 from sdcli.tiny.words import EXAMPLES, untaught
 
@@ -108,8 +109,9 @@ def draw(request: Request, output: Output, models: ModelCache | None = None) -> 
         encoding.check_size(*inputs.mask.size)
     for note in (*inputs.notes, *_losses(inputs, encoding)):
         print_note(note)
-    if syntax := syntax_in(request.prompt, request.negative):
-        print_note(f"read as plain words, for prompts have no syntax here: {', '.join(syntax)}")
+    if request.emphasis != "none":
+        for note in _notes_on_prompts(job_by(found.family, found.size, inputs.fill_in_size(request))):
+            print_note(note)
     _tell_untaught_words(request)
     expected = estimate(found, inputs.fill_in_size(request))
     if output.plan:
@@ -215,6 +217,15 @@ def _check_writable(folder: Path) -> None:
         raise WriteError(f"{existing}: is a file, not a folder; choose another place with -o")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise WriteError(f"{existing}: permission denied; choose another folder with -o")
+
+
+def _notes_on_prompts(job: Job) -> list[str]:
+    """What in the prompts may not mean what their writer thinks."""
+    language = reading.dialect(job.emphasis, job.like)
+    timeline = language.timeline(job.sampler.name, job.steps)
+    prompts = [each for each in (job.prompt, job.negative, job.prompt_2, job.negative_2) if each]
+    told = [note for prompt in prompts for note in notes.notes(prompt, language, timeline)]
+    return [*notes.taken_for_words(language, *prompts), *told]
 
 
 # --- results

@@ -11,10 +11,10 @@ from sdcli.checkpoints import scheduler, toy
 from sdcli.checkpoints.checkpoint import Checkpoint
 from sdcli.checkpoints.family import Config
 from sdcli.checkpoints.keys import single_file as keys
-from sdcli.checkpoints.tokenizer import Tokenizer
 from sdcli.convert.tensors import OutputTensor, Shapes, safetensors, shapes_of, weights_of
 from sdcli.diffusion.levels import SD_BETAS, TIMESTEPS
 from sdcli.errors import ModelError
+from sdcli.tokenizer import Tokenizer
 
 DEFAULT_SCHEDULE = {
     "beta_start": SD_BETAS[0],

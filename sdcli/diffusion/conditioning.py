@@ -60,7 +60,7 @@ class Part:
     cond: Cond
     weight: float = 1.0
     start: float = math.inf
-    end: float = 0.0
+    end: float = -math.inf
     area: Tensor | None = None
 
     @property
@@ -71,9 +71,14 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Composed:
-    """A composed prompt: its parts, added up by `composed`. A plain prompt is one whole part."""
+    """A composed prompt: its parts, added up by `composed`. A plain prompt is one whole part.
+
+    `base` is the unconditional prompt that the parts are compared with; a prompt that is never more than one whole part
+    needs none.
+    """
 
     parts: tuple[Part, ...]
+    base: Composed | None = None
 
     @classmethod
     def plain(cls, cond: Cond) -> Composed:
@@ -96,46 +101,55 @@ class Composed:
 
     @cached_property
     def empty(self) -> Composed:
-        """The same parts, each with the empty prompt."""
-        return self._map(lambda cond: cond.empty)
+        """The empty prompt."""
+        return Composed.plain(self.parts[0].cond.empty)
 
     def _map(self, change: Callable[[Cond], Cond]) -> Composed:
-        return Composed(tuple(replace(part, cond=change(part.cond)) for part in self.parts))
+        parts = tuple(replace(part, cond=change(part.cond)) for part in self.parts)
+        return Composed(parts, self.base and self.base._map(change))
 
 
-def composed(predict: Predict, base: Cond) -> PredictComposed:
+def composed(predict: Predict) -> PredictComposed:
     """The network for composed prompts: base + sum of weight * area * (cond - base) over the active parts.
 
     The conjunction of Liu et al. 2022, "Compositional Visual Generation with Composable Diffusion Models", written in
-    denoised estimates, with `base` as the unconditional prompt. A prompt with a single active part that is whole is
-    that part's estimate itself: one row of the network and no arithmetic. A prompt without an active part is the
-    base's estimate. Each distinct Cond is one row of the call, however many prompts and parts ask for it.
+    denoised estimates. A prompt with a single active part that is whole is that part's estimate itself: one row of the
+    network and no arithmetic. A prompt without an active part is its base's estimate. Each distinct Cond is one row of
+    the call, however many prompts and parts ask for it.
     """
 
     def predict_composed(x: Tensor, sigma: float, prompts: Sequence[Composed]) -> list[Tensor]:
-        active = [prompt.active(sigma) for prompt in prompts]
-        rows = list(dict.fromkeys(cond for parts in active for cond in _rows(parts, base)))
+        rows = list(dict.fromkeys(cond for prompt in prompts for cond in _rows(prompt, sigma)))
         estimates = dict(zip(rows, predict(x, sigma, rows), strict=True))
-        return [_sum(parts, base, estimates) for parts in active]
+        return [_estimate(prompt, sigma, estimates) for prompt in prompts]
 
     return predict_composed
 
 
-def _rows(parts: Sequence[Part], base: Cond) -> Iterable[Cond]:
-    """The conds whose estimates the sum needs."""
-    if _is_single(parts):
-        return (parts[0].cond,)
-    return (base, *(part.cond for part in parts))
+def _rows(prompt: Composed, sigma: float) -> Iterable[Cond]:
+    """The conds whose estimates the prompt's own needs."""
+    parts = prompt.active(sigma)
+    if not _is_single(parts):
+        yield from _rows(_base(prompt), sigma)
+    yield from (part.cond for part in parts)
 
 
-def _sum(parts: Sequence[Part], base: Cond, estimates: Mapping[Cond, Tensor]) -> Tensor:
+def _estimate(prompt: Composed, sigma: float, estimates: Mapping[Cond, Tensor]) -> Tensor:
+    parts = prompt.active(sigma)
     if _is_single(parts):
         return estimates[parts[0].cond]
-    total = estimates[base]
+    base = _estimate(_base(prompt), sigma, estimates)
+    total = base
     for part in parts:
-        difference = (estimates[part.cond] - estimates[base]) * part.weight
+        difference = (estimates[part.cond] - base) * part.weight
         total = total + (difference if part.area is None else difference * part.area)
     return total
+
+
+def _base(prompt: Composed) -> Composed:
+    if prompt.base is None:
+        raise ValueError("a prompt of several parts, or of none, needs a base")
+    return prompt.base
 
 
 def _is_single(parts: Sequence[Part]) -> bool:

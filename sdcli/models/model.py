@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import nn
 
+from sdcli.checkpoints.defaults import job_by
 from sdcli.checkpoints.family import Family
-from sdcli.checkpoints.tokenizer import Tokenizer
 from sdcli.diffusion.levels import Levels
 from sdcli.diffusion.limits import Threshold
 from sdcli.models.architectures.clip import CLIPTextModel
@@ -18,8 +18,9 @@ from sdcli.models.architectures.unet import UNet
 from sdcli.models.architectures.vae import AutoencoderKL
 from sdcli.models.device import Placement
 from sdcli.models.offload import Networks
-from sdcli.request.job import Job, job_of
+from sdcli.request.job import Job
 from sdcli.request.request import Request
+from sdcli.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,24 +67,6 @@ class Model:
     def with_defaults(self, request: Request) -> Job:
         """The job of a request: the model's own defaults for what it leaves open, and a seed drawn if it has none."""
         return job_by(self.family, self.size, request)
-
-
-def job_by(family: Family, size: int, request: Request) -> Job:
-    """The job of a request with the defaults of a model of this family and size, which need not be loaded."""
-    defaults: dict[str, Any] = {
-        "steps": family.steps,
-        "cfg": family.cfg,
-        "sampler": family.sampler,
-        "schedule": family.schedule,
-        "guidance": family.guidance,
-        "clip_skip": family.clip_skip,
-        "width": size,
-        "height": size,
-    }
-    if request.image is not None:
-        defaults["strength"] = family.strength
-    missing = {name: value for name, value in defaults.items() if getattr(request, name) is None}
-    return job_of(request.with_seed().replace(**missing))
 
 
 def pixels_per_latent(vae_config: Mapping[str, Any]) -> int:

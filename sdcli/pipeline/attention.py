@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sdcli.adapters.attention_maps import Rows
-from sdcli.checkpoints.tokenizer import Tokenizer
 from sdcli.diffusion.conditioning import Composed, Cond
 from sdcli.errors import UsageError
 from sdcli.request.job import Job
-from sdcli.request.prompt.chunks import Chunk, Token
+from sdcli.request.prompt import reading
+from sdcli.request.prompt.chunks import Chunk
 from sdcli.request.prompt.words import by_encoder, unknown
+from sdcli.tokenizer import Tokenizer
 
 
 def check_attention(
@@ -31,6 +32,10 @@ def check_attention(
         raise UsageError(
             f"--attention: {name} hears the prompt as one vector, not word by word, so there is no map of a word; "
             "choose another model with -m"
+        )
+    if job.emphasis == "compel":
+        raise UsageError(
+            "--attention: compel blends texts, so there is no one map of a word; leave --emphasis out"
         )
     prompts = list(_prompts(job, tokenizers))
     for word in words:
@@ -58,8 +63,10 @@ def _prompts(
     job: Job, tokenizers: Mapping[str, Tokenizer]
 ) -> Iterator[tuple[str, Mapping[str, Sequence[Chunk]]]]:
     """Each text that the prompt is in the course of the run, and its chunks for each text encoder."""
-    chunks = {
-        part: [tuple(Token(id) for id in chunk) for chunk in tokenizer.chunks(job.prompt)]
-        for part, tokenizer in tokenizers.items()
-    }
-    yield job.prompt, chunks
+    language = reading.dialect(job.emphasis, job.like)
+    timeline = language.timeline(job.sampler.name, job.steps, job.first_pass_steps)
+    prompts = [job.prompt, *(region.prompt for region in job.regions)]
+    parts = [part for prompt in prompts for part in reading.read(prompt, language, timeline)]
+    for text in dict.fromkeys(entry.text for part in parts for entry in part.entries):
+        pieces = language.pieces(text)
+        yield text, {part: language.chunked(pieces, own, {}) for part, own in tokenizers.items()}

@@ -10,7 +10,6 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from sdcli.checkpoints.tokenizer import CHUNK, Tokenizer
 from sdcli.diffusion.conditioning import Cond
 from sdcli.models.model import Model
 from sdcli.pipeline import emphasis
@@ -19,6 +18,7 @@ from sdcli.request.prompt import compel
 from sdcli.request.prompt.chunks import Chunk, Token, chunked, weights
 from sdcli.request.prompt.pieces import Piece
 from sdcli.request.prompt.sentences import chunked_by_sentences
+from sdcli.tokenizer import CHUNK, Tokenizer
 
 ROWS = CHUNK + 2
 """Rows of context for each chunk."""

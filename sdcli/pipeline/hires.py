@@ -11,7 +11,9 @@ from sdcli.request.inputs import SizedImages
 from sdcli.request.job import Job
 
 
-def second_pass(model: Model, job: Job, x: Tensor) -> tuple[Job, SizedImages, Tensor | None]:
+def second_pass(
+    model: Model, job: Job, images: SizedImages, x: Tensor
+) -> tuple[Job, SizedImages, Tensor | None]:
     """(the job of the second pass, the picture that it starts from, or the latents), `hires` times larger on each side.
 
     The picture is enlarged with Lanczos' filter, latents bicubically: enlarged latents hold nothing sharp, and need a
@@ -21,6 +23,10 @@ def second_pass(model: Model, job: Job, x: Tensor) -> tuple[Job, SizedImages, Te
     larger = job.enlarged(width, height)
     if job.hires.hires_by == "latents":
         size = (height // model.factor, width // model.factor)
-        return larger, SizedImages(), F.interpolate(x, size, mode="bicubic", align_corners=False)
+        return (
+            larger,
+            SizedImages(inputs=images.inputs),
+            F.interpolate(x, size, mode="bicubic", align_corners=False),
+        )
     image, _ = vae.decode(model, x)
-    return larger, SizedImages(image.resize((width, height), resample=1)), None
+    return larger, SizedImages(image.resize((width, height), resample=1), inputs=images.inputs), None

@@ -19,6 +19,7 @@ from sdcli.pipeline import latents_file
 from sdcli.pipeline.depth import LACKING, PART
 from sdcli.pipeline.encode import check_clip_skip
 from sdcli.pipeline.start import levels_of
+from sdcli.pipeline.text import check_prompts
 from sdcli.pipeline.unet_inputs import NEEDED_PICTURE, REDRAWING, missing
 from sdcli.request.inputs import InputImages
 from sdcli.request.job import Job
@@ -36,6 +37,7 @@ def rehearse(found: Checkpoint, job: Job, inputs: InputImages) -> None:
             f"--guidance {job.guidance}: {found.name} is a latent consistency model, whose U-Net is told the guidance "
             "scale; leave it out"
         )
+    check_prompts(found.name, found.family.text_encoders, job)
     extra_channels = found.family.signature.channels - 4
     _check_pictures(found, inputs, extra_channels)
     inputs.at_size(job)
@@ -93,7 +95,7 @@ def _first_step(job: Job, sigmas: Sequence[float], trained: Levels) -> None:
         return [x * 0.1 for _ in conds]
 
     guidance = registry.find("guidance", job.guidance)
-    denoise = guidance(composed(predict, cond), prompt, negative, conventions.cfg(job.cfg, job.sampler.name))
+    denoise = guidance(composed(predict), prompt, negative, conventions.cfg(job.cfg, job.sampler.name))
     schedule = "" if job.sigmas else job.schedule.name
     sampler = conventions.sampler(job.sampler, schedule, job.steps, trained)
     next(iter(sampler(denoise, x, sigmas, lambda *_: x)), None)

@@ -31,7 +31,8 @@ class Start:
     """The start of a run. One sigma, and so no step, is a run that only decodes."""
 
     x: Tensor  # (1, 4, h/8, w/8) float32 at noise level sigmas[0]
-    sigmas: Sigmas
+    levels: Sigmas  # that the run visits
+    sigmas: Sigmas  # those of them that are left, all but in a run that goes on from latents
     noise: Noise
     inputs: UNetInputs  # what the U-Net is given besides x
     original_latents: Tensor | None = None  # (1, 4, h/8, w/8) of the picture, kept where the mask is 0
@@ -90,6 +91,7 @@ def start_of(model: Model, job: Job, images: SizedImages, latents: Tensor | None
     mask_noise = _mask_noise(model, job, draws.first) if conventions.mixes_unmasked else None
     start = Start(
         begin(draws.first),
+        sigmas[first:],
         sigmas[first:],
         noise,
         inputs,

@@ -1,73 +1,209 @@
-"""Text: prompt and negative prompt -> conditions for the U-Net. Long prompts are encoded in chunks of 75 tokens."""
+"""Text: prompt and negative prompt -> what the U-Net is told at each noise level of a run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-from functools import partial
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import groupby
 
-from sdcli.diffusion.conditioning import Composed, Cond
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from sdcli.diffusion.conditioning import Composed, Cond, Part
 from sdcli.diffusion.conventions import CONVENTIONS
+from sdcli.diffusion.spans import Span, spans, steps_apart
+from sdcli.errors import UsageError
 from sdcli.models.model import Model
+from sdcli.pipeline.compel import chunk_count, encode_compel
 from sdcli.pipeline.encode import encode_prompt
+from sdcli.pipeline.regions import areas
 from sdcli.request.job import Job
-from sdcli.request.prompt.chunks import Chunk, Token
+from sdcli.request.prompt import reading
+from sdcli.request.prompt.chunks import Chunk
 
-Chunks = list[Chunk]
-"""Tokens in chunks of at most 75, each read by one pass of the text encoder."""
+Texts = tuple[str, ...]
+"""A text for each of the model's text encoders."""
+
+Encode = Callable[[Texts, int], Cond]
+"""(texts, number of chunks) -> their condition."""
 
 
-def encode_prompts(model: Model, job: Job) -> tuple[Composed, Composed]:
-    """(prompt, negative prompt), with as many chunks as the longer one, so that one U-Net call takes both.
+def encode_prompts(
+    model: Model, job: Job, levels: Sequence[float] = (), region_masks: Sequence[Image | None] = ()
+) -> tuple[Composed, Composed]:
+    """(prompt, negative prompt) of a run that visits these noise levels, which fall.
 
-    Under the conventions of a tool that pads neither, each keeps its own number of chunks.
+    Each distinct text is encoded once. All have as many chunks as the longest one, so that one U-Net call takes them;
+    under the conventions of a tool that pads no prompts, those that count at the same level have. Without `levels`, a
+    prompt whose words change is what it is at the start.
     """
-    positive, negative = _chunks(model, job.prompt), _chunks(model, job.negative)
-    longest = max(len(chunks) for each in (positive, negative) for chunks in each.values())
-    count = longest if CONVENTIONS[job.like].pads_prompts else 1
-    encode = partial(_encode_padded, model, job, count)
-    conds = _with_aesthetic_scores(model, encode(positive), _negative(model, job, encode, negative))
-    return Composed.plain(conds[0]), Composed.plain(conds[1])
+    language = reading.dialect(job.emphasis, job.like)
+    seen = _seen(job, language, levels)
+    positive = _with_regions(model, job, language, seen, region_masks)
+    negative = _lanes(model, job, language, seen, "negative")
+    encoder = (_CompelEncoder if job.emphasis == "compel" else _Encoder)(model, job, language)
+    if CONVENTIONS[job.like].pads_prompts:
+        encoder.count = max(
+            map(encoder.length, {texts for lane in (*positive, *negative) for texts in lane.texts})
+        )
+    base = Composed(tuple(encoder.parts(negative, seen, encoder.negative)))
+    if len(negative) > 1 or negative[0].weight != 1:
+        base = replace(base, base=Composed.plain(encoder.empty(encoder.count)))
+    return Composed(tuple(encoder.parts(positive, seen, encoder.positive)), base), base
 
 
-def _chunks(model: Model, text: str) -> dict[str, Chunks]:
-    """The chunks of a text for each text encoder; they differ if one tokenizer has words that the other lacks."""
-    return {
-        part: [tuple(Token(id) for id in chunk) for chunk in tokenizer.chunks(text)]
-        for part, tokenizer in model.tokenizers.items()
-    }
+def check_prompts(name: str, encoders: Sized, job: Job) -> None:
+    """Raise UsageError for prompts that the model of this name, with these text encoders, cannot be told."""
+    language = reading.dialect(job.emphasis, job.like)
+    for prompt in ("prompt", "negative"):
+        if getattr(job.request, f"{prompt}_2") is not None and len(encoders) < 2:
+            raise UsageError(
+                f"--{prompt}-2: {name} has one text encoder, which reads the {prompt}; leave it out"
+            )
+        if getattr(job.request, f"{prompt}_2") is not None and job.emphasis == "compel":
+            raise UsageError(f"--{prompt}-2: compel gives both text encoders one prompt; leave it out")
+        for part in (part for each in _texts(job, language, job.steps, prompt) for part in each):
+            language.pieces(part.text)
 
 
-def _encode_padded(model: Model, job: Job, count: int, chunks: Mapping[str, Chunks]) -> Cond:
-    """The condition of a prompt, with empty chunks behind it up to `count`, or to those of its other text encoder."""
-    count = max(count, *(len(own) for own in chunks.values()))
-    padded = {part: [*own, *[()] * (count - len(own))] for part, own in chunks.items()}
-    return encode_prompt(model, padded, job.clip_skip, (float(job.height), float(job.width)))
+@dataclass(frozen=True)
+class _Lane:
+    """A part of a prompt, and its texts in each span of the run."""
+
+    weight: float
+    texts: tuple[Texts, ...]
+    area: Tensor | None = None  # (1, 1, h/8, w/8): how much it counts at each latent; None: everywhere
 
 
-def _negative(model: Model, job: Job, encode: partial[Cond], chunks: Mapping[str, Chunks]) -> Cond:
-    """The negative prompt's condition. An empty one is all zeros for families trained that way.
-
-    A prompt that is not empty knows how to make the empty one, for guidances that compare with it.
-    """
-    if job.negative:
-        return replace(encode(chunks), make_empty=partial(encode, _chunks(model, "")))
-    negative = encode(chunks)
-    if not model.family.zero_empty:
-        return negative
-    pooled = None if negative.pooled is None else negative.pooled * 0
-    return replace(negative, context=negative.context * 0, pooled=pooled)
+def _seen(job: Job, language: reading.Dialect, levels: Sequence[float]) -> list[Span]:
+    """The noise levels of each step of the run; of each evaluation, if the language counts those."""
+    if job.sampler.name in CONVENTIONS[job.like].ends_only:
+        levels = steps_apart(levels, job.steps)
+    found = spans(levels, language.evaluations.get(job.sampler.name, 1))
+    return found or [Span(math.inf, -math.inf)]
 
 
-def _with_aesthetic_scores(model: Model, positive: Cond, negative: Cond) -> tuple[Cond, Cond]:
-    """The conditions for a family that is told an aesthetic score in place of the target size (SDXL refiner)."""
-    if not model.family.aesthetic:
-        return positive, negative
-    good, bad = model.family.aesthetic
+def _lanes(model: Model, job: Job, language: reading.Dialect, seen: Sequence[Span], name: str) -> list[_Lane]:
+    steps = len(seen) // language.evaluations.get(job.sampler.name, 1)
+    lanes = []
+    for each in _texts(job, language, steps, name):
+        texts = (tuple(part.at(i, language.from_zero) for part in each) for i in range(len(seen)))
+        lanes.append(_Lane(each[0].weight, tuple(pair[: len(model.tokenizers)] for pair in texts)))
+    return lanes
 
-    def scored(cond: Cond, score: float) -> Cond:
-        make_empty = cond.make_empty
-        empty = None if make_empty is None else lambda: scored(make_empty(), score)
-        return replace(cond, time_ids=(*cond.time_ids[:4], score), make_empty=empty)
 
-    return scored(positive, good), scored(negative, bad)
+def _with_regions(
+    model: Model, job: Job, language: reading.Dialect, seen: Sequence[Span], masks: Sequence[Image | None]
+) -> list[_Lane]:
+    """The parts of the prompt, and behind them those of each region's."""
+    whole = _lanes(model, job, language, seen, "prompt")
+    if not job.regions:
+        return whole
+    size = (job.height // model.factor, job.width // model.factor)
+    rest, places = areas(job.regions, masks, size)
+    found = [replace(lane, area=rest.to(model.placement.device)) for lane in whole]
+    for region, area in zip(job.regions, places, strict=True):
+        own = _lanes(
+            model, replace(job, prompt=region.prompt, prompt_2=region.prompt), language, seen, "prompt"
+        )
+        found += [replace(lane, area=area.to(model.placement.device)) for lane in own]
+    return found
+
+
+def _texts(job: Job, language: reading.Dialect, steps: int, name: str) -> list[tuple[reading.Part, ...]]:
+    """The parts of a prompt, each as it is for the first and for the second text encoder."""
+    timeline = language.timeline(
+        job.sampler.name, job.steps if language.from_zero else steps, job.first_pass_steps
+    )
+    parts, second = (
+        reading.read(getattr(job, each), language, timeline, negative=name == "negative")
+        for each in (name, f"{name}_2")
+    )
+    if len(second) == 1:
+        second *= len(parts)
+    if len(second) != len(parts):
+        raise UsageError(
+            f"--{name}-2 has {len(second)} parts joined by AND, the {name} prompt {len(parts)}; give as many, or one"
+        )
+    return list(zip(parts, second, strict=True))
+
+
+class _Encoder:
+    """The conditions of texts, each encoded once."""
+
+    def __init__(self, model: Model, job: Job, language: reading.Dialect) -> None:
+        self.model, self.job, self.language = model, job, language
+        self.count = 1  # chunks that each text has at least
+        self.positive = cache(self._positive)
+        self.negative = cache(self._negative)
+        self.empty = cache(self._empty)
+        self._chunks = cache(self._chunked)
+        self._size = (float(job.height), float(job.width))
+
+    def parts(self, lanes: Sequence[_Lane], seen: Sequence[Span], encode: Encode) -> Iterator[Part]:
+        """The parts of a composed prompt; a text that stays the same over several spans is one part."""
+        counts = [max(self.count, *(self.length(lane.texts[i]) for lane in lanes)) for i in range(len(seen))]
+        for lane in lanes:
+            conds = map(encode, lane.texts, counts)
+            for cond, same in groupby(zip(conds, seen, strict=True), key=lambda pair: pair[0]):
+                own = [span for _, span in same]
+                yield Part(cond, lane.weight, own[0].start, own[-1].end, lane.area)
+
+    def length(self, texts: Texts) -> int:
+        """The number of chunks that the longest of the texts takes up."""
+        return max(len(own) for own in self._chunks(texts).values())
+
+    def _chunked(self, texts: Texts) -> Mapping[str, tuple[Chunk, ...]]:
+        """The chunks for each text encoder; they differ if one tokenizer has words that the other lacks."""
+        return {
+            part: self.language.chunked(self.language.pieces(text), tokenizer, {})
+            for (part, tokenizer), text in zip(self.model.tokenizers.items(), texts, strict=True)
+        }
+
+    def _positive(self, texts: Texts, count: int) -> Cond:
+        return self._scored(self._encoded(texts, count), 0)
+
+    def _negative(self, texts: Texts, count: int) -> Cond:
+        """The condition of a negative prompt. An empty one is all zeros for families trained that way.
+
+        One that is not empty knows how to make the empty one, for guidances that compare with it.
+        """
+        cond = self._scored(self._encoded(texts, count), 1)
+        if any(texts):
+            return replace(cond, make_empty=lambda: self.empty(count))
+        if not self.model.family.zero_empty:
+            return cond
+        pooled = None if cond.pooled is None else cond.pooled * 0
+        return replace(cond, context=cond.context * 0, pooled=pooled)
+
+    def _empty(self, count: int) -> Cond:
+        return self._scored(self._encoded(("",) * len(self.model.tokenizers), count), 1)
+
+    def _encoded(self, texts: Texts, count: int) -> Cond:
+        """The condition of the texts in `count` chunks, with empty ones or the last row again behind their own."""
+        own = self.length(texts)
+        padded = max(count, own) if CONVENTIONS[self.job.like].pads_prompts else own
+        chunks = {part: (*each, *[()] * (padded - len(each))) for part, each in self._chunks(texts).items()}
+        cond = encode_prompt(self.model, chunks, self.job.clip_skip, self._size, self.job.emphasis)
+        if count <= padded:
+            return cond
+        last = cond.context[:, -1:].expand(-1, 77 * (count - padded), -1)
+        return replace(cond, context=torch.cat([cond.context, last], 1))
+
+    def _scored(self, cond: Cond, which: int) -> Cond:
+        """The condition for a family that is told an aesthetic score in place of the target size (SDXL refiner)."""
+        scores = self.model.family.aesthetic
+        return replace(cond, time_ids=(*cond.time_ids[:4], scores[which])) if scores else cond
+
+
+class _CompelEncoder(_Encoder):
+    """The conditions of texts in compel's language."""
+
+    def length(self, texts: Texts) -> int:
+        return chunk_count(self.model, texts[0])
+
+    def _encoded(self, texts: Texts, count: int) -> Cond:
+        return encode_compel(self.model, texts[0], self.job.clip_skip, self._size, count)

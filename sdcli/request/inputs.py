@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from sdcli.errors import ImageError, UsageError
+from sdcli.request import regions
 from sdcli.request.composite import composite
 from sdcli.request.images import OpenedImage, Source, extremes, open_image
 from sdcli.request.infill import infill
@@ -34,6 +35,7 @@ class InputImages:
     picture: OpenedImage | None = None  # extended already, if it is outpainted
     mask: Image | None = None  # L, as large as the picture, grown and blurred; white is repainted
     depth: Image | None = None  # L, white is near
+    region_masks: tuple[Image | None, ...] = ()  # L; None for a region that has no mask
     facts: Mapping[str, Any] = field(default_factory=dict)  # SHA-256 of each file, for the metadata
     notes: tuple[str, ...] = ()  # for the user, such as "in.png: first of 12 frames"
 
@@ -87,7 +89,7 @@ class InputImages:
         size = (job.width, job.height)
         depth = None if self.depth is None else fit_image(self.depth, *size, job.fit)
         if self.picture is None:
-            return SizedImages(depth=depth)
+            return SizedImages(depth=depth, inputs=self)
         enlargement = self._enlargement(job.scale)
         if enlargement is not None and enlargement.is_extended and enlargement.drawn == size:
             image = enlargement.extended(self.picture.image, size)
@@ -205,15 +207,30 @@ def open_inputs(request: Request, stdin: BinaryIO | None = None) -> InputImages:
         depth = opened["depth"].image.convert("L")
         if picture is not None:
             _check_size(opened["depth"].name, depth.size, picture, request.fit)
+    region_masks = _region_masks(request)
     files: dict[str, OpenedImage | OpenedMask] = {**opened, **({"mask": mask_file} if mask_file else {})}
+    files |= {f"region {i}": each for i, each in enumerate(region_masks, 1) if each is not None}
     facts = {role: each.sha256 for role, each in files.items()}
     if request.latents_in is not None:
         facts["latents"] = _sha256(request.latents_in)
     notes = [f"{each.name}: {note}" for each in files.values() for note in each.notes]
     if picture is not None and mask is not None:
         notes += _faint_mask((mask_file or picture).name, mask)
-    inputs = InputImages(picture, mask, depth, facts, tuple(notes))
+    inputs = InputImages(
+        picture,
+        mask,
+        depth,
+        tuple(None if each is None else each.image for each in region_masks),
+        facts,
+        tuple(notes),
+    )
     return dataclasses.replace(inputs, notes=(*inputs.notes, *_rounded_size(request, inputs)))
+
+
+def _region_masks(request: Request) -> list[OpenedMask | None]:
+    """The mask of each region that has one; raises ImageError."""
+    masks = (regions.parse(each).mask for each in request.region)
+    return [open_mask(mask) if mask else None for mask in masks]
 
 
 def _source(role: str, path: str | InlineImage, stdin: BinaryIO | None) -> tuple[Source, str]:

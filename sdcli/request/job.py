@@ -9,7 +9,8 @@ from typing import Any
 from sdcli import registry
 from sdcli.errors import UsageError
 from sdcli.registry import Spec
-from sdcli.request import sigmas
+from sdcli.request import regions, sigmas
+from sdcli.request.regions import Region
 from sdcli.request.request import Hires, Mask, Request, parse_size
 from sdcli.request.resize import FIT
 
@@ -24,6 +25,10 @@ class Job:
     request: Request
     prompt: str
     negative: str
+    prompt_2: str  # for the second text encoder
+    negative_2: str
+    regions: tuple[Region, ...]
+    emphasis: str
     clip_skip: (
         int  # text encoder layer, counted from the end; 1 is the last, or the family's own if that is earlier
     )
@@ -42,6 +47,7 @@ class Job:
     like: str
     width: int
     height: int
+    first_pass_steps: int  # in the second pass of --hires; else 0
     strength: float  # share of the steps that is taken over a picture; 1 where there is none
     fit: str
     scale: float  # how many times a picture is enlarged; 1 where it is not
@@ -56,7 +62,12 @@ class Job:
     def enlarged(self, width: int, height: int) -> Job:
         """The second pass of `--hires`: the same job at a larger size, over what the first pass left."""
         return dataclasses.replace(
-            self, width=width, height=height, strength=self.hires.hires_strength, latents_in=""
+            self,
+            width=width,
+            height=height,
+            strength=self.hires.hires_strength,
+            latents_in="",
+            first_pass_steps=self.steps,
         )
 
 
@@ -65,7 +76,18 @@ def job_of(request: Request) -> Job:
 
     Raises UsageError for a field that is still open.
     """
-    for name in ("seed", "clip_skip", "steps", "cfg", "sampler", "schedule", "guidance", "width", "height"):
+    for name in (
+        "seed",
+        "emphasis",
+        "clip_skip",
+        "steps",
+        "cfg",
+        "sampler",
+        "schedule",
+        "guidance",
+        "width",
+        "height",
+    ):
         if getattr(request, name) is None:
             raise UsageError(f"{name} is not decided; make the job with model.with_defaults")
     values: dict[str, Any] = {
@@ -83,6 +105,10 @@ def job_of(request: Request) -> Job:
             "schedule": registry.parse("schedules", str(request.schedule)),
             "guidance": registry.parse("guidance", str(request.guidance)),
             "sigmas": sigmas.parse(request.sigmas) if request.sigmas else (),
+            "prompt_2": request.prompt if request.prompt_2 is None else request.prompt_2,
+            "negative_2": request.negative if request.negative_2 is None else request.negative_2,
+            "first_pass_steps": 0,
+            "regions": tuple(map(regions.parse, request.region)),
             "strength": 1.0 if request.strength is None else request.strength,
             "fit": request.fit or FIT,
             "window": request.window or 0,

@@ -63,10 +63,12 @@ class PngMetadata:
 def _of_format_1(request: Request, facts: Mapping[str, Any]) -> Request:
     """The same picture's request today: version 0.1 counted clip skips from the layer that the family uses.
 
+    It took prompts for plain words.
     SD 2 and SDXL use the penultimate layer, so that its 2 is our 3. Its dpmpp_2m_cfg_pp had another second-order term.
     It cropped masks and depth maps of another size than the picture, which are refused today. It knew no variants.
     """
-    request = request.replace(variants=literal({"prompt": request.prompt, "negative": request.negative}))
+    variants = literal({"prompt": request.prompt, "negative": request.negative})
+    request = request.replace(variants=variants, emphasis="none")
     if request.mask is not None or request.depth is not None:
         request = request.replace(fit=request.fit or FIT)
     if request.sampler == "dpmpp_2m_cfg_pp":

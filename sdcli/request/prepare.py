@@ -14,7 +14,9 @@ from sdcli.request.prompt.variants import choose, holds_variants
 from sdcli.request.request import Request
 
 PROMPTS = tuple(
-    each.name for each in dataclasses.fields(Request) if each.name in ("prompt", "negative", "prompt_2")
+    each.name
+    for each in dataclasses.fields(Request)
+    if each.name in ("prompt", "negative", "prompt_2", "negative_2")
 )
 """The fields that are prompts. The same variants in two of them are drawn alike."""
 

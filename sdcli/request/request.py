@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sdcli import errors, registry
 from sdcli.errors import UsageError
-from sdcli.request import aliases, fields, sigmas
+from sdcli.request import aliases, fields, regions, sigmas
 from sdcli.request.fields import option
+from sdcli.request.prompt.reading import EMPHASES
 from sdcli.request.resize import FITS
 from sdcli.request.sigmas import MAX_STEPS
 
@@ -221,6 +222,24 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
         help="Draw one of {red|blue}, and a line for __name__, by the seed, or take them as words; they are drawn "
              "if this is not given, but not with another --like.",
     )  # fmt: skip
+    prompt_2: str | None = option(
+        None, "--prompt-2", type=str, may_be_empty=True,
+        help="Another prompt for the second text encoder, of SDXL; the same one if not given.",
+    )  # fmt: skip
+    negative_2: str | None = option(
+        None, "--negative-2", type=str, may_be_empty=True,
+        help="Another negative prompt for the second text encoder, of SDXL.",
+    )  # fmt: skip
+    region: tuple[str, ...] = option(
+        (), "--region", type=str, many=True,
+        help="A prompt for a part of the picture: 'a cat@0,0,0.5,1' for the left half, as X,Y,WIDTH,HEIGHT in shares "
+             "of the picture, or 'a cat@mask.png'; ,0.5 behind it is its strength, 0.8 if not given. Repeatable.",
+    )  # fmt: skip
+    emphasis: str | None = option(
+        None, "--emphasis", type=str, choices=EMPHASES, from_model=True,
+        help="How weights such as (word:1.3) act: a1111, no_norm, comfyui or compel, each with its language; none "
+             "draws the prompt as it is typed.",
+    )  # fmt: skip
     seed: int | None = option(
         None,
         "--seed",
@@ -320,6 +339,8 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
             raise UsageError("--variation-seed and --variation-strength go together; give both or neither")
         for side in ("width", "height", "window"):
             _check_multiple_of_8(side, getattr(self, side))
+        for region in self.region:
+            regions.parse(region)
         _check_seeds(self)
         _check_masks(self)
         _check_hires(self)

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from sdcli.checkpoints import toy
-from sdcli.checkpoints.tokenizer import chunks, framed
 from sdcli.engine import generate
 from sdcli.models.load import load
 from sdcli.pipeline.text import encode_prompts
 from sdcli.request.request import Request
+from sdcli.tokenizer import chunks, framed
 from tests import judges
 
 NEEDS_NO_PICTURE = [name for name in toy.MODELS if toy.family(name)[0].signature.channels in (4, 9)]

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sdcli.checkpoints import tokenizer, tokenizer_folder
+from sdcli import tokenizer
+from sdcli.checkpoints import tokenizer_folder
 
 
 @pytest.mark.parametrize(

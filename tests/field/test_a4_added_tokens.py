@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from sdcli.checkpoints import checkpoint, tokenizer_folder
-from sdcli.checkpoints.tokenizer import CHUNK, END, AddedWord, Tokenizer, vocabulary
+from sdcli.tokenizer import CHUNK, END, AddedWord, Tokenizer, vocabulary
 
 WORD = "<cat-toy>"
 

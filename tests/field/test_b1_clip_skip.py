@@ -13,9 +13,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from sdcli.checkpoints import toy
-from sdcli.checkpoints.tokenizer import framed
 from sdcli.models.load import load
 from sdcli.pipeline.encode import encode_chunks
+from sdcli.tokenizer import framed
 from tests.tokens import plain
 
 

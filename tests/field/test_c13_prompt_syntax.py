@@ -1,39 +1,71 @@
-"""C13: `<lora:…>`, `embedding:`, BREAK, AND and their kin are read as words, and that is said.
+"""C13: `<lora:…>`, `embedding:`, BREAK, AND and their kin mean what their tools say, or it is said that they do not.
 
 Version 0.1 read them as words without a word.
 """
 
 import pytest
 
-from sdcli.request.prompt_syntax import syntax_in
+FOREIGN = {
+    "sdcli": [
+        "<lora:detail:0.8>",
+        "<hypernet:x:1>",
+        "embedding:bad-hands",
+        "bright++",
+        "(a cat)++",
+        "(a b)1.3",
+    ],
+    "a1111": [
+        "<lora:detail:0.8>",
+        "embedding:bad-hands",
+        "{a|b}",
+        "__colour__",
+        "__animals/cats__",
+        "bright++",
+    ],
+    "comfyui": ["<lora:detail:0.8>", "BREAK", "AND", "[a:b:0.5]", "[word]", "__colour__", "(a cat)++"],
+    "diffusers": [
+        "<lora:detail:0.8>",
+        "BREAK",
+        "AND",
+        "[a:b:0.5]",
+        "[a|b]",
+        "(word:1.3)",
+        "(word)",
+        "{a|b}",
+        "\\(",
+    ],
+}
 
 
-@pytest.mark.parametrize(
-    "syntax",
-    ["<lora:detail:0.8>", "<hypernet:x:1>", "<lyco:a b:1>", "embedding:bad-hands", "BREAK", "AND", "[a:b:0.5]", "[a|b]",
-     "[fog::10]", "(word:1.3)", "(word)", "[word]", "bright++", "(a cat)++",
-     "(a b)1.3", "\\("],
-)  # fmt: skip
-def test_c13_each_syntax_is_named_in_one_line(draw, syntax):
-    ran = draw(f"a hill {syntax} at dusk")
+@pytest.mark.parametrize(("like", "syntax"), [(like, each) for like in FOREIGN for each in FOREIGN[like]])
+def test_c13_the_syntax_of_another_tool_is_named_in_one_line(draw, like, syntax):
+    ran = draw(f"a hill {syntax} at dusk", "--like", like)
     assert ran.code == 0
-    assert ran.err == f"sd: read as plain words, for prompts have no syntax here: {syntax}\n"
+    told = f"sd: read as plain words, for it is another tool's syntax: {syntax}"
+    assert [line for line in ran.err.splitlines() if "plain words" in line] == [told]
 
 
 @pytest.mark.parametrize(
     "prompt",
-    ["a cat", "a cat AND-like", "rock and roll, break dance", "3:4 ratio, 1.5 m", "a <3 b", "snake_case_word", "50%"],
-)  # fmt: skip
-def test_c13_plain_prompts_are_not_noted(draw, prompt):
-    expected = 1 if "AND-like" in prompt else 0  # a hyphen ends a word in A1111 too
-    assert len(draw(prompt).err.splitlines()) == expected
+    [
+        "a cat",
+        "rock and roll, break dance",
+        "3:4 ratio, 1.5 m",
+        "a <3 b",
+        "snake_case_word",
+        "50%",
+        "(a:1.2) [b] AND c",
+    ],
+)
+def test_c13_nothing_is_said_of_words_and_of_its_own_syntax(draw, prompt):
+    assert "plain words" not in draw(prompt).err
 
 
 def test_c13_several_are_one_line_with_each_once_the_negative_prompt_too(draw):
-    ran = draw("<lora:a:1> BREAK x <lora:a:1>", "-n", "(ugly:1.2), BREAK", "-c", 2)
-    (line,) = ran.err.splitlines()
-    assert line.endswith(": <lora:a:1>, BREAK, (ugly:1.2)")
+    ran = draw("<lora:a:1> x <lora:a:1>", "-n", "ugly++, y", "-c", 2)
+    (line,) = [line for line in ran.err.splitlines() if "plain words" in line]
+    assert line.endswith(": <lora:a:1>, ugly++")
 
 
-def test_c13_a_long_piece_is_shortened():
-    assert syntax_in(f"({'x' * 200})") == [f"({'x' * 39}…"]
+def test_c13_a_literal_prompt_is_asked_for_and_nothing_is_said_of_it(draw):
+    assert "plain words" not in draw("a hill (very:1.3) [dark] AND cold", "--emphasis", "none").err

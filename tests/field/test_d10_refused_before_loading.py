@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 
 from sdcli import registry
 from sdcli.checkpoints import checkpoint
+from sdcli.checkpoints.defaults import job_by
 from sdcli.models import load
-from sdcli.models.model import job_by
 from sdcli.pipeline.rehearsal import rehearse
 from sdcli.request import fields
 from sdcli.request.inputs import InputImages
@@ -23,10 +23,10 @@ FIELDS = {each.name: each for each in dataclasses.fields(Request)}
 BAD_TEXTS = {
     "model": "no-such-model", "vae": "none.safetensors", "revision": "main", "image": "none.png",
     "mask": "none.png", "depth": "none.png", "background": "no-colour", "seed_size": "100x100",
-    "sigmas": "1,2", "device": "gpu", "latents_in": "none.safetensors", "margins": "0,0,0,0",
+    "sigmas": "1,2", "device": "gpu", "latents_in": "none.safetensors", "margins": "0,0,0,0", "region": "a cat@2,0,1,1",
 }  # fmt: skip
 """A bad value of each text field whose declaration does not say which are bad."""
-ANY_TEXT = ("prompt", "negative")
+ANY_TEXT = ("prompt", "negative", "prompt_2", "negative_2")
 
 
 def bad_values(name: str) -> list[object]:

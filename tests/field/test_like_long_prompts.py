@@ -14,17 +14,19 @@ from sdcli.models.load import load
 from sdcli.pipeline.encode import encode_chunks
 from sdcli.pipeline.text import encode_prompts
 from sdcli.pipeline.unet import predictor
+from sdcli.request.prompt import reading
 from sdcli.request.request import Request
 from tests import judges
-from tests.tokens import plain_text
 
 LONG = ", ".join(f"a red cat number {n} on a green mat" for n in range(12))  # 2 chunks
 LONGER = ", ".join(f"a red cat number {n} on a green mat" for n in range(20))  # 3 chunks
 SIGMA = 3.0
 
 
-def chunks_of(model, text):
-    return encode_chunks(model, "text_encoder", plain_text(text))[0]
+def context_of(model, text, like):
+    language = reading.dialect(reading.EMPHASIS_OF[like], like)
+    chunks = language.chunked(language.pieces(text), model.tokenizers["text_encoder"], {})
+    return encode_chunks(model, "text_encoder", chunks)[0]
 
 
 def estimates(model, x, *contexts):
@@ -49,11 +51,12 @@ def ours(model, x, prompt, negative, like):
 def test_unequal_prompts_are_those_of_a1111_and_comfyui(prompt, negative):
     model = load("test:sd1", "cpu", "float32")
     x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1)) * 4
-    contexts = [chunks_of(model, text) for text in (prompt, negative)]
-    separate = [estimates(model, x, context)[0] for context in contexts]
-    length = math.lcm(*(context.shape[1] for context in contexts))
-    repeated = [context.repeat(1, length // context.shape[1], 1) for context in contexts]
-    for like, theirs in (("a1111", separate), ("comfyui", estimates(model, x, *repeated))):
+    for like in ("a1111", "comfyui"):
+        contexts = [context_of(model, text, like) for text in (prompt, negative)]
+        separate = [estimates(model, x, context)[0] for context in contexts]
+        length = math.lcm(*(context.shape[1] for context in contexts))
+        repeated = [context.repeat(1, length // context.shape[1], 1) for context in contexts]
+        theirs = separate if like == "a1111" else estimates(model, x, *repeated)
         conds, answers = ours(model, x, prompt, negative, like)
         assert [cond.context.shape for cond in conds] == [context.shape for context in contexts]
         for own, expected in zip(answers, theirs, strict=True):

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from sdcli.checkpoints import tokenizer_folder
-from sdcli.checkpoints.tokenizer import Tokenizer
+from sdcli.tokenizer import Tokenizer
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 FOUR_LEVELS = {

@@ -14,13 +14,13 @@ from safetensors.torch import load_file, save_file
 from sdcli import registry
 from sdcli.checkpoints import toy
 from sdcli.checkpoints.family import Family, TextEncoderUse
-from sdcli.checkpoints.tokenizer import framed, ids
 from sdcli.diffusion.conditioning import Cond
 from sdcli.models.load import load
 from sdcli.models.model import Model
 from sdcli.pipeline import vae
 from sdcli.pipeline.encode import encode_chunks
 from sdcli.pipeline.unet import call_unet
+from sdcli.tokenizer import framed, ids
 from tests import judges
 from tests.tokens import plain_text
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from sdcli.checkpoints.tokenizer import framed, ids
 from sdcli.models.load import load
+from sdcli.tokenizer import framed, ids
 from tests import judges
 
 WORDS = "a red cat in a hat"

@@ -95,7 +95,7 @@ def test_a_short_ddim_run_ends_at_the_latents_of_the_reference(loaded):
     else:
         prompt, negative = (Cond(encode_chunks(model, "text_encoder", [chunk])[0]) for chunk in chunks)
         sigmas = [model.levels.sigma(t) for t in answers["run.timesteps"].tolist()] + [model.levels.sigma_min]
-    predict = composed(predictor(model), negative)
+    predict = composed(predictor(model))
     cfg = registry.find("guidance", "cfg")
     denoise = cfg(predict, Composed.plain(prompt), Composed.plain(negative), 7.5)
     x = random(5000, 1, 4, 32, 32) * math.sqrt(1 + sigmas[0] ** 2)

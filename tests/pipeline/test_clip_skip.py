@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from sdcli.checkpoints.tokenizer import framed, ids
 from sdcli.models.load import load
 from sdcli.pipeline.encode import encode_chunks
+from sdcli.tokenizer import framed, ids
 from tests import judges
 from tests.tokens import plain_text
 

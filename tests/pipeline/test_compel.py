@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 
-from sdcli.checkpoints.tokenizer import ids
 from sdcli.errors import UsageError
 from sdcli.models.load import load
 from sdcli.pipeline.compel import chunk_count, encode_compel
 from sdcli.pipeline.encode import encode_chunks, encode_prompt, encoder_states
 from sdcli.request.prompt.chunks import Token
+from sdcli.tokenizer import ids
 from tests.tokens import plain, plain_text
 
 MODELS = ["test:sd1", "test:sd2", "test:sdxl"]

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from sdcli.checkpoints.tokenizer import framed, ids
 from sdcli.models.load import load
 from sdcli.pipeline import emphasis
 from sdcli.pipeline.encode import encode_chunks, encode_prompt
 from sdcli.request.prompt.chunks import Chunk, Token
+from sdcli.tokenizer import framed, ids
 from tests.tokens import plain_text
 
 MODELS = ["test:sd1", "test:sd2", "test:sdxl"]

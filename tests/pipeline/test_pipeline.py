@@ -10,13 +10,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sdcli.checkpoints import checkpoint
-from sdcli.checkpoints.tokenizer import chunks, framed
 from sdcli.engine import generate
 from sdcli.errors import ModelError
 from sdcli.models import build
 from sdcli.models.load import load
 from sdcli.pipeline.encode import encode_chunks
 from sdcli.request.request import Request
+from sdcli.tokenizer import chunks, framed
 from tests.conftest import make_toy
 from tests.tokens import plain, plain_text
 

@@ -16,6 +16,7 @@ sdxl = Family(
         "text_encoder_2": TextEncoderUse(pad=0, layer=2, norm=False, pooled=True),
     },
     clip_skip=2,
+    emphasis="no_norm",
     size=1024,
     zero_empty=True,
     cfg=5.0,

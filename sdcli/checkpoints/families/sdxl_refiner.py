@@ -21,6 +21,7 @@ sdxl_refiner = Family(
     },
     text_encoders={"text_encoder_2": TextEncoderUse(pad=0, layer=2, norm=False, pooled=True)},
     clip_skip=2,
+    emphasis="no_norm",
     size=1024,
     aesthetic=(6.0, 2.5),
     cfg=5.0,

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from sdcli.checkpoints.tokenizer import CHUNK, Tokenizer, framed
 from sdcli.request.prompt.pieces import BREAK, Piece
+from sdcli.tokenizer import CHUNK, Tokenizer, framed
 
 COMMA = 267
 BACKTRACK = 20

@@ -17,5 +17,8 @@ def cut_comments(text: str) -> str:
 
 
 def whole_line_comments(text: str) -> str:
-    """The text without the lines that begin with #, as our own language cuts them; `#ff8800` in a line is text."""
-    return "\n".join(line for line in text.split("\n") if not line.startswith("#"))
+    """The text without the lines that begin with # and a blank, as our own language cuts them.
+
+    `#ff8800` is text, also at the beginning of a line.
+    """
+    return "\n".join(line for line in text.split("\n") if not line.startswith("# ") and line != "#")

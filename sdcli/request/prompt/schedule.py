@@ -13,7 +13,7 @@ they differ for a schedule with stray brackets right behind it, such as `[a:b:3]
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -101,6 +101,20 @@ def is_scheduled(items: Items) -> bool:
         isinstance(item, Scheduled | Alternating) or (isinstance(item, Group) and is_scheduled(item.items))
         for item in items
     )
+
+
+def switches(items: Items) -> Iterator[Scheduled]:
+    """Each `[before:after:when]` of a text, also those inside others."""
+    for item in items:
+        if isinstance(item, Group):
+            yield from switches(item.items)
+        elif isinstance(item, Alternating):
+            for choice in item.choices:
+                yield from switches(choice)
+        elif isinstance(item, Scheduled):
+            yield item
+            yield from switches(item.before)
+            yield from switches(item.after)
 
 
 def entries(text: str, timeline: Timeline) -> tuple[Entry, ...]:

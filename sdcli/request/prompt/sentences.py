@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
-from sdcli.checkpoints.tokenizer import CHUNK, vocabulary
 from sdcli.request.prompt.chunks import Chunk, Token
+from sdcli.tokenizer import CHUNK, vocabulary
 
 
 def chunked_by_sentences(tokens: Sequence[Token]) -> tuple[Chunk, ...]:

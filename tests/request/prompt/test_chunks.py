@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdcli.checkpoints.tokenizer import BEGIN, CHUNK, END, Tokenizer
 from sdcli.request.prompt import attention, chunks
 from sdcli.request.prompt.pieces import BREAK, Piece
+from sdcli.tokenizer import BEGIN, CHUNK, END, Tokenizer
 from tests.request.prompt.known import answers, run_lengths
 from tests.request.prompt.strategies import PROMPTS
 

@@ -26,4 +26,6 @@ def test_no_hash_is_left_where_a1111_cuts_comments(before, behind):
 
 
 def test_our_own_language_cuts_whole_lines_only():
-    assert whole_line_comments("a\n# hidden\nthe colour #ff8800\n#hidden") == "a\nthe colour #ff8800"
+    assert (
+        whole_line_comments("a\n# hidden\nthe colour #ff8800\n#1 dad\n#") == "a\nthe colour #ff8800\n#1 dad"
+    )

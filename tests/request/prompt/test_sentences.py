@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdcli.checkpoints.tokenizer import ids
 from sdcli.request.prompt.chunks import Token
 from sdcli.request.prompt.sentences import chunked_by_sentences
+from sdcli.tokenizer import ids
 
 
 def lengths(text: str) -> list[int]:

@@ -2,11 +2,11 @@
 
 import pytest
 
-from sdcli.checkpoints.tokenizer import Tokenizer
 from sdcli.errors import UsageError
 from sdcli.request.prompt.chunks import Token, chunked
 from sdcli.request.prompt.pieces import BREAK, Piece
 from sdcli.request.prompt.words import by_encoder, parse, positions, unknown
+from sdcli.tokenizer import Tokenizer
 
 PLAIN = Tokenizer()
 

@@ -11,6 +11,7 @@ import gzip
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from itertools import islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -52,6 +53,15 @@ class Tokenizer:
         """The token ids of a text of any length, without BEGIN and END."""
         return _backend(self.added).encode(text, add_special_tokens=False).ids
 
+    def word(self, id: int) -> str:
+        """The text that a token stands for, without the end of a word; � for bytes that are no whole character."""
+        for added in self.added:
+            if added.id == id:
+                return added.text
+        letters = _words().get(id, f"#{id}").removesuffix("</w>")
+        known = _letters_to_bytes()
+        return bytes(known.get(letter, ord("?")) for letter in letters).decode("utf-8", "replace")
+
     def chunks(self, text: str) -> list[list[int]]:
         """The token ids in chunks of at most 75, or one empty chunk for an empty text. No token is dropped."""
         tokens = self.ids(text)
@@ -76,10 +86,11 @@ def framed(chunk: Sequence[int], pad: int = END) -> list[int]:
 @functools.cache
 def merges() -> list[tuple[str, str]]:
     """CLIP's pairs of tokens that are joined, the most frequent first."""
-    path = str(files("sdcli.checkpoints") / "bpe_simple_vocab_16e6.txt.gz")
+    path = str(files("sdcli.tokenizer") / "bpe_simple_vocab_16e6.txt.gz")
     with gzip.open(path, "rt", encoding="utf-8") as file:
-        lines = file.read().split("\n")[1 : _MERGES + 1]  # the first is a comment
-    return [(first, second) for first, second in map(str.split, lines)]
+        lines = islice(file, 1, _MERGES + 1)  # the first is a comment
+        tokens = " ".join(lines).split()  # two on each line
+    return list(zip(tokens[::2], tokens[1::2], strict=True))
 
 
 @functools.cache
@@ -88,6 +99,16 @@ def vocabulary() -> dict[str, int]:
     letters = list(_bytes_to_letters().values())
     words = [*letters, *(letter + "</w>" for letter in letters), *map("".join, merges())]
     return {word: i for i, word in enumerate([*words, BEGIN_WORD, END_WORD])}
+
+
+@functools.cache
+def _words() -> dict[int, str]:
+    return {id: word for word, id in vocabulary().items()}
+
+
+@functools.cache
+def _letters_to_bytes() -> dict[str, int]:
+    return {letter: byte for byte, letter in _bytes_to_letters().items()}
 
 
 @functools.cache
