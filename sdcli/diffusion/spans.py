@@ -16,7 +16,7 @@ class Span(NamedTuple):
 
 
 def spans(sigmas: Sequence[float], evaluations: int = 1) -> list[Span]:
-    """The span of each step between falling levels; together they cover every level above 0.
+    """The span of each step between falling levels; together they cover every level.
 
     A step of two `evaluations` is two spans: that of its first evaluation is the step's first level alone.
     """
@@ -25,7 +25,7 @@ def spans(sigmas: Sequence[float], evaluations: int = 1) -> list[Span]:
         found = [half for span in found for half in _halves(span)]
     if found:
         found[0] = found[0]._replace(start=math.inf)
-        found[-1] = found[-1]._replace(end=0.0)
+        found[-1] = found[-1]._replace(end=-math.inf)
     return found
 
 
