@@ -4,10 +4,12 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from sdcli import Request, generate
 from sdcli.errors import UsageError
+from sdcli.models.cache import ModelCache
 from sdcli.request.heat_map import COLOURS, heat_map
 
 
@@ -67,6 +69,40 @@ def test_what_cannot_be_shown_is_refused_in_one_line_before_a_model_is_loaded(
 def test_a_run_that_never_asks_for_the_prompt_is_refused():
     with pytest.raises(UsageError, match="no step of this run"):
         generate(Request("a cat", model="test:sd1", steps=2, cfg=0), attention=["cat"])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "more"),
+    [
+        ("a (hat:1.3) and a cat", {}),
+        ("a [cat:hat:0.5]", {}),
+        ("a [cat|hat]", {}),
+        ("a cat AND a hat :0.5", {}),
+        ("a cat BREAK a hat", {}),
+        ("a cat", {"region": ("a hat@0,0,0.5,1",)}),
+        ("a cat", {"model": "test:sdxl", "prompt_2": "a red hat"}),
+        ("a cat, a hat", {"emphasis": "comfyui"}),
+        ("a cat [hat:1.5]", {"hires": 2.0}),
+    ],
+    ids=str,
+)
+def test_a_word_of_any_part_of_the_prompt_has_a_map_and_the_picture_keeps_its_bits(prompt, more):
+    request = Request(prompt, **{"model": "test:sd1", "seed": 2, "steps": 4, **more})
+    models = ModelCache()
+    result = generate(request, models, attention=["cat", "hat"])
+    assert [plane.shape for plane in result.attention.values()] == [result.picture.image.size] * 2
+    assert torch.equal(result.latents, generate(request, models).latents)
+
+
+def test_an_unknown_word_is_told_the_words_of_every_part_without_their_weights():
+    request = Request("a (cat:1.3) AND [dog:hat:2]", model="test:sd1", steps=4, region=("trees@0,0,1,0.5",))
+    with pytest.raises(UsageError, match=r"its words are: a, cat, dog, hat, trees$"):
+        generate(request, attention=["bird"])
+
+
+def test_a_blend_of_texts_has_no_maps_and_is_refused_by_name():
+    with pytest.raises(UsageError, match="compel blends texts"):
+        generate(Request("a cat++", model="test:sd1", steps=2, emphasis="compel"), attention=["cat"])
 
 
 @pytest.mark.parametrize(

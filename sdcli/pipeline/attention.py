@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from sdcli.errors import UsageError
 from sdcli.request.job import Job
 from sdcli.request.prompt import reading
 from sdcli.request.prompt.chunks import Chunk
+from sdcli.request.prompt.pieces import Piece
 from sdcli.request.prompt.words import by_encoder, unknown
 from sdcli.tokenizer import Tokenizer
 
@@ -62,11 +64,23 @@ def check_recorded(words: Sequence[str], maps: Mapping[str, object]) -> None:
 def _prompts(
     job: Job, tokenizers: Mapping[str, Tokenizer]
 ) -> Iterator[tuple[str, Mapping[str, Sequence[Chunk]]]]:
-    """Each text that the prompt is in the course of the run, and its chunks for each text encoder."""
+    """The words of each text that a prompt is in the course of the run, and its chunks for an encoder that reads it."""
+    first = (job.prompt, *(region.prompt for region in job.regions))
+    second = first if job.prompt_2 is None else (job.prompt_2, *first[1:])
+    for (encoder, tokenizer), prompts in zip(tokenizers.items(), (first, second), strict=False):
+        for pieces, chunks in _texts(job, prompts, tokenizer):
+            yield " ".join(piece.text for piece in pieces), {encoder: chunks}
+
+
+def _texts(
+    job: Job, prompts: Sequence[str], tokenizer: Tokenizer
+) -> Iterator[tuple[Sequence[Piece], Sequence[Chunk]]]:
+    """The pieces and chunks of each text that these prompts are, in both passes of `--hires`."""
     language = reading.dialect(job.emphasis, job.like)
-    timeline = language.timeline(job.sampler.name, job.steps, job.first_pass_steps)
-    prompts = [job.prompt, *(region.prompt for region in job.regions)]
-    parts = [part for prompt in prompts for part in reading.read(prompt, language, timeline)]
-    for text in dict.fromkeys(entry.text for part in parts for entry in part.entries):
-        pieces = language.pieces(text)
-        yield text, {part: language.chunked(pieces, own, {}) for part, own in tokenizers.items()}
+    passes = (0, job.steps) if job.hires.hires > 1 else (0,)
+    timelines = [language.timeline(job.sampler.name, job.steps, first_pass) for first_pass in passes]
+    for prompt, timeline in itertools.product(prompts, timelines):
+        for part in reading.read(prompt, language, timeline):
+            for text in dict.fromkeys(entry.text for entry in part.entries):
+                pieces = language.pieces(text)
+                yield pieces, language.chunked(pieces, tokenizer, {})

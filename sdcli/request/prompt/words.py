@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Protocol
 
 from sdcli.errors import UsageError
 from sdcli.request.prompt.chunks import Chunk
+from sdcli.tokenizer import CHUNK, Tokenizer
 
-ROWS = 77
+ROWS = CHUNK + 2
 """Rows of the context for each chunk: BEGIN, the tokens, END and padding."""
 _WORD = re.compile(r"[^\W_]+(?:['’_-][^\W_]+)*")
-
-
-class Tokenizer(Protocol):
-    """What makes the token ids of a text."""
-
-    def ids(self, text: str) -> list[int]:
-        """The ids, without BEGIN and END."""
 
 
 def parse(text: str) -> tuple[str, ...]:
