@@ -10,6 +10,7 @@ from sdcli.request.prompt import comfyui
 from sdcli.request.prompt.pieces import Piece
 from tests.request.prompt.known import answers
 from tests.request.prompt.strategies import PROMPTS, WORDS
+from tests.speed import allowed
 
 BRACKETS = st.text("()ab: .5", max_size=14)
 
@@ -71,4 +72,4 @@ def test_escaped_brackets_are_text_of_weight_1(text):
 def test_thousands_of_brackets_are_read_in_under_a_second(text):
     start = time.process_time()
     comfyui.parse(text)
-    assert time.process_time() - start < 1
+    assert time.process_time() - start < allowed(1)

@@ -12,6 +12,7 @@ from sdcli.errors import UsageError
 from sdcli.request.prompt.compel import Blend, Conjunction, parse
 from sdcli.request.prompt.pieces import Piece
 from tests.request.prompt.known import answers
+from tests.speed import allowed
 
 MORE = json.loads(Path(__file__).with_name("compel.json").read_text(encoding="utf-8"))["answers"]
 SIGNS = ["(", ")", '"', "+", "--", ",", ".", " ", "\\", "a", "cat", "1.3", "=", "(a)+", '("a","b")']
@@ -94,6 +95,6 @@ def test_any_text_is_read_or_refused(text):
     ["(" * 3000, '"' * 3000, "(a " * 1000, "a.swap(" * 800, '("a",' * 800, "(a)+" * 1000, "a" + "+" * 9000],
 )
 def test_a_long_text_is_read_at_once(text):
-    start = time.perf_counter()
+    start = time.process_time()
     parse(text)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < allowed(5)

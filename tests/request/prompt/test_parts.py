@@ -10,6 +10,7 @@ from sdcli.request.prompt import parts
 from sdcli.request.prompt.pieces import Piece
 from tests.request.prompt.known import answers
 from tests.request.prompt.strategies import PROMPTS, WORDS
+from tests.speed import allowed
 
 
 @pytest.mark.parametrize("known", answers("and"))
@@ -42,4 +43,4 @@ def test_the_number_behind_a_part_is_its_weight(one, other, weight):
 def test_the_digits_of_a_long_number_are_read_in_under_a_second():
     start = time.process_time()
     assert parts.parse("a :" + "1" * 10_000 + "x AND b")
-    assert time.process_time() - start < 1
+    assert time.process_time() - start < allowed(1)

@@ -10,6 +10,7 @@ from sdcli.request.prompt import schedule
 from sdcli.request.prompt.schedule import Entry, Timeline
 from tests.request.prompt.known import answers, run_lengths
 from tests.request.prompt.strategies import PROMPTS, WORDS
+from tests.speed import allowed
 
 STEPS = st.integers(1, 30)
 
@@ -118,4 +119,4 @@ def test_the_evaluation_behind_the_last_is_the_first_entry_in_a1111_and_the_last
 def test_deep_brackets_and_long_numbers_are_read_in_under_a_second(text):
     start = time.process_time()
     assert schedule.entries(text, Timeline(20))
-    assert time.process_time() - start < 1
+    assert time.process_time() - start < allowed(1)
