@@ -17,6 +17,12 @@ def random(part: str, config: Mapping[str, Any]) -> Any:
         return _class_of(part, config).eval()
 
 
+def empty(part: str, config: Mapping[str, Any]) -> Any:
+    """The library's own network `part` of a config.json on the meta device: made at once, but without weights."""
+    with torch.device("meta"):
+        return _class_of(part, config).eval()
+
+
 def weights(network: Any) -> dict[str, torch.Tensor]:
     """The network's weights under our names: some versions of transformers put `text_model.` before them."""
     return {

@@ -1,5 +1,6 @@
 """Published checkpoints are recognised by their headers, and their tensors go where diffusers puts them."""
 
+import functools
 import gzip
 import json
 import shutil
@@ -111,7 +112,7 @@ def test_unet_and_vae_keys_go_where_diffusers_puts_them(family, part):
     prefix = {"unet": "model.diffusion_model.", "vae": "first_stage_model."}[part]
     config = registry.find("families", FAMILIES[family][0]).configs[part]
     convert = {"unet": theirs.convert_ldm_unet_checkpoint, "vae": theirs.convert_ldm_vae_checkpoint}[part]
-    network = judges.random(part, config)
+    network = judges.empty(part, config)
     expected = convert(numbered(tensors, prefix), {**network.config})
     ours = {}
     for key, targets in single_file.targets(keys).items():
@@ -126,7 +127,7 @@ def test_open_clip_keys_go_where_diffusers_puts_them():
 
     tensors = published("sd21-v")
     config = registry.find("families", "sd2").configs["text_encoder"]
-    network = judges.random("text_encoder", config)
+    network = judges.empty("text_encoder", config)
     if not hasattr(
         network, "text_model"
     ):  # diffusers' function looks for it; transformers has none since 5.6
@@ -378,6 +379,13 @@ def test_the_headers_of_a_repo_are_read_once_though_the_cache_is_checked_first(
     assert len(headers_read) == 3
 
 
+@functools.cache
+def full_size(family: str) -> dict[str, list[int]]:
+    """The layout of a single file of a family, as the tests build it."""
+    found = registry.find("families", family)
+    return layout(found, found.configs)
+
+
 FAMILY_NAMES = [name for name in registry.names("families") if name != "tiny"]
 PROGRAM = """
 import json, sys, time
@@ -398,8 +406,7 @@ print(json.dumps(sorted({"torch", "numpy", "diffusers", "transformers"} & set(sy
 def test_every_family_is_recognised_by_its_header_within_a_tenth_of_a_second_and_without_torch(tmp_path):
     paths = []
     for number, name in enumerate(FAMILY_NAMES):  # so that the file names say nothing
-        family = registry.find("families", name)
-        paths.append(str(write(tmp_path / f"{number}.safetensors", layout(family, family.configs))))
+        paths.append(str(write(tmp_path / f"{number}.safetensors", full_size(name))))
     ran = subprocess.run([sys.executable, "-c", PROGRAM, *paths], capture_output=True, text=True, check=True)
     *recognised, heavy_imports = (
         json.loads(line) for line in ran.stdout.splitlines() if line.startswith("[")
@@ -412,6 +419,5 @@ def test_every_family_is_recognised_by_its_header_within_a_tenth_of_a_second_and
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_layouts_that_tests_build_are_the_published_ones(family):
-    ours = registry.find("families", FAMILIES[family][0])
-    built, original = layout(ours, ours.configs), published(family)
+    built, original = full_size(FAMILIES[family][0]), published(family)
     assert {key: original[key] for key in built} == built
