@@ -9,6 +9,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # one thread each: the test processes share the cores
 
+import functools
 import io
 import json
 import math
@@ -19,11 +20,20 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from sdcli.checkpoints import toy as toy_models
+
 # No example has a deadline: a busy machine is no fault of the code.
 hypothesis.settings.register_profile(
     "any speed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
-hypothesis.settings.load_profile("any speed")
+hypothesis.settings.register_profile("few", hypothesis.settings.get_profile("any speed"), max_examples=30)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Property tests that do not say how many examples they need take 30, and 100 in scripts/test --all."""
+    few = "not slow" in config.option.markexpr
+    hypothesis.settings.load_profile("few" if few else "any speed")
+
 
 TOY = {
     "text_encoder": {
@@ -104,7 +114,43 @@ def no_remembered_speeds(monkeypatch):
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory) -> Path:
     """A model folder of random networks that draws meaningless pictures of 64x64 pixels within milliseconds."""
-    return make_toy(tmp_path_factory.mktemp("models") / "toy")
+    folder = make_toy(tmp_path_factory.mktemp("models") / "toy")
+    LOADED_ONCE.add(str(folder))
+    return folder
+
+
+LOADED_ONCE = {"tiny", *toy_models.MODELS}
+"""The models that no test alters: `sd` in this process loads each once, which takes longer than to draw with it."""
+
+
+@pytest.fixture(scope="session")
+def load_once():
+    """load_model, which loads the models that no test alters only once in a session."""
+    import torch
+
+    from sdcli.models import load, memory
+    from sdcli.models.device import helpful_threads
+
+    loaded = {}
+    load_model = load.load_model
+
+    @functools.wraps(load_model)
+    def call(found, loading):
+        if loading.model not in LOADED_ONCE or loading.threads:
+            return load_model(found, loading)
+        torch.set_num_threads(helpful_threads())
+        key = loading, memory.free  # a test may say how much memory is free
+        if key not in loaded:
+            loaded[key] = load_model(found, loading)
+        return loaded[key]
+
+    return call
+
+
+@pytest.fixture
+def shared_models(monkeypatch, load_once):
+    """Whatever this test draws in this process, the models that no test alters are loaded once in a session."""
+    monkeypatch.setattr("sdcli.models.load.load_model", load_once)
 
 
 @dataclass
@@ -121,12 +167,13 @@ class Ran:
 
 
 @pytest.fixture
-def sd(tmp_path, monkeypatch):
+def sd(tmp_path, monkeypatch, load_once):
     """Run `sd` in this process and in an empty folder: sd("txt2img", "a cat", stdin=b"…") -> Ran.
 
     It prints no lines of progress, which depend on the machine's speed.
     """
     from sdcli.commands import _generate
+    from sdcli.models import load
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(_generate, "PROGRESS_INTERVAL", math.inf)
@@ -136,6 +183,8 @@ def sd(tmp_path, monkeypatch):
 
         out, err = io.BytesIO(), io.BytesIO()
         with monkeypatch.context() as patch:
+            if load.load_model is load_once.__wrapped__:  # no test has put another function there
+                patch.setattr(load, "load_model", load_once)
             patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
             patch.setattr(sys, "stdout", io.TextIOWrapper(out, encoding="utf-8", write_through=True))
             patch.setattr(sys, "stderr", io.TextIOWrapper(err, encoding="utf-8", write_through=True))

@@ -18,6 +18,8 @@ from tests import judges
 from tests.full_size import write
 from tests.single_file import layout
 
+pytestmark = pytest.mark.usefixtures("shared_models")
+
 WIDTH = 24  # of the guidance embedding
 
 

@@ -17,6 +17,8 @@ from sdcli.pipeline.start import start_of
 from sdcli.request.inputs import SizedImages
 from sdcli.request.request import Request
 
+pytestmark = pytest.mark.usefixtures("shared_models")
+
 BIG = 2**64 - 2
 
 

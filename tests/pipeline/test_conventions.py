@@ -16,6 +16,8 @@ from sdcli.pipeline.text import encode_prompts
 from sdcli.request.request import Request
 from tests import judges
 
+pytestmark = pytest.mark.usefixtures("shared_models")
+
 CASES = {  # (sampler, schedule) -> diffusers' scheduler, as Stable Diffusion's config sets it up
     ("ddim", "leading"): ("DDIMScheduler", {"clip_sample": False, "set_alpha_to_one": False}),
     ("plms", "leading"): ("PNDMScheduler", {"skip_prk_steps": True, "set_alpha_to_one": False}),

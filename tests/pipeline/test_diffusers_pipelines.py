@@ -16,7 +16,7 @@ from sdcli.request.request import Request
 from tests import judges
 from tests.pictures import half_mask, photo
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("shared_models")]
 SEED = 5
 
 

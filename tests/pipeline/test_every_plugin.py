@@ -40,6 +40,7 @@ def test_a_picture_with_another_tools_noise_is_the_same_twice_and_not_that_of_ou
     assert not torch.equal(drawn(toy, sampler=sampler), alone)
 
 
+@pytest.mark.usefixtures("shared_models")
 @pytest.mark.parametrize("schedule", registry.names("schedules"))
 def test_every_schedule_draws_finite_latents(toy, schedule):
     assert torch.isfinite(drawn(toy, schedule=schedule)).all()
@@ -52,6 +53,7 @@ def split(path, request: Request, step: int) -> torch.Tensor:
     return generate(request.replace(latents_in=str(path))).latents
 
 
+@pytest.mark.usefixtures("shared_models")
 @pytest.mark.parametrize("sampler", registry.names("samplers"))
 def test_every_sampler_goes_on_from_any_step_of_a_stopped_run_bit_for_bit(tmp_path, sampler):
     request = Request("a cat", negative="a dog", model="test:sd1", seed=9, steps=4, sampler=sampler)
@@ -60,6 +62,7 @@ def test_every_sampler_goes_on_from_any_step_of_a_stopped_run_bit_for_bit(tmp_pa
         assert torch.equal(split(tmp_path / f"{step}.safetensors", request, step), straight)
 
 
+@pytest.mark.usefixtures("shared_models")
 @pytest.mark.parametrize("guidance", registry.names("guidance"))
 def test_every_guidance_goes_on_from_a_stopped_run_bit_for_bit(tmp_path, guidance):
     for sampler, cfg in (("dpmpp_2m", 5.0), ("euler_a_cfg_pp", 1.0)):
@@ -68,6 +71,7 @@ def test_every_guidance_goes_on_from_a_stopped_run_bit_for_bit(tmp_path, guidanc
         assert torch.equal(split(tmp_path / f"{sampler}.safetensors", request, 2), generate(request).latents)
 
 
+@pytest.mark.usefixtures("shared_models")
 @pytest.mark.parametrize("rng", ["philox", "comfyui"])
 def test_a_stopped_run_goes_on_with_another_tools_noise_bit_for_bit(tmp_path, rng):
     request = Request("a cat", model="test:sd1", seed=9, steps=4, sampler="dpmpp_2s_a", rng=rng, like="a1111")

@@ -11,6 +11,8 @@ from sdcli.pipeline.unet import predictor
 from sdcli.request.request import Request
 from tests import judges
 
+pytestmark = pytest.mark.usefixtures("shared_models")
+
 
 @pytest.fixture
 def request_(toy):

@@ -20,6 +20,8 @@ from sdcli.tokenizer import chunks, framed
 from tests.conftest import make_toy
 from tests.tokens import plain, plain_text
 
+pytestmark = pytest.mark.usefixtures("shared_models")
+
 
 @pytest.fixture
 def broken(toy, tmp_path) -> Path:

@@ -14,6 +14,8 @@ from sdcli.pipeline import latents_file
 from sdcli.request.request import Request
 from tests.pictures import half_mask, photo
 
+pytestmark = pytest.mark.usefixtures("shared_models")
+
 
 @pytest.fixture
 def request_() -> Request:

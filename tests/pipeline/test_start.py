@@ -10,6 +10,8 @@ from sdcli.pipeline.start import start_of
 from sdcli.request.inputs import SizedImages
 from sdcli.request.request import Request
 
+pytestmark = pytest.mark.usefixtures("shared_models")
+
 
 @pytest.fixture
 def drawn(toy):
