@@ -1,5 +1,6 @@
 """The same picture on every device: with CUDA what scripts/test --gpu runs; on the CPU they test themselves."""
 
+import functools
 import gc
 import json
 import weakref
@@ -29,6 +30,11 @@ def drawn(device: str, dtype: str = "float32", **more):
     return generate(Request("a red apple", device=device, dtype=dtype, **{**DRAWN, **more}))
 
 
+@functools.cache
+def drawn_on_cpu(model: str):
+    return drawn("cpu", model=model)
+
+
 def apart(ours: torch.Tensor, theirs: torch.Tensor) -> float:
     """Relative L2 distance."""
     return float((ours.cpu() - theirs.cpu()).norm() / theirs.norm())
@@ -42,14 +48,14 @@ def furthest(one, other) -> int:
 
 @pytest.mark.parametrize("model", ["tiny", "test:sd2-v", "test:sdxl"])
 def test_float32_draws_what_the_cpu_draws(device, model):
-    here, there = drawn(device, model=model), drawn("cpu", model=model)
+    here, there = drawn(device, model=model), drawn_on_cpu(model)
     assert apart(here.latents, there.latents) < 1e-3
     assert furthest(here, there) <= 4
 
 
 @pytest.mark.parametrize("model", ["tiny", "test:sd1", "test:sdxl"])
 def test_half_precision_is_finite_and_near(device, model):
-    here, there = drawn(device, HALF[device], model=model), drawn("cpu", model=model)
+    here, there = drawn(device, HALF[device], model=model), drawn_on_cpu(model)
     assert here.picture.facts["dtype"] == HALF[device]
     assert torch.isfinite(here.latents).all()
     assert apart(here.latents, there.latents) < 0.2

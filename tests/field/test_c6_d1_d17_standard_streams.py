@@ -37,6 +37,12 @@ COMMANDS += [
 ]
 BUFFERING = pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
 
+
+def with_all(*values: str):
+    """Values of a parameter of which the last alone runs without scripts/test --all: each takes a new process."""
+    return [*(pytest.param(value, marks=pytest.mark.slow) for value in values[:-1]), values[-1]]
+
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="redirections and limits of Linux")
 
 
@@ -65,14 +71,14 @@ def check_pictures(folder: Path, count: int = 1) -> None:
         Image.open(file).load()
 
 
-@pytest.mark.parametrize("closed", ["<&-", "2>&-", "<&- 2>&-"])
+@pytest.mark.parametrize("closed", with_all("<&-", "2>&-", "<&- 2>&-"))
 def test_c6_a_picture_is_drawn_with_standard_input_or_standard_error_closed(toy, tmp_path, closed):
     ran = shell(f"{drawing(toy)} {closed}", tmp_path)
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, b"cat-7.png\n", b"")
     check_pictures(tmp_path)
 
 
-@pytest.mark.parametrize("closed", [">&-", "<&- >&-", ">&- 2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("closed", [">&-", *with_all("<&- >&-", ">&- 2>&-", "<&- >&- 2>&-")])
 def test_c6_a_picture_is_drawn_and_saved_with_standard_output_closed_and_the_exit_code_is_6(
     toy, tmp_path, closed
 ):
@@ -91,7 +97,7 @@ def test_c6_what_libraries_print_never_gets_into_a_picture_though_all_streams_ar
     assert int((tmp_path / "number").read_text()) > 2
 
 
-@pytest.mark.parametrize("closed", [">&-", "> /dev/full"])
+@pytest.mark.parametrize("closed", with_all(">&-", "> /dev/full"))
 @pytest.mark.parametrize(
     ("command", "unbuffered"), [*[(each, "") for each in COMMANDS], *[(each, "1") for each in COMMANDS[:9]]]
 )
@@ -104,7 +110,7 @@ def test_d17_every_command_exits_6_with_one_line_if_its_answer_cannot_be_written
     assert ran.stderr.startswith(b"sd: standard output: cannot be written: ")
 
 
-@pytest.mark.parametrize("closed", ["2>&-", "2> /dev/full", ">&- 2>&-", "> /dev/full 2> /dev/full"])
+@pytest.mark.parametrize("closed", with_all("2>&-", "2> /dev/full", ">&- 2>&-", "> /dev/full 2> /dev/full"))
 @pytest.mark.parametrize("command", ["txt2img cat -m no-such-model", "txt2img cat -m no-such-model --json"])
 def test_d17_an_error_keeps_its_exit_code_though_nobody_can_read_it(tmp_path, closed, command):
     ran = shell(f"{SD} {command} {closed}", tmp_path)
@@ -112,7 +118,7 @@ def test_d17_an_error_keeps_its_exit_code_though_nobody_can_read_it(tmp_path, cl
 
 
 @BUFFERING
-@pytest.mark.parametrize("option", ["", "--json"])
+@pytest.mark.parametrize("option", with_all("--json", ""))
 def test_d17_a_line_that_does_not_fit_leaves_the_picture_and_says_where_it_is(
     toy, tmp_path, unbuffered, option
 ):
@@ -124,7 +130,7 @@ def test_d17_a_line_that_does_not_fit_leaves_the_picture_and_says_where_it_is(
 
 
 @BUFFERING
-@pytest.mark.parametrize("option", ["-o -", "-o - --no-metadata"])
+@pytest.mark.parametrize("option", with_all("-o - --no-metadata", "-o -"))
 def test_d1_a_picture_that_does_not_fit_on_standard_output_exits_6(toy, tmp_path, unbuffered, option):
     ran = shell(f"{drawing(toy, option)} > /dev/full", tmp_path, unbuffered=unbuffered)
     assert (ran.returncode, len(ran.stderr.splitlines())) == (6, 1)
@@ -141,7 +147,7 @@ def test_d1_a_picture_for_a_closed_standard_output_is_refused_before_it_is_drawn
 
 
 @BUFFERING
-@pytest.mark.parametrize("option", ["", "-W 256 -H 256"])
+@pytest.mark.parametrize("option", with_all("", "-W 256 -H 256"))
 def test_d1_a_slow_pipe_that_does_not_block_gets_the_whole_picture(toy, tmp_path, unbuffered, option):
     shell(drawing(toy, option, "-o file.png"), tmp_path)
     reading, writing = os.pipe()

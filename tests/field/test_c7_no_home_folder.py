@@ -29,7 +29,7 @@ VARIABLES = (
 )
 
 
-@pytest.fixture(params=["unset", "empty", "relative"])
+@pytest.fixture(params=["unset", "empty", pytest.param("relative", marks=pytest.mark.slow)])
 def sd_homeless(request, tmp_path):
     """Run `sd` as a user without a home folder: sd_homeless("models") -> (code, output, lines of error)."""
     environment = {key: value for key, value in os.environ.items() if key not in VARIABLES}

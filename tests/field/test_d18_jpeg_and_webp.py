@@ -141,23 +141,11 @@ def test_d18_inpainting_into_a_jpeg_keeps_profile_and_says_what_it_cannot_keep(s
 
 def test_d18_a_picture_too_large_for_a_webp_is_refused_before_the_model_is_loaded(sd):
     Image.new("RGB", (16_400, 64)).save("in.png")
-    Image.new("L", (16_400, 64), 255).save("m.png")
-    call = (
-        "inpaint",
-        "a cat",
-        "-i",
-        "in.png",
-        "--mask",
-        "m.png",
-        "-m",
-        "test:sd1",
-        "-s",
-        1,
-        "-W",
-        64,
-        "-H",
-        64,
-    )
+    mask = Image.new("L", (16_400, 64))
+    mask.paste(255, (16, 16, 48, 48))
+    mask.save("m.png")
+    call = ("inpaint", "a cat", "-i", "in.png", "--mask", "m.png", "-m", "test:sd1", "-s", 1,
+            "-W", 64, "-H", 64, "--only-masked")  # fmt: skip
     ran = sd(*call, "-o", "x.webp")
     assert ran.code == 2 and "16383 a side; write a .png" in ran.err
     assert sd(*call, "-o", "x.jpg").code == 0

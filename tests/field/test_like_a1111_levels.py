@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdcli import registry
@@ -139,6 +139,7 @@ def test_like_a1111_img2img_noises_at_one_timestep_and_walks_those_below(sampler
     assert torch.allclose(x / math.sqrt(1 + sigmas[first] ** 2), unit_variance, atol=1e-5)
 
 
+@settings(max_examples=20)
 @given(COUNTS)
 def test_like_a1111_beta_has_quantiles_of_sigma(steps):
     stats = pytest.importorskip("scipy.stats")

@@ -119,7 +119,7 @@ def ours(sampler: str, schedule: str, prediction: str, steps: int) -> torch.Tens
     return x / DIFFUSERS.final_scale(sigmas[-1], spec.name)
 
 
-@pytest.mark.parametrize("steps", [8, 20, 30])
+@pytest.mark.parametrize("steps", [8, pytest.param(20, marks=pytest.mark.slow), 30])
 @pytest.mark.parametrize(
     ("sampler", "space", "kind", "schedule"), CASES, ids=["-".join(filter(None, case)) for case in CASES]
 )
