@@ -1,6 +1,7 @@
 """Spans: the noise levels of each step."""
 
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -41,4 +42,4 @@ def test_steps_between_a_first_and_a_last_level_are_even_in_the_logarithm():
 def test_steps_apart_begin_and_end_where_the_levels_do_and_never_rise(levels, steps):
     found = steps_apart(levels, steps)
     assert len(found) == steps + 1 and (found[0], found[-1]) == (levels[0], levels[-1])
-    assert all(high >= low for high, low in zip(found, found[1:], strict=False))
+    assert all(high >= low for high, low in pairwise(found))

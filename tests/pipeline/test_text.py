@@ -13,7 +13,7 @@ from sdcli.models.load import load
 from sdcli.pipeline.text import encode_prompts
 from sdcli.request.request import Request
 
-LEVELS = tuple(float(10 - i) for i in range(10)) + (0.0,)  # 10 steps
+LEVELS = (*(float(10 - i) for i in range(10)), 0.0)  # 10 steps
 SMALL = {"seed": 1, "steps": 4, "width": 64, "height": 64, "sampler": "euler", "cfg": 3.0}
 
 
