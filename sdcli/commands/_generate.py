@@ -319,6 +319,8 @@ def _tell_differences(asked: Request, request: Request, own_clip_skip: int) -> N
         rng=request.rng,
         clip_skip=request.clip_skip or own_clip_skip,
         own_clip_skip=own_clip_skip,
+        words_change=reading.words_change(request.prompt, request.negative),
+        is_typographic=reading.is_typographic(request.prompt + request.negative),
     )
     conventions = CONVENTIONS[request.like]
     if asked.schedule is not None and not request.sigmas and run.sampler in conventions.know_no_schedule:

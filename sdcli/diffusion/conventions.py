@@ -56,6 +56,10 @@ class Run:
     rng: str = "torch"
     clip_skip: int = 1
     own_clip_skip: int = 1  # the family's: 2 for Stable Diffusion 2 and SDXL
+    words_change: bool = False  # as [a:b:0.5] and [a|b] do
+    is_typographic: bool = (
+        False  # curly quotes, ligatures, full-width letters or HTML entities in the prompts
+    )
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,8 @@ class Conventions:
     """(sampler, schedule) -> how the timestep that the network is given follows from that of a level."""
     img2img_start: Callable[[int, float], tuple[int, int]]
     """(steps, strength) -> (steps of the schedule to make, index of the sigma at which a run over a picture starts)."""
+    second_pass_start: Callable[[int, float], tuple[int, int]] | None = None
+    """The same for the second pass of --hires, if it differs."""
     sampler_options: Mapping[str, Mapping[str, Option]] = field(default_factory=dict)
     """Sampler -> the tool's defaults for its options."""
     schedule: Callable[[str, str], tuple[str, Mapping[str, Option]]] = lambda schedule, sampler: (
@@ -161,7 +167,13 @@ class Conventions:
         return found
 
     def levels(
-        self, schedule: Spec, steps: int, levels: Levels, sampler: str, strength: float | None = None
+        self,
+        schedule: Spec,
+        steps: int,
+        levels: Levels,
+        sampler: str,
+        strength: float | None = None,
+        is_second_pass: bool = False,
     ) -> tuple[list[float], int]:
         """(the falling levels of this tool's sampler on a schedule, the index of the one at which a run starts).
 
@@ -170,7 +182,8 @@ class Conventions:
         """
         if sampler in self.own_levels:
             return self.own_levels[sampler](steps, levels, strength)
-        total, first = (steps, 0) if strength is None else self.img2img_start(steps, strength)
+        start = self.second_pass_start if is_second_pass and self.second_pass_start else self.img2img_start
+        total, first = (steps, 0) if strength is None else start(steps, strength)
         sigmas = self.sigmas(schedule, total, levels, sampler)
         if self.counts_from_end and strength is not None and strength <= WHOLE_STRENGTH:
             first = max(len(sigmas) - 1 - (total - first), 0)
@@ -276,6 +289,16 @@ def _sdcli_start(steps: int, strength: float) -> tuple[int, int]:
 def _a1111_start(steps: int, strength: float) -> tuple[int, int]:
     """The last int(strength * steps) + 1 of the steps; strength counts as 0.999 at most."""
     return steps, steps - int(min(strength, 0.999) * steps) - 1
+
+
+def _a1111_second_pass(steps: int, strength: float) -> tuple[int, int]:
+    """All the steps, as the last ones of a schedule of int(steps / strength); strength counts as 0.999 at most."""
+    total = int(steps / min(strength, 0.999)) if strength > 0 else steps
+    if total > MAX_STEPS:
+        raise UsageError(
+            f"{steps} steps at strength {strength:g} are the end of {total}, more than {MAX_STEPS}; take fewer steps"
+        )
+    return total, total - steps if strength > 0 else steps
 
 
 def _comfyui_start(steps: int, strength: float) -> tuple[int, int]:
@@ -390,6 +413,7 @@ CONVENTIONS = {
         unit_variance_start=lambda sampler, *_: sampler in A1111_TIMESTEP_SAMPLERS,
         timestep=lambda sampler, _: round if sampler in A1111_WHOLE_TIMESTEP_SAMPLERS else _as_it_is,
         img2img_start=_a1111_start,
+        second_pass_start=_a1111_second_pass,
         sampler_options={
             "dpm_adaptive": {"eta": 1.0},
             "dpm_fast": {"even": True, "eta": 1.0},
@@ -411,6 +435,18 @@ CONVENTIONS = {
         truncates_pixels=True,
         not_taken_over=(
             MASKS_OF_A1111,
+            Difference(
+                "it counts two steps of changing words for each step of this sampler, one of them at the next level",
+                lambda run: run.words_change and run.sampler in ("heun", "dpm2_a", "dpmpp_2s_a", "restart"),
+            ),
+            Difference(
+                "it counts the evaluations of DPM adaptive, where changing words count even parts of the levels",
+                lambda run: run.words_change and run.sampler == "dpm_adaptive",
+            ),
+            Difference(
+                "it makes plain characters of curly quotes, ligatures, full-width letters and HTML entities",
+                lambda run: run.is_typographic,
+            ),
             CLIP_SKIP_OF_A1111,
             Difference(
                 "its LCM has levels and timesteps of its own table of 50", lambda run: run.sampler == "lcm"

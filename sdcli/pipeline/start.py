@@ -184,4 +184,7 @@ def levels_of(job: Job, trained: Levels, over_picture: bool) -> tuple[list[float
             1
         ] if over_picture else 0
     strength = job.strength if over_picture else None
-    return CONVENTIONS[job.like].levels(job.schedule, job.steps, trained, job.sampler.name, strength)
+    is_second = job.first_pass_steps > 0
+    return CONVENTIONS[job.like].levels(
+        job.schedule, job.steps, trained, job.sampler.name, strength, is_second
+    )

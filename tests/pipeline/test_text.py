@@ -217,3 +217,31 @@ def test_words_of_a_region_can_change(model):
     )[0].parts
     assert [part.end for part in parts] == [-math.inf, 5.0, -math.inf]
     assert isinstance(parts[0], Part)
+
+
+# What A1111 does
+
+
+def test_the_second_pass_of_a1111_makes_all_its_steps():
+    counted = []
+
+    def watch(steps):
+        for step in steps:
+            counted.append(step.total)
+            yield step
+
+    generate(
+        Request("a cat", model="test:sd1", **SMALL, like="a1111", hires=2, hires_strength=0.5), watch=watch
+    )
+    assert counted == [4] * 8
+
+
+@pytest.mark.parametrize(
+    ("prompt", "sampler", "told"),
+    [("a [cat:dog:0.5]", "heun", "counts two steps of changing words"), ("a cat", "heun", ""),
+     ("a [cat:dog:0.5]", "dpm2", ""), ("a “cat”", "euler", "curly quotes"), ("a ﬁne cat", "euler", "ligatures")],
+)  # fmt: skip
+def test_what_a1111_does_otherwise_with_words_is_told(sd, prompt, sampler, told):
+    options = ["-m", "test:sd1", "--seed", 1, "--steps", 2, "-W", 64, "-H", 64, "--sampler", sampler]
+    ran = sd("txt2img", prompt, *options, "--like", "a1111")
+    assert (told in ran.err) if told else "not exact" not in ran.err

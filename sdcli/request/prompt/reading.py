@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -104,6 +106,17 @@ def dialect(emphasis: str, like: str) -> Dialect:
     if emphasis in ("a1111", "no_norm"):
         return A1111 if like == "a1111" else OURS
     return {"none": PLAIN, "comfyui": COMFYUI, "compel": COMPEL}[emphasis]
+
+
+def words_change(*prompts: str) -> bool:
+    """True if words of a prompt in A1111's language change while the steps go by."""
+    return any(schedule.is_scheduled(schedule.parse(prompt)) for prompt in prompts)
+
+
+def is_typographic(text: str) -> bool:
+    """True if a prompt has characters that some tools replace with plainer ones before they read it."""
+    entity = re.search(r"&(?:\w+|#\d+);", text)
+    return bool(entity) or any(c in "‘’“”" for c in text) or unicodedata.normalize("NFKC", text) != text
 
 
 @dataclass(frozen=True)
