@@ -19,6 +19,11 @@ from tests import judges
 from tests.checkpoints.test_checkpoint import FAMILIES, published
 
 
+def mostly(always: str, others: str) -> list:
+    """Names of families: those that always run, and others that only scripts/test --all runs."""
+    return [*always.split(), *(pytest.param(name, marks=pytest.mark.slow) for name in others.split())]
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_published_key_is_given_back_from_its_name_in_the_network(family):
     keys = [key for key in published(family) if not IGNORABLE.match(key)]
@@ -43,7 +48,7 @@ def prediction_of(path) -> str:
     return checkpoint.read(str(path)).prediction
 
 
-@pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl"])
+@pytest.mark.parametrize("family", mostly("sd2 sdxl", "sd1"))
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_the_prediction_type_is_recognised_in_a_converted_folder_and_file(sd, written, family, prediction):
     _, path = written(family)
@@ -104,7 +109,7 @@ def test_zero_terminal_snr_is_marked_by_the_tensors_v_pred_and_ztsnr(sd, written
     assert checkpoint.read("a.safetensors").schedule == {"rescale_betas_zero_snr": True}
 
 
-@pytest.mark.parametrize("family", ["sd1", "sd2", "x4_upscaler", "sdxl", "sdxl_refiner"])
+@pytest.mark.parametrize("family", mostly("sd1 sd2 sdxl", "x4_upscaler sdxl_refiner"))
 def test_a_single_file_converted_to_a_folder_and_back_has_the_same_tensors_and_bytes(sd, written, family):
     _, path = written(family)
     for source, out in [
@@ -128,7 +133,7 @@ def test_a_single_file_converted_to_a_folder_and_back_has_the_same_tensors_and_b
         assert file.read_bytes() == (Path("again") / file.relative_to("folder")).read_bytes()
 
 
-@pytest.mark.parametrize("family", ["sd1_inpaint", "pix2pix", "sd2", "sdxl", "sdxl_refiner"])
+@pytest.mark.parametrize("family", mostly("sd1_inpaint sd2 sdxl", "pix2pix sdxl_refiner"))
 @pytest.mark.filterwarnings("ignore")
 def test_diffusers_opens_a_converted_folder_and_finds_the_same_networks(sd, written, family):
     from diffusers import DiffusionPipeline
