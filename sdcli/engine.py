@@ -14,10 +14,12 @@ from torch import Tensor
 
 import sdcli
 from sdcli import registry
+from sdcli.adapters import embedding
 from sdcli.adapters.attention_maps import AttentionMaps
 from sdcli.checkpoints import network_config
 from sdcli.checkpoints.checkpoint import Checkpoint
 from sdcli.checkpoints.defaults import job_by
+from sdcli.checkpoints.embeddings import with_embeddings
 from sdcli.diffusion.conditioning import composed
 from sdcli.diffusion.conventions import CONVENTIONS
 from sdcli.diffusion.finite import check_finite
@@ -63,7 +65,7 @@ def generate(
     if not isinstance(request, Request):
         raise UsageError(f"generate takes a Request, not {request!r:.40}; write generate(Request(prompt))")
     clock = Clock()
-    request = prepared(request.with_seed())
+    request = with_embeddings(prepared(request.with_seed()))
     models = models or ModelCache()
     inputs = inputs or open_inputs(request)
     if not models.has(request.loading):
@@ -87,6 +89,7 @@ def generate(
         facts = {**model.facts, "sdcli": sdcli.__version__, **kept}
         facts |= {"given": inputs.facts} if inputs.facts else {}
         facts |= {"fallback": fallback} if fallback else {}
+        facts |= {"embeddings": embedding.facts(job.embedding)} if job.embedding else {}
         picture = Picture(image, job.request, facts, inputs.icc)
         return Result(picture, end.x, clock.seconds, model.networks.how, end.sigma, end.recording, shares)
 

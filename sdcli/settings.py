@@ -54,6 +54,22 @@ def wildcards_folder() -> Path | None:
     return _in_data_folder("SDCLI_WILDCARDS", "wildcards")
 
 
+def embeddings_folder() -> Path | None:
+    """The folder of textual inversions that prompts name: SDCLI_EMBEDDINGS, else `embeddings` in the data folder.
+
+    The data folder is ~/.local/share/sdcli on Linux. None if that is not there, or for a user without a home folder.
+    Raises UsageError if SDCLI_EMBEDDINGS names no folder.
+    """
+    folder = _in_data_folder("SDCLI_EMBEDDINGS", "embeddings")
+    if folder is None or folder.is_dir():
+        return folder
+    if os.environ.get("SDCLI_EMBEDDINGS"):
+        raise UsageError(
+            f"SDCLI_EMBEDDINGS: {folder} is no folder; name the one with your embeddings, or unset it"
+        )
+    return None
+
+
 def cache_folder() -> Path | None:
     """The folder for what can be computed again: SDCLI_CACHE, else ~/.cache/sdcli on Linux.
 

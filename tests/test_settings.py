@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from sdcli import settings
+from sdcli.errors import UsageError
 
 
 def test_model_folders_are_those_in_sdcli_models(monkeypatch):
@@ -30,10 +31,18 @@ def test_styles_and_wildcards_are_where_their_variables_say(monkeypatch, tmp_pat
     assert settings.wildcards_folder() == tmp_path / "cards"
 
 
+def test_the_folder_of_embeddings_is_sdcli_embeddings_and_must_be_there(monkeypatch, tmp_path):
+    monkeypatch.setenv("SDCLI_EMBEDDINGS", str(tmp_path))
+    assert settings.embeddings_folder() == tmp_path
+    monkeypatch.setenv("SDCLI_EMBEDDINGS", str(tmp_path / "none"))
+    with pytest.raises(UsageError, match=r"SDCLI_EMBEDDINGS: .*none is no folder"):
+        settings.embeddings_folder()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the folders of Linux")
 class TestOnLinux:
     def test_folders_follow_the_xdg_variables(self, monkeypatch, tmp_path):
-        for name in ("SDCLI_MODELS", "SDCLI_CACHE", "SDCLI_STYLES", "SDCLI_WILDCARDS"):
+        for name in ("SDCLI_MODELS", "SDCLI_CACHE", "SDCLI_STYLES", "SDCLI_WILDCARDS", "SDCLI_EMBEDDINGS"):
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sdcli import store
 from sdcli.checkpoints import hub
 from sdcli.checkpoints.defaults import job_by
+from sdcli.checkpoints.embeddings import with_embeddings
 from sdcli.commands._streams import (
     check_result_can_be_written,
     print_note,
@@ -96,7 +97,7 @@ def draw(request: Request, output: Output, models: ModelCache | None = None) -> 
     models = models or ModelCache()
     asked = request.with_seed()
     asked.nth(output.count - 1)  # raises if the last picture's seed is out of range
-    request = prepared(asked)
+    request = with_embeddings(prepared(asked))
     _check_output(request, output)
     with hub.progress(sys.stderr.isatty() and not output.quiet):
         found = models.checkpoint(request.loading)

@@ -31,6 +31,7 @@ OWN = {
         "styles_file",
         "wildcards",
         "variants",
+        "embedding",
         "width",
         "height",
         "tile",

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from sdcli.checkpoints.embeddings import still_named
 from sdcli.checkpoints.lookup import find_model
 from sdcli.commands._generate import Output, draw
 from sdcli.commands._help import GroupedCommand
@@ -52,7 +53,9 @@ def again(png: str, **values: Any) -> None:
             "height": None,
             **changes,
         }  # the recorded size follows from the recorded scale
-    for result in draw(retyped(metadata.request(png), changes), Output.from_options(values)):
+    request = retyped(metadata.request(png), changes)
+    request = request if "embedding" in changes else still_named(request)
+    for result in draw(request, Output.from_options(values)):
         _warn_of_differences(png, recorded, result.picture.facts)
 
 
@@ -82,6 +85,11 @@ def _warn_of_differences(png: str, recorded: Mapping[str, Any], current: Mapping
     for what, before in recorded.get("given", {}).items():
         if current.get("given", {}).get(what, before) != before:
             print_note(f"{png} was made with another {what}; the picture will differ")
+    before, now = recorded.get("embeddings", {}), current.get("embeddings", {})
+    for name in {**before, **now}:
+        if before.get(name) != now.get(name):
+            how = "without" if name not in before else "with" if name not in now else "with another"
+            print_note(f"{png} was made {how} embedding {name}; the picture will differ")
     for key in DECIDES_LAST_BITS:
         before, now = recorded.get(key), current.get(key)
         if None not in (before, now) and before != now:

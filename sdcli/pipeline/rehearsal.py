@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sdcli import registry
+from sdcli.adapters import embedding
 from sdcli.checkpoints import network_config
 from sdcli.checkpoints.checkpoint import Checkpoint
 from sdcli.diffusion.conditioning import Composed, Cond, composed
@@ -28,9 +29,10 @@ from sdcli.request.job import Job
 def rehearse(found: Checkpoint, job: Job, inputs: InputImages) -> None:
     """Raise the SdError that the job would end with, as far as the headers of its model can tell.
 
-    That is: a picture that the model needs is missing or does not fit, `clip_skip` counts too many layers, a run has
-    fewer steps than `stop_after`, a latents file is damaged or of another run, or an option of the sampler, schedule or
-    guidance is outside its range, which the first step of a run with a network that answers 0.1 x shows.
+    That is: a picture that the model needs is missing or does not fit, `clip_skip` counts too many layers, an
+    embedding is for other text encoders, a run has fewer steps than `stop_after`, a latents file is damaged or of
+    another run, or an option of the sampler, schedule or guidance is outside its range, which the first step of a run
+    with a network that answers 0.1 x shows.
     """
     if found.family.embeds_guidance and job.guidance.name != "cfg":
         raise UsageError(
@@ -49,6 +51,7 @@ def rehearse(found: Checkpoint, job: Job, inputs: InputImages) -> None:
             part,
             network_config.settings(part, found.components[part].config),
         )
+    embedding.check_fit(found, job.embedding)
     over_picture = inputs.picture is not None and extra_channels in REDRAWING
     trained = found.levels
     sigmas, first = levels_of(job, trained, over_picture)

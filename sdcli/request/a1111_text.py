@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
 from sdcli import registry
 from sdcli.request import aliases
 
@@ -30,6 +33,12 @@ def sampler(spec: str | None) -> tuple[str | None, Pairs]:
 def schedule(spec: str | None) -> tuple[str | None, Pairs]:
     """(label, options by key) of a schedule: "karras:rho=5" -> ("Karras", {"Schedule rho": "5"})."""
     return _written("schedule", spec, SCHEDULE_KEYS)
+
+
+def embedding_hashes(embeddings: Mapping[str, Mapping[str, str]]) -> str:
+    """The value of `TI hashes`: {"cat-toy": {"sha256": …}} -> "cat-toy: c74b4e810b03"."""
+    hashes = ((re.sub("[:,]", "", name), each["sha256"][:12]) for name, each in embeddings.items())
+    return ", ".join(f"{name}: {sha256}" for name, sha256 in hashes)
 
 
 def sampler_options(name: str, texts: dict[str, str]) -> str:

@@ -29,6 +29,7 @@ class Job:
     negative_2: str
     regions: tuple[Region, ...]
     emphasis: str
+    embedding: tuple[str, ...]  # paths of the textual inversions that the prompts name
     clip_skip: (
         int  # text encoder layer, counted from the end; 1 is the last, or the family's own if that is earlier
     )

@@ -103,6 +103,7 @@ def _parameter_pairs(request: Request, facts: Mapping[str, Any]) -> dict[str, An
         **sampler_options,
         **schedule_options,
         "Sigmas": request.sigmas,
+        "TI hashes": a1111_text.embedding_hashes(facts.get("embeddings", {})) or None,
         "Clip skip": request.clip_skip if (request.clip_skip or 1) > 1 else None,
         "ENSD": request.ensd or None,
         "RNG": {"torch": "CPU", "philox": "NV"}.get(request.rng),

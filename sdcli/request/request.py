@@ -240,6 +240,11 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
         help="How weights such as (word:1.3) act: a1111, no_norm, comfyui or compel, each with its language; none "
              "draws the prompt as it is typed.",
     )  # fmt: skip
+    embedding: tuple[str, ...] = option(
+        (), "--embedding", type=str, many=True, path=True,
+        help="Textual inversion that the prompts name: a safetensors file, typed by its name without the ending; may "
+             "be given several times. Those in the folder SDCLI_EMBEDDINGS need no option.",
+    )  # fmt: skip
     seed: int | None = option(
         None,
         "--seed",

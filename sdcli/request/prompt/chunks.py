@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sdcli.request.prompt.pieces import BREAK, Piece
@@ -64,11 +64,13 @@ def chunked(
     """
     filling = _Filling(backtrack)
     names = _names(tokenizer, embeddings or {})
+    bracketed = _bracketed(embeddings or {})
     for piece in pieces:
         if piece == BREAK:
             filling.end()
             continue
-        for group in _groups(tokenizer.ids(piece.text), piece.weight, names):
+        text = bracketed.sub(r" \g<0> ", piece.text)
+        for group in _groups(tokenizer.ids(text), piece.weight, names):
             filling.add(group)
     if filling.current or not filling.chunks:
         filling.end()
@@ -131,6 +133,12 @@ def _names(tokenizer: Tokenizer, embeddings: Mapping[str, int]) -> list[tuple[li
         for name, count in embeddings.items()
     )
     return sorted(((ids, vectors) for ids, vectors in pairs if ids), key=lambda pair: -len(pair[0]))
+
+
+def _bracketed(names: Iterable[str]) -> re.Pattern[str]:
+    """A pattern for the names in angle brackets, whose last one would else be one token with a comma behind it."""
+    own = [re.escape(name) for name in names if name.startswith("<") and name.endswith(">")]
+    return re.compile("|".join(own) or "(?!)", re.IGNORECASE)
 
 
 def _groups(ids: Sequence[int], weight: float, names: Sequence[tuple[list[int], Chunk]]) -> Iterator[Chunk]:

@@ -1,0 +1,128 @@
+"""Embeddings: the textual inversions that a request's prompts name, among the files given and those of a folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from sdcli import settings
+from sdcli.checkpoints.embedding_file import PICKLE_SUFFIXES, EmbeddingFile, pickled, read_header
+from sdcli.errors import ModelError, UsageError
+from sdcli.request.prepare import PROMPTS
+from sdcli.request.prompt.embeddings import SUFFIX, Prefixed, Tokens
+from sdcli.request.prompt.reading import EMPHASIS_OF
+from sdcli.request.request import Request
+
+
+def with_embeddings(request: Request) -> Request:
+    """The request that a picture records: it lists all the embeddings that its prompts name.
+
+    They are its own and those in the folder of the user. Raises UsageError and ModelError as `named` does.
+    """
+    found = named(_texts(request), request.embedding, settings.embeddings_folder(), _is_prefixed(request))
+    return request if found == request.embedding else request.replace(embedding=found)
+
+
+def still_named(request: Request) -> Request:
+    """A recorded request whose prompts were changed, without the embeddings that they do not name any more."""
+    still = tuple(path for path in request.embedding if occurs(_texts(request), path, _is_prefixed(request)))
+    return request if still == request.embedding else request.replace(embedding=still)
+
+
+def _texts(request: Request) -> list[str]:
+    return [*(getattr(request, name) or "" for name in PROMPTS), *request.region]
+
+
+def _is_prefixed(request: Request) -> bool:
+    """True if embeddings are typed as in ComfyUI, behind `embedding:`."""
+    return (request.emphasis or EMPHASIS_OF.get(request.like)) == "comfyui"
+
+
+def named(
+    texts: Sequence[str], files: Sequence[str], folder: Path | None, prefixed: bool = False
+) -> tuple[str, ...]:
+    """The paths of the embeddings that the prompts may name: all the `files`, and those of the folder.
+
+    A name is found as its tokens, so in any case and within other words, as A1111 finds it. If `prefixed`, it is found
+    behind `embedding:` alone, as in ComfyUI. Of the files in the folder, only those that are named are opened.
+    Raises UsageError for a file that no prompt names, for two of one name, and for an `embedding:name` that there is
+    not; ModelError for a file that is named and cannot be used.
+    """
+    given = _given(files)
+    occur = Prefixed(texts) if prefixed else Tokens(texts)
+    for file in given.values():
+        if not any(map(occur, spellings(file))):
+            word = f"embedding:{file.name}" if prefixed else file.trigger or file.name
+            raise UsageError(f"--embedding {file.path}: no prompt names it; write {word} where it belongs")
+    found = {
+        name: paths
+        for name, paths in _in_folder(folder).items()
+        if name.casefold() not in given and occur(name)
+    }
+    for name, paths in found.items():
+        given[name.casefold()] = read_header(_one_of(name, paths))
+    if isinstance(occur, Prefixed):
+        known = [spelling for file in given.values() for spelling in spellings(file)]
+        occur.check_known(known, [*_in_folder(folder), *(file.name for file in given.values())])
+    return tuple(str(file.path) for file in given.values())
+
+
+def occurs(texts: Sequence[str], path: str, prefixed: bool = False) -> bool:
+    """True if the texts name the embedding in this file, or if the file cannot be used, so that it cannot be told."""
+    try:
+        file = read_header(Path(path))
+    except ModelError:
+        return True
+    return any(map(Prefixed(texts) if prefixed else Tokens(texts), spellings(file)))
+
+
+def spelled(files: Iterable[str]) -> dict[str, EmbeddingFile]:
+    """Each way in which the embeddings in these files are typed -> the embedding; raises ModelError."""
+    return {spelling: file for file in _given(files).values() for spelling in spellings(file)}
+
+
+def spellings(file: EmbeddingFile) -> tuple[str, ...]:
+    """How an embedding is typed: by the file's name, in angle brackets too, or by the word that the file names."""
+    own = (file.name, f"<{file.name}>", f"{file.name}{SUFFIX}")
+    return tuple(dict.fromkeys((*own, file.trigger) if file.trigger else own))
+
+
+def _given(files: Iterable[str]) -> dict[str, EmbeddingFile]:
+    """The embeddings in these files by their names; raises UsageError if two have one name."""
+    given: dict[str, EmbeddingFile] = {}
+    for path in dict.fromkeys(files):
+        file = read_header(Path(path))
+        other = given.setdefault(file.name.casefold(), file)
+        if other is not file:
+            raise UsageError(f"--embedding {path}: {other.path} has the same name; rename one of them")
+    return given
+
+
+def _in_folder(folder: Path | None) -> dict[str, list[Path]]:
+    """The files in a folder and those below it, by their names in the order of the alphabet; none is opened."""
+    names: dict[str, list[Path]] = {}
+    for parent, folders, files in os.walk(folder) if folder else ():
+        folders[:] = sorted(each for each in folders if not each.startswith("."))
+        for file in sorted(files):
+            stem, suffix = os.path.splitext(file)
+            if suffix.lower() in (SUFFIX, *PICKLE_SUFFIXES) and not file.startswith("."):
+                names.setdefault(stem, []).append(Path(parent, file))
+    return dict(sorted(names.items()))
+
+
+def _one_of(name: str, paths: Sequence[Path]) -> Path:
+    """The one safetensors file of these; raises UsageError or ModelError if there is none, or another."""
+    usable = [path for path in paths if path.suffix.lower() == SUFFIX]
+    if not usable:
+        raise pickled(paths[0])
+    if len(usable) > 1:
+        raise UsageError(
+            f"{name} is named, and is both {usable[0]} and {usable[1]}; name one with --embedding"
+        )
+    return usable[0]
+
+
+def counts(files: Mapping[str, EmbeddingFile]) -> dict[str, int]:
+    """How many vectors each spelling stands for."""
+    return {spelling: file.vectors for spelling, file in files.items()}
