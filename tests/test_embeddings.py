@@ -60,7 +60,6 @@ def test_an_embedding_that_no_prompt_names_is_refused(draw, tmp_path, width):
     assert "--embedding cat-toy.safetensors: no prompt names it; write cat-toy where it belongs" in ran.err
 
 
-@pytest.mark.xfail(strict=True, reason="the pipeline does not yet put the vectors in")
 def test_an_embedding_changes_the_picture(draw, tmp_path, width):
     path = a1111(tmp_path / "cat-toy.safetensors", 1, width)
     (word,) = draw("cat-toy", "--seed", 1, "-o", "a.png").lines
@@ -74,3 +73,31 @@ def read_pixels(path):
 
     with Image.open(path) as image:
         return image.tobytes()
+
+
+def test_again_takes_no_embedding_that_was_put_in_the_folder_since(draw, sd, tmp_path, monkeypatch, width):
+    (tmp_path / "own").mkdir()
+    monkeypatch.setenv("SDCLI_EMBEDDINGS", str(tmp_path / "own"))
+    (made,) = draw("a cat", "--seed", 1, "-o", "a.png").lines
+    a1111(tmp_path / "own" / "cat.safetensors", 1, width)
+    (same,) = sd("again", made, "-o", "b.png").lines
+    assert read_pixels(made) == read_pixels(same)
+    (other,) = sd("again", made, "--prompt", "a cat", "-o", "c.png").lines
+    assert read_pixels(made) != read_pixels(other)
+
+
+def test_a_literal_prompt_takes_no_embedding_from_the_folder(draw, tmp_path, monkeypatch, width):
+    path = a1111(tmp_path / "own" / "cat.safetensors", 1, width)
+    monkeypatch.setenv("SDCLI_EMBEDDINGS", str(tmp_path / "own"))
+    (made,) = draw("a cat", "--seed", 1, "--emphasis", "none", "-o", "a.png").lines
+    assert "embedding" not in recorded(made)["request"]
+    (given,) = draw("a cat", "--seed", 1, "--emphasis", "none", "--embedding", path, "-o", "b.png").lines
+    assert read_pixels(made) != read_pixels(given)
+
+
+def test_tokens_shows_the_vectors_of_an_embedding(sd, toy, tmp_path, width):
+    path = a1111(tmp_path / "cat-toy.safetensors", 3, width)
+    assert sd("tokens", "a cat-toy", "-m", toy, "--embedding", path).lines == [
+        "chunk: 4 of 75 tokens",
+        "  a·320 cat-toy[1]·0 cat-toy[2]·0 cat-toy[3]·0",
+    ]

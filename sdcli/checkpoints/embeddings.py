@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from sdcli import settings
 from sdcli.checkpoints.embedding_file import PICKLE_SUFFIXES, EmbeddingFile, pickled, read_header
 from sdcli.errors import ModelError, UsageError
 from sdcli.request.prepare import PROMPTS
@@ -15,18 +14,22 @@ from sdcli.request.prompt.reading import EMPHASIS_OF
 from sdcli.request.request import Request
 
 
-def with_embeddings(request: Request) -> Request:
+def with_embeddings(request: Request, folder: Path | None = None) -> Request:
     """The request that a picture records: it lists all the embeddings that its prompts name.
 
-    They are its own and those in the folder of the user. Raises UsageError and ModelError as `named` does.
+    They are its own and those in the folder, if there is one; a prompt that is read as it is typed takes none from
+    there. Raises UsageError and ModelError as `named` does.
     """
-    found = named(_texts(request), request.embedding, settings.embeddings_folder(), _is_prefixed(request))
+    folder = None if _emphasis(request) == "none" else folder
+    found = named(_texts(request), request.embedding, folder, _emphasis(request) == "comfyui")
     return request if found == request.embedding else request.replace(embedding=found)
 
 
 def still_named(request: Request) -> Request:
     """A recorded request whose prompts were changed, without the embeddings that they do not name any more."""
-    still = tuple(path for path in request.embedding if occurs(_texts(request), path, _is_prefixed(request)))
+    still = tuple(
+        path for path in request.embedding if occurs(_texts(request), path, _emphasis(request) == "comfyui")
+    )
     return request if still == request.embedding else request.replace(embedding=still)
 
 
@@ -34,9 +37,9 @@ def _texts(request: Request) -> list[str]:
     return [*(getattr(request, name) or "" for name in PROMPTS), *request.region]
 
 
-def _is_prefixed(request: Request) -> bool:
-    """True if embeddings are typed as in ComfyUI, behind `embedding:`."""
-    return (request.emphasis or EMPHASIS_OF.get(request.like)) == "comfyui"
+def _emphasis(request: Request) -> str | None:
+    """The emphasis, as far as it is known without the model: with comfyui, embeddings are typed behind `embedding:`."""
+    return request.emphasis or EMPHASIS_OF.get(request.like)
 
 
 def named(

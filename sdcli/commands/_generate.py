@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdcli import store
+from sdcli import settings, store
 from sdcli.checkpoints import hub
 from sdcli.checkpoints.defaults import job_by
 from sdcli.checkpoints.embeddings import with_embeddings
@@ -88,16 +88,20 @@ class Output:
         return encoding_of(path.suffix if path else _suffixes(self.format)[0], self.quality, request)
 
 
-def draw(request: Request, output: Output, models: ModelCache | None = None) -> Iterator[Result]:
+def draw(
+    request: Request, output: Output, models: ModelCache | None = None, finds_embeddings: bool = True
+) -> Iterator[Result]:
     """Draw each picture, save it, print its line and yield its result.
 
     The request, the output paths, the model's header and the input pictures are checked before torch is imported.
-    `models` holds what was read of the model's header, if it was read already.
+    `models` holds what was read of the model's header, if it was read already. If `finds_embeddings`, the prompts may
+    name embeddings of the user's folder; a picture that is made again has those that it records.
     """
     models = models or ModelCache()
     asked = request.with_seed()
     asked.nth(output.count - 1)  # raises if the last picture's seed is out of range
-    request = with_embeddings(prepared(asked))
+    folder = settings.embeddings_folder() if finds_embeddings else None
+    request = with_embeddings(prepared(asked), folder)
     _check_output(request, output)
     with hub.progress(sys.stderr.isatty() and not output.quiet):
         found = models.checkpoint(request.loading)
@@ -126,7 +130,7 @@ def draw(request: Request, output: Output, models: ModelCache | None = None) -> 
     from sdcli.engine import generate
 
     for i in range(output.count):
-        numbered = prepared(asked.nth(i))
+        numbered = with_embeddings(prepared(asked.nth(i)), folder)
         result = generate(numbered, models, _watcher(numbered, output, i), inputs, output.words)
         if output.latents_out:
             _save_latents(result, output.latents_out)

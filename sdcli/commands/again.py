@@ -55,7 +55,7 @@ def again(png: str, **values: Any) -> None:
         }  # the recorded size follows from the recorded scale
     request = retyped(metadata.request(png), changes)
     request = request if "embedding" in changes else still_named(request)
-    for result in draw(request, Output.from_options(values)):
+    for result in draw(request, Output.from_options(values), finds_embeddings="prompt" in changes):
         _warn_of_differences(png, recorded, result.picture.facts)
 
 

@@ -10,7 +10,9 @@ from typing import Any
 
 import click
 
-from sdcli.checkpoints import checkpoint
+from sdcli import settings
+from sdcli.checkpoints import checkpoint, embeddings
+from sdcli.checkpoints.embeddings import with_embeddings
 from sdcli.commands._options import options_given, options_of, prompt_argument
 from sdcli.commands._streams import print_note, print_result
 from sdcli.request.prompt import chunks, notes, reading
@@ -25,7 +27,7 @@ MAX_SPANS = 5  # spans of steps that are shown of one text
 
 @click.command()
 @prompt_argument
-@options_of("model", "steps", "sampler", "like", "emphasis", "revision")
+@options_of("model", "steps", "sampler", "like", "emphasis", "embedding", "revision")
 @click.option("--unconditional", is_flag=True, help="Show the tokens of an empty prompt.")
 @click.option("--negative", "negative", is_flag=True, help="Read PROMPT as a negative prompt.")
 @click.option(
@@ -39,7 +41,8 @@ def tokens(negative: bool, first_pass: int | None, as_json: bool, **values: Any)
     PROMPT - reads it from standard input. Nothing is loaded but the header of the model. A chunk holds 75 tokens; a
     longer prompt takes several.
     """
-    request = Request(**options_given(values))
+    request = with_embeddings(Request(**options_given(values)), settings.embeddings_folder())
+    learned = embeddings.counts(embeddings.spelled(request.embedding))
     found = checkpoint.read_for(request.loading)
     family = found.family
     emphasis = request.emphasis or reading.EMPHASIS_OF.get(request.like, family.emphasis)
@@ -48,12 +51,12 @@ def tokens(negative: bool, first_pass: int | None, as_json: bool, **values: Any)
     timeline = language.timeline(sampler, request.steps or family.steps, first_pass or 0)
     tokenizer = next(iter(found.tokenizers.values()))
     parts = [
-        _part(part, language, tokenizer)
+        _part(part, language, tokenizer, learned)
         for part in reading.read(request.prompt, language, timeline, negative)
     ]
     told = [
         *notes.taken_for_words(language, request.prompt),
-        *notes.notes(request.prompt, language, timeline, tokenizer),
+        *notes.notes(request.prompt, language, timeline, tokenizer, learned),
     ]
     if as_json:
         facts = {
@@ -72,21 +75,27 @@ def tokens(negative: bool, first_pass: int | None, as_json: bool, **values: Any)
         print_note(note)
 
 
-def _part(part: reading.Part, language: reading.Dialect, tokenizer: Tokenizer) -> dict[str, Any]:
+def _part(
+    part: reading.Part, language: reading.Dialect, tokenizer: Tokenizer, learned: Mapping[str, int]
+) -> dict[str, Any]:
     """A part as JSON: its weight, and for each of its texts the last step, the pieces and the chunks."""
     entries = [(entry.until, entry.text, language.pieces(entry.text)) for entry in part.entries]
     return {
         "text": part.text,
         "weight": part.weight,
         "schedule": [
-            {"until": until, "text": text, "pieces": pieces, **_chunks(pieces, language, tokenizer)}
+            {
+                "until": until,
+                "text": text,
+                "pieces": pieces,
+                **_chunks(language.chunked(pieces, tokenizer, learned), pieces, tokenizer),
+            }
             for until, text, pieces in entries
         ],
     }
 
 
-def _chunks(pieces: Sequence[Piece], language: reading.Dialect, tokenizer: Tokenizer) -> dict[str, Any]:
-    found = language.chunked(pieces, tokenizer, {})
+def _chunks(found: Sequence[Chunk], pieces: Sequence[Piece], tokenizer: Tokenizer) -> dict[str, Any]:
     return {
         "count": chunks.count(pieces, found),
         "chunks": [

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sdcli.adapters.attention_maps import Rows
+from sdcli.checkpoints import embeddings
 from sdcli.diffusion.conditioning import Composed, Cond
 from sdcli.errors import UsageError
 from sdcli.request.job import Job
@@ -66,7 +67,7 @@ def _prompts(
 ) -> Iterator[tuple[str, Mapping[str, Sequence[Chunk]]]]:
     """The words of each text that a prompt is in the course of the run, and its chunks for an encoder that reads it."""
     first = (job.prompt, *(region.prompt for region in job.regions))
-    second = first if job.prompt_2 is None else (job.prompt_2, *first[1:])
+    second = (job.prompt_2, *first[1:])
     for (encoder, tokenizer), prompts in zip(tokenizers.items(), (first, second), strict=False):
         for pieces, chunks in _texts(job, prompts, tokenizer):
             yield " ".join(piece.text for piece in pieces), {encoder: chunks}
@@ -77,10 +78,11 @@ def _texts(
 ) -> Iterator[tuple[Sequence[Piece], Sequence[Chunk]]]:
     """The pieces and chunks of each text that these prompts are, in both passes of `--hires`."""
     language = reading.dialect(job.emphasis, job.like)
+    learned = embeddings.counts(embeddings.spelled(job.embedding))
     passes = (0, job.steps) if job.hires.hires > 1 else (0,)
     timelines = [language.timeline(job.sampler.name, job.steps, first_pass) for first_pass in passes]
     for prompt, timeline in itertools.product(prompts, timelines):
         for part in reading.read(prompt, language, timeline):
             for text in dict.fromkeys(entry.text for entry in part.entries):
                 pieces = language.pieces(text)
-                yield pieces, language.chunked(pieces, tokenizer, {})
+                yield pieces, language.chunked(pieces, tokenizer, learned)

@@ -12,6 +12,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
+from sdcli.adapters.embedding import learned
 from sdcli.diffusion.conditioning import Composed, Cond, Part
 from sdcli.diffusion.conventions import CONVENTIONS
 from sdcli.diffusion.spans import Span, spans, steps_apart
@@ -136,6 +137,7 @@ class _Encoder:
 
     def __init__(self, model: Model, job: Job, language: reading.Dialect) -> None:
         self.model, self.job, self.language = model, job, language
+        self.learned = learned(model, job.embedding)
         self.count = 1  # chunks that each text has at least
         self.positive = cache(self._positive)
         self.negative = cache(self._negative)
@@ -159,7 +161,7 @@ class _Encoder:
     def _chunked(self, texts: Texts) -> Mapping[str, tuple[Chunk, ...]]:
         """The chunks for each text encoder; they differ if one tokenizer has words that the other lacks."""
         return {
-            part: self.language.chunked(self.language.pieces(text), tokenizer, {})
+            part: self.language.chunked(self.language.pieces(text), tokenizer, self.learned.counts)
             for (part, tokenizer), text in zip(self.model.tokenizers.items(), texts, strict=True)
         }
 
@@ -187,7 +189,9 @@ class _Encoder:
         own = self.length(texts)
         padded = max(count, own) if CONVENTIONS[self.job.like].pads_prompts else own
         chunks = {part: (*each, *[()] * (padded - len(each))) for part, each in self._chunks(texts).items()}
-        cond = encode_prompt(self.model, chunks, self.job.clip_skip, self._size, self.job.emphasis)
+        cond = encode_prompt(
+            self.model, chunks, self.job.clip_skip, self._size, self.job.emphasis, self.learned.vectors
+        )
         if count <= padded:
             return cond
         last = cond.context[:, -1:].expand(-1, 77 * (count - padded), -1)
@@ -203,7 +207,9 @@ class _CompelEncoder(_Encoder):
     """The conditions of texts in compel's language."""
 
     def length(self, texts: Texts) -> int:
-        return chunk_count(self.model, texts[0])
+        return chunk_count(self.model, texts[0], self.learned.vectors)
 
     def _encoded(self, texts: Texts, count: int) -> Cond:
-        return encode_compel(self.model, texts[0], self.job.clip_skip, self._size, count)
+        return encode_compel(
+            self.model, texts[0], self.job.clip_skip, self._size, count, self.learned.vectors
+        )

@@ -98,7 +98,11 @@ def _of_chunks(chunks: Sequence[Chunk], has_breaks: bool) -> Iterator[str]:
 
 def _of_embeddings(text: str, embeddings: Mapping[str, int], tokenizer: Tokenizer) -> Iterator[str]:
     for name in embeddings:
-        if len(tokenizer.ids(name)) == 1 and re.search(rf"\b{re.escape(name)}\b", text, re.IGNORECASE):
+        if (
+            name.isalpha()
+            and len(tokenizer.ids(name)) == 1
+            and re.search(rf"\b{re.escape(name)}\b", text, re.IGNORECASE)
+        ):
             yield f"{name} is an ordinary word too, and stands for the embedding here"
 
 
