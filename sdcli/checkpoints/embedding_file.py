@@ -83,13 +83,11 @@ def read_vectors(path: Path) -> dict[str, Tensor]:
 
 
 def is_embedding(path: Path) -> bool:
-    """True for a safetensors file that can be nothing but an embedding, by its tensors' names and shapes."""
+    """True for an embedding that text encoders of a published model can read; any other file may be anything."""
     try:
-        head = header.read(path)
+        return bool(read_header(path).trained_for)
     except ModelError:
         return False
-    keys = _keys(head)
-    return bool(keys) and all(len(head.tensors[key].shape) <= 2 for key in keys.values())
 
 
 def pickled(path: Path) -> ModelError:

@@ -147,7 +147,7 @@ def _embedding_facts(file: EmbeddingFile) -> dict[str, Any]:
     widths = " and ".join(map(str, file.widths.values()))
     words = dict.fromkeys((file.name, file.trigger) if file.trigger else (file.name,))
     return {
-        "kind": f"an embedding for {file.trained_for}" if file.trained_for else "an embedding",
+        "kind": f"an embedding for {file.trained_for}",
         "typed as": ", ".join(words),
         "vectors": file.vectors,
         "width": f"{widths} values a vector",

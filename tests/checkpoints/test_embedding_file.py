@@ -115,8 +115,9 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path):
         read_header(tmp_path)
 
 
-def test_a_model_is_no_embedding(tmp_path):
-    assert is_embedding(one(tmp_path / "a.safetensors", "emb_params"))
+def test_what_no_model_can_read_is_not_taken_for_an_embedding(tmp_path):
+    assert is_embedding(embeddings.a1111(tmp_path / "a.safetensors"))
+    assert not is_embedding(one(tmp_path / "c.safetensors", "emb_params"))
     assert not is_embedding(write(tmp_path / "b.safetensors", {"a": ((1,), [0.0]), "b": ((1,), [0.0])}))
     assert not is_embedding(tmp_path / "none.safetensors")
 
