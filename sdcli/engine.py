@@ -14,7 +14,6 @@ from torch import Tensor
 
 import sdcli
 from sdcli import registry
-from sdcli.adapters import embedding
 from sdcli.adapters.attention_maps import AttentionMaps
 from sdcli.checkpoints import network_config
 from sdcli.checkpoints.checkpoint import Checkpoint
@@ -31,7 +30,7 @@ from sdcli.models.device import choose_device
 from sdcli.models.memory import memory_errors
 from sdcli.models.model import Model
 from sdcli.models.offload import Adapter
-from sdcli.pipeline import vae
+from sdcli.pipeline import embeddings, vae
 from sdcli.pipeline.attention import check_attention, check_recorded, rows_of
 from sdcli.pipeline.hires import second_pass
 from sdcli.pipeline.preview import preview
@@ -89,7 +88,7 @@ def generate(
         facts = {**model.facts, "sdcli": sdcli.__version__, **kept}
         facts |= {"given": inputs.facts} if inputs.facts else {}
         facts |= {"fallback": fallback} if fallback else {}
-        facts |= {"embeddings": embedding.facts(job.embedding)} if job.embedding else {}
+        facts |= {"embeddings": embeddings.facts(job.embedding)} if job.embedding else {}
         picture = Picture(image, job.request, facts, inputs.icc)
         return Result(picture, end.x, clock.seconds, model.networks.how, end.sigma, end.recording, shares)
 

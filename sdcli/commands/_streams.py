@@ -86,6 +86,11 @@ def print_result(line: str, saved: object = None) -> None:
         raise WriteError(f"{error}; {saved} is saved") from error
 
 
+def shows_colours() -> bool:
+    """True if standard output is a terminal whose user did not switch colours off by NO_COLOR."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
 def write_result(data: bytes) -> None:
     """Write bytes on standard output; raises WriteError if they cannot all be written."""
     sys.stdout.flush()

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -14,7 +12,7 @@ from sdcli import settings
 from sdcli.checkpoints import checkpoint, embeddings
 from sdcli.checkpoints.embeddings import with_embeddings
 from sdcli.commands._options import options_given, options_of, prompt_argument
-from sdcli.commands._streams import print_note, print_result
+from sdcli.commands._streams import print_note, print_result, shows_colours
 from sdcli.request.prompt import chunks, notes, reading
 from sdcli.request.prompt.chunks import Chunk, Token
 from sdcli.request.prompt.pieces import Piece
@@ -68,7 +66,7 @@ def tokens(negative: bool, first_pass: int | None, as_json: bool, **values: Any)
         }
         print_result(json.dumps(facts))
         return
-    is_coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    is_coloured = shows_colours()
     for line in _lines(parts):
         print_result(line if is_coloured else click.unstyle(line))
     for note in told:

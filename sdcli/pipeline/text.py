@@ -12,13 +12,13 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from sdcli.adapters.embedding import learned
 from sdcli.diffusion.conditioning import Composed, Cond, Part
 from sdcli.diffusion.conventions import CONVENTIONS
 from sdcli.diffusion.spans import Span, spans, steps_apart
 from sdcli.errors import UsageError
 from sdcli.models.model import Model
 from sdcli.pipeline.compel import chunk_count, encode_compel
+from sdcli.pipeline.embeddings import learned
 from sdcli.pipeline.encode import encode_prompt
 from sdcli.pipeline.regions import areas
 from sdcli.request.job import Job

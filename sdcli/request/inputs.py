@@ -35,9 +35,9 @@ class InputImages:
     picture: OpenedImage | None = None  # extended already, if it is outpainted
     mask: Image | None = None  # L, as large as the picture, grown and blurred; white is repainted
     depth: Image | None = None  # L, white is near
-    region_masks: tuple[Image | None, ...] = ()  # L; None for a region that has no mask
     facts: Mapping[str, Any] = field(default_factory=dict)  # SHA-256 of each file, for the metadata
     notes: tuple[str, ...] = ()  # for the user, such as "in.png: first of 12 frames"
+    region_masks: tuple[Image | None, ...] = ()  # L; None for a region that has no mask
 
     @property
     def icc(self) -> bytes | None:
@@ -220,9 +220,9 @@ def open_inputs(request: Request, stdin: BinaryIO | None = None) -> InputImages:
         picture,
         mask,
         depth,
-        tuple(None if each is None else each.image for each in region_masks),
         facts,
         tuple(notes),
+        tuple(None if each is None else each.image for each in region_masks),
     )
     return dataclasses.replace(inputs, notes=(*inputs.notes, *_rounded_size(request, inputs)))
 

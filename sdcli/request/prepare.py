@@ -33,6 +33,8 @@ def prepared(request: Request) -> Request:
         raise UsageError(
             f"{given} takes __name__ as words, and --wildcards is given; add --variants to draw them"
         )
+    if request.wildcards is not None and not Path(request.wildcards).is_dir():
+        raise UsageError(f"--wildcards {request.wildcards}: there is no such folder; check the path")
     prompts = {name: getattr(request, name) or "" for name in PROMPTS}
     if _draws_variants(request) and any(map(holds_variants, prompts.values())):
         folder = _folder(request)
@@ -56,7 +58,11 @@ def retyped(request: Request, changes: Mapping[str, Any]) -> Request:
 
 def _with_styles(request: Request) -> Request:
     if not request.style:
-        return _changed(request, {"styles_file": None})
+        if request.styles_file is not None:
+            raise UsageError(
+                f"--styles-file {request.styles_file}: no --style is given; name one of its styles"
+            )
+        return request
     path = Path(request.styles_file) if request.styles_file else settings.styles_file()
     if path is None or not (request.styles_file or path.exists()):
         named = f"{path}: there is no such file" if path else "there is no styles file"

@@ -43,7 +43,7 @@ def sized_images(**options) -> SizedImages:
 
 def closed(asked: Request) -> Job:
     """The job of a request; what a model would decide does not matter here."""
-    decided = {"seed": 1, "steps": 1, "cfg": 1.0, "clip_skip": 1}
+    decided = {"seed": 1, "steps": 1, "cfg": 1.0, "clip_skip": 1, "emphasis": "none"}
     plugins = {"sampler": "euler", "schedule": "karras", "guidance": "cfg"}
     size = {"width": asked.width or 64, "height": asked.height or 64}
     return job_of(asked.replace(**decided, **plugins, **size))

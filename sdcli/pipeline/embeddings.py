@@ -1,4 +1,4 @@
-"""Embedding: the learned vectors of textual inversions, for the text encoders of a model."""
+"""Embeddings: the learned vectors of textual inversions, for the text encoders of a model."""
 
 from __future__ import annotations
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from sdcli.adapters import embedding
 from sdcli.checkpoints import checkpoint
 from sdcli.errors import ModelError
 from sdcli.models.load import load
+from sdcli.pipeline import embeddings
 from sdcli.pipeline.encode import encode_prompt
 from sdcli.request.prompt.attention import parse
 from sdcli.request.prompt.chunks import chunked
@@ -40,7 +40,7 @@ def saved(model, path, word, dtype=torch.float32):
 
 
 def encoded(model, text, paths=(), emphasis="none"):
-    found = embedding.learned(model, paths)
+    found = embeddings.learned(model, paths)
     chunks = {part: chunked(parse(text), own, found.counts) for part, own in model.tokenizers.items()}
     return encode_prompt(model, chunks, 1, SIZE, emphasis, found.vectors)
 
@@ -66,7 +66,7 @@ def test_vectors_in_float16_are_put_in_as_float32(loaded, tmp_path):
 
 
 def test_no_files_are_no_embeddings(loaded):
-    found = embedding.learned(loaded("test:sdxl"), ())
+    found = embeddings.learned(loaded("test:sdxl"), ())
     assert found.counts == {}
     assert found.vectors == {"text_encoder": {}, "text_encoder_2": {}}
 
@@ -94,20 +94,20 @@ def test_another_family_s_embedding_is_one_line_that_names_both(tmp_path, widths
     path = tmp_path / "cat-toy.safetensors"
     pair(path) if wanted == "pair" else a1111(path, 1, wanted)
     with pytest.raises(ModelError) as error:
-        embedding.check_widths("m", widths, [embedding.embedding_file.read_header(path)])
+        embeddings.check_widths("m", widths, [embeddings.embedding_file.read_header(path)])
     assert str(error.value) == f"{path} {message}"
 
 
 def test_sdxl_s_refiner_reads_one_half_of_a_pair(tmp_path):
-    file = embedding.embedding_file.read_header(pair(tmp_path / "x.safetensors"))
-    embedding.check_widths("m", {"text_encoder_2": 1280}, [file])
+    file = embeddings.embedding_file.read_header(pair(tmp_path / "x.safetensors"))
+    embeddings.check_widths("m", {"text_encoder_2": 1280}, [file])
 
 
 @pytest.mark.parametrize("name", ["test:sd1", "test:sdxl", "tiny"])
 def test_a_misfit_is_told_by_the_headers_of_the_model(tmp_path, name):
     path = a1111(tmp_path / "cat-toy.safetensors", 1, 999)
     with pytest.raises(ModelError, match=f"is an embedding of 999 values a word, and {name} reads"):
-        embedding.check_fit(checkpoint.read(name), [str(path)])
+        embeddings.check_fit(checkpoint.read(name), [str(path)])
 
 
 def test_sd_refuses_a_misfit_before_loading(sd, tmp_path, monkeypatch):
@@ -125,4 +125,4 @@ def test_the_facts_of_a_picture_name_the_file_and_its_hash(tmp_path):
 
     path = a1111(tmp_path / "cat-toy.safetensors")
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    assert embedding.facts([str(path)]) == {"cat-toy": {"file": "cat-toy.safetensors", "sha256": sha256}}
+    assert embeddings.facts([str(path)]) == {"cat-toy": {"file": "cat-toy.safetensors", "sha256": sha256}}
