@@ -84,3 +84,8 @@ def test_it_needs_no_torch():
     code = "import sys; from sdcli import cli; cli.run(['tokens', 'a (red:1.3) cat']); print('torch' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.splitlines()[-1] == "False"
+
+
+def test_the_embedded_model_is_not_said_to_lack_the_signs_of_the_language(sd):
+    ran = sd("txt2img", "a (red:1.2) [apple:pear:0.4] BREAK grass AND a gryphon", "--seed", 1, "--plan")
+    assert ran.err.startswith("sd: tiny was not taught: gryphon;")

@@ -34,6 +34,7 @@ from sdcli.request.picture import encoding_of
 from sdcli.request.png import encode_png
 from sdcli.request.prepare import prepared
 from sdcli.request.prompt import notes, reading, words
+from sdcli.request.prompt.pieces import BREAK
 from sdcli.request.request import Request
 from sdcli.tiny.words import EXAMPLES, untaught
 
@@ -114,10 +115,11 @@ def draw(
         encoding.check_size(*inputs.mask.size)
     for note in (*inputs.notes, *_losses(inputs, encoding)):
         print_note(note)
+    job = job_by(found.family, found.size, inputs.fill_in_size(request))
     if request.emphasis != "none":
-        for note in _notes_on_prompts(job_by(found.family, found.size, inputs.fill_in_size(request))):
+        for note in _notes_on_prompts(job):
             print_note(note)
-    _tell_untaught_words(request)
+    _tell_untaught_words(job)
     expected = estimate(found, inputs.fill_in_size(request))
     if output.plan:
         _print_plan(inputs.fill_in_size(request), found, expected, output)
@@ -300,10 +302,14 @@ def _warn_of_ignored_negative(request: Request, embeds_guidance: bool) -> None:
         print_note("the negative prompt has no effect at --cfg 1; try --cfg 5")
 
 
-def _tell_untaught_words(request: Request) -> None:
+def _tell_untaught_words(job: Job) -> None:
     """Say which words of the prompt the embedded model was not taught, as it draws something else for them."""
-    words = untaught(request.prompt) if request.model == "tiny" else []
-    if words:
+    if job.request.model != "tiny":
+        return
+    language = reading.dialect(job.emphasis, job.like)
+    parts = reading.read(job.prompt, language, language.timeline(job.sampler.name, job.steps))
+    pieces = [piece for part in parts for entry in part.entries for piece in language.pieces(entry.text)]
+    if words := untaught(" ".join(dict.fromkeys(piece.text for piece in pieces if piece != BREAK))):
         shown = ", ".join(words[:5]) + ", …" * (len(words) > 5)
         print_note(
             f"tiny was not taught: {shown}; it draws single things, such as {EXAMPLES}; "

@@ -12,6 +12,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from sdcli.request.other_tools.recognise import recognise
+from sdcli.request.picture import parameters
+from sdcli.request.request import Request
 
 A1111 = """photo of a duck
 Negative prompt: monochrome
@@ -105,8 +107,8 @@ CASES = {
         "seed": 2253955223, "width": 64, "height": 64, "schedule": "uniform"}, []),
     "invokeai": ({"invokeai_metadata": text(INVOKE)}, {
         "prompt": "digital artwork", "sampler": "dpmpp_2m", "schedule": "karras", "clip_skip": 2, "rng": "torch",
-        "like": "diffusers", "seed": 3293022630, "width": 128, "height": 64, "tile": "x", "cfg": 8.0},
-        ["ipAdapters", "loras", "negative: weights"]),
+        "like": "diffusers", "seed": 3293022630, "width": 128, "height": 64, "tile": "x", "cfg": 8.0,
+        "emphasis": "compel"}, ["ipAdapters", "loras"]),
     "invokeai 2": ({"Dream": '"a cat [blurry, text]" -s 50 -S 123 -W 64 -H 64 -C 7.5 -A k_lms'}, {
         "prompt": "a cat", "negative": "blurry, text", "steps": 50, "seed": 123, "width": 64, "height": 64, "cfg": 7.5,
         "sampler": "lms"}, []),
@@ -386,3 +388,13 @@ def test_b6_odd_values_are_left_and_never_a_traceback(name, data):
     found = recognise(texts, (64, 64))
     if found is not None:
         assert isinstance(found.left, dict)
+
+
+@pytest.mark.parametrize(("emphasis", "named"), [("no_norm", "No norm"), ("none", "None"), ("a1111", None)])
+def test_b6_the_emphasis_is_written_as_a1111_does_and_read_again(emphasis, named):
+
+    request = Request("a (cat:1.2)", seed=1, steps=4, cfg=7.0, sampler="euler", emphasis=emphasis)
+    written = parameters(request, {})
+    assert (f"Emphasis: {named}" in written) if named else "Emphasis" not in written
+    read = recognise({"parameters": written}, (64, 64))
+    assert read.fields.get("emphasis") == (emphasis if named else None)

@@ -18,6 +18,7 @@ _HARMLESS = {
 _OWN_SCHEDULE = ("ddim", "euler_cfg_pp", "plms", "unipc")
 """Samplers of which A1111 takes the timesteps, whatever the schedule."""
 _FOOOCUS_HARMLESS = {"Performance": ("Speed", "Quality")}
+_EMPHASES = {"Original": "a1111", "No norm": "no_norm", "None": "none"}
 
 
 def a1111(texts: Mapping[str, str], size: tuple[int, int]) -> OtherPicture | None:
@@ -49,6 +50,7 @@ def a1111(texts: Mapping[str, str], size: tuple[int, int]) -> OtherPicture | Non
     _take_options(reading)
     _take_passes(reading)
     reading.take("ENSD", "ensd", whole)
+    reading.take("Emphasis", "emphasis", _EMPHASES.__getitem__)
     for key, allowed in _FOOOCUS_HARMLESS.items():
         if reading.facts.get(key) in allowed:
             reading.pop(key)

@@ -28,7 +28,9 @@ def easydiffusion(texts: Mapping[str, str], size: tuple[int, int]) -> OtherPictu
     if "use_stable_diffusion_model" not in facts or "num_inference_steps" not in facts:
         return None
     facts = {key: value for key, value in facts.items() if str(value) not in ("None", "null", "[]", "False")}
-    reading = Reading("Easy Diffusion", facts, "easydiffusion", like="diffusers", rng="philox")
+    reading = Reading(
+        "Easy Diffusion", facts, "easydiffusion", like="diffusers", emphasis="compel", rng="philox"
+    )
     reading.take_text("prompt", "prompt")
     reading.take_text("negative_prompt", "negative")
     reading.take_seed("seed")

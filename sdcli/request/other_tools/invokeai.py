@@ -16,7 +16,6 @@ _HARMLESS = {
     "clip_skip",
     "metadata_version",
 }
-_WEIGHT = re.compile(r"(?<=[\w)])(\++|-{2,})(?=[\s,.]|$)|\)\d")
 
 
 def invokeai(texts: Mapping[str, str], size: tuple[int, int]) -> OtherPicture | None:
@@ -31,7 +30,12 @@ def invokeai(texts: Mapping[str, str], size: tuple[int, int]) -> OtherPicture | 
 def _current(facts: Mapping[str, Any]) -> OtherPicture:
     device = facts.get("rand_device", "cpu")
     reading = Reading(
-        "InvokeAI", facts, "invokeai", like="diffusers", rng="torch" if device == "cpu" else "philox"
+        "InvokeAI",
+        facts,
+        "invokeai",
+        like="diffusers",
+        emphasis="compel",
+        rng="torch" if device == "cpu" else "philox",
     )
     reading.take_text("positive_prompt", "prompt")
     reading.take_text("negative_prompt", "negative")
@@ -55,7 +59,6 @@ def _current(facts: Mapping[str, Any]) -> OtherPicture:
         reading.start = True
         reading.pop("init_image")
         reading.take("strength", "strength", number)
-    _name_weights(reading)
     return reading.close(_HARMLESS)
 
 
@@ -67,19 +70,12 @@ def _take_settings(reading: Reading) -> None:
     reading.take("height", "height", whole)
 
 
-def _name_weights(reading: Reading) -> None:
-    """Name the weights of InvokeAI's prompt language, which are read as plain words here."""
-    for name in ("prompt", "negative"):
-        if found := _WEIGHT.search(reading.fields.get(name, "")):
-            reading.leave(f"{name}: weights", found[0], "they are read as plain text")
-
-
 def _version_2(facts: Mapping[str, Any]) -> OtherPicture:
     image = dict(facts["image"])
     prompts = image.pop("prompt", "")
     if isinstance(prompts, list):
         prompts = " ".join(str(each.get("prompt", "")) for each in prompts if isinstance(each, dict))
-    reading = Reading("InvokeAI", image, "invokeai", like="diffusers", rng="philox")
+    reading = Reading("InvokeAI", image, "invokeai", like="diffusers", emphasis="compel", rng="philox")
     _set_prompts(reading, str(prompts))
     _take_settings(reading)
     reading.take_sampler("sampler")
@@ -99,7 +95,7 @@ def _dream(text: str) -> OtherPicture | None:
     if match is None:
         return None
     pairs: dict[str, Any] = {f"-{key}": value for key, value in re.findall(r"-(\w+)\s+(\S+)", match[2])}
-    reading = Reading("InvokeAI", pairs, "invokeai", like="diffusers", rng="philox")
+    reading = Reading("InvokeAI", pairs, "invokeai", like="diffusers", emphasis="compel", rng="philox")
     _set_prompts(reading, match[1])
     reading.take_seed("-S")
     reading.take("-s", "steps", whole)
@@ -120,4 +116,3 @@ def _set_prompts(reading: Reading, text: str) -> None:
     negatives = re.findall(r"\[([^\]]*)\]", text)
     reading.set("prompt", " ".join(re.sub(r"\[[^\]]*\]", "", text).split()), "prompt")
     reading.set("prompt in [ ]", " ".join(negatives).strip(), "negative")
-    _name_weights(reading)

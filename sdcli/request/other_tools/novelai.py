@@ -21,7 +21,7 @@ def novelai(texts: Mapping[str, str], size: tuple[int, int]) -> OtherPicture | N
         return None
     if "c" in facts:  # Draw Things writes `c` and `uc`
         return None
-    reading = Reading("NovelAI", facts, "novelai", like="a1111", rng="torch")
+    reading = Reading("NovelAI", facts, "novelai", like="a1111", emphasis="none", rng="torch")
     prompt = reading.pop("prompt") or texts.get("Description", "")
     reading.set("prompt", prompt, "prompt", str)
     reading.take_text("uc", "negative")
