@@ -92,7 +92,13 @@ def test_a_run_that_was_stopped_and_continued_has_the_same_pixels(folder_of):
 
 @pytest.mark.parametrize(
     "name",
-    ["pictures.png", *(pytest.param(name, marks=pytest.mark.slow) for name in ("steps.png", "outpaint.png"))],
+    [
+        "pictures.png",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("steps.png", "outpaint.png", "prompts.png")
+        ),
+    ],
 )
 def test_d3_d20_a_picture_beside_commands_is_what_these_commands_draw(folder_of, name):
     documentation = runpy.run_path(str(ROOT / "scripts" / "docs"))
