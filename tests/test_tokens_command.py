@@ -89,3 +89,9 @@ def test_it_needs_no_torch():
 def test_the_embedded_model_is_not_said_to_lack_the_signs_of_the_language(sd):
     ran = sd("txt2img", "a (red:1.2) [apple:pear:0.4] BREAK grass AND a gryphon", "--seed", 1, "--plan")
     assert ran.err.startswith("sd: tiny was not taught: gryphon;")
+
+
+def test_variants_are_shown_as_their_seed_draws_them(sd):
+    shown = {tokens(sd, "a {red|blue} cat", "--seed", seed)["parts"][0]["text"] for seed in range(8)}
+    assert shown == {"a red cat", "a blue cat"}
+    assert tokens(sd, "a {red|blue} cat") == tokens(sd, "a {red|blue} cat", "--seed", 0)

@@ -13,6 +13,7 @@ from sdcli.checkpoints import checkpoint, embeddings
 from sdcli.checkpoints.embeddings import with_embeddings
 from sdcli.commands._options import options_given, options_of, prompt_argument
 from sdcli.commands._streams import print_note, print_result, shows_colours
+from sdcli.request.prepare import prepared
 from sdcli.request.prompt import chunks, notes, reading
 from sdcli.request.prompt.chunks import Chunk, Token
 from sdcli.request.prompt.pieces import Piece
@@ -25,7 +26,20 @@ MAX_SPANS = 5  # spans of steps that are shown of one text
 
 @click.command()
 @prompt_argument
-@options_of("model", "steps", "sampler", "like", "emphasis", "embedding", "revision")
+@options_of(
+    "model",
+    "steps",
+    "sampler",
+    "like",
+    "emphasis",
+    "embedding",
+    "seed",
+    "style",
+    "styles_file",
+    "wildcards",
+    "variants",
+    "revision",
+)
 @click.option("--unconditional", is_flag=True, help="Show the tokens of an empty prompt.")
 @click.option("--negative", "negative", is_flag=True, help="Read PROMPT as a negative prompt.")
 @click.option(
@@ -37,9 +51,11 @@ def tokens(negative: bool, first_pass: int | None, as_json: bool, **values: Any)
     """Show what PROMPT is to the text encoder: its parts, steps, weights and tokens.
 
     PROMPT - reads it from standard input. Nothing is loaded but the header of the model. A chunk holds 75 tokens; a
-    longer prompt takes several.
+    longer prompt takes several. Of {red|blue} and wildcards, it shows what --seed draws, or else seed 0.
     """
-    request = with_embeddings(Request(**options_given(values)), settings.embeddings_folder())
+    asked = Request(**options_given(values))
+    drawn = prepared(asked if asked.seed is not None else asked.replace(seed=0))
+    request = with_embeddings(drawn, settings.embeddings_folder())
     learned = embeddings.counts(embeddings.spelled(request.embedding))
     found = checkpoint.read_for(request.loading)
     family = found.family
