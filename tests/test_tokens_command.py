@@ -46,10 +46,14 @@ def test_sd2_pads_with_zeros(sd):
 
 @pytest.mark.parametrize(
     ("prompt", "options", "note"),
-    [("a [b:c:1.0] d", [], "never changes: its step 20 is the last of 20; write 1 for step 1"),
+    [("a [b:c:1.0] d", [], "never changes: the run has 20 steps; write 1 for step 1"),
      ("a | b [c:d:5]", [], "a | outside of [ ] switches all changing words off, [c:d:5] too"),
      ("ratio 16:9", ["--like", "a1111"], "A1111 reads the number at the end, 9, as a weight of the whole prompt"),
      ("(a BREAK b:1.2)", ["--like", "a1111"], "BREAK inside brackets is the word BREAK at weight -1.2 to A1111"),
+     ("a [b:c:1.5] d", [], "[b:c:1.5] changes in the second pass of --hires alone"),
+     ("[a:b:0.5]", ["--like", "a1111"], "so each change comes one step later than shown"),
+     ("[a:b:0.5]", ["--like", "a1111", "--sampler", "heun"], "two for each step of heun"),
+     ("a (b:1.2) c++", ["--emphasis", "compel"], "another tool's syntax: (b:1.2)"),
      ("a <lora:x:1>", [], "read as plain words, for it is another tool's syntax: <lora:x:1>"),
      (", ".join(["a red cat on the green mat"] * 12), [], "chunk 1 ends at its last comma; 3 places stay empty")],
 )  # fmt: skip

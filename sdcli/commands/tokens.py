@@ -69,6 +69,7 @@ def tokens(negative: bool, first_pass: int | None, as_json: bool, **values: Any)
         for part in reading.read(request.prompt, language, timeline, negative)
     ]
     told = [
+        *_counted_otherwise(language, sampler, any(len(part["schedule"]) > 1 for part in parts)),
         *notes.taken_for_words(language, request.prompt),
         *notes.notes(request.prompt, language, timeline, tokenizer, learned),
     ]
@@ -142,8 +143,16 @@ def _lines(parts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             yield f"part {number} of {len(parts)}, weight {part['weight']:g}"
         for entry, steps in _distinct(part["schedule"]):
             if len(part["schedule"]) > 1:
-                yield f"{steps}: {' '.join(entry['text'].split())}"
+                yield f"{steps}: {' '.join(entry['text'].split()) or '(empty)'}"
             yield from _chunk_lines(entry)
+
+
+def _counted_otherwise(language: reading.Dialect, sampler: str, changes: bool) -> Iterator[str]:
+    """How the steps of changing words are counted, where that is not a step each from the first on."""
+    if changes and sampler in language.evaluations:
+        yield f"A1111 counts the evaluations of the network, two for each step of {sampler}; these are shown as steps"
+    if changes and language.from_zero:
+        yield "A1111 takes its first step for step 0, so each change comes one step later than shown"
 
 
 def _distinct(schedule: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, Any], str]]:

@@ -9,8 +9,12 @@ import torch.nn.functional as F
 from PIL.Image import Image
 from torch import Tensor
 
+from sdcli.errors import UsageError
 from sdcli.pipeline import vae
 from sdcli.request.regions import Box, Region
+
+LEAST = 0.01
+"""A region that counts less than this at each latent would change nothing that can be seen."""
 
 
 def areas(
@@ -19,12 +23,18 @@ def areas(
     """(area of the prompt, area of each region), (1, 1, h, w) each, in 0 … 1; together they are 1 everywhere.
 
     `size` is (h, w) in latents. A region counts as its strength says; where regions overlap and would be more than 1
-    together, they share the place in that proportion, and the prompt has what they leave.
+    together, they share the place in that proportion, and the prompt has what they leave. Raises UsageError for a
+    region that counts nowhere.
     """
     wanted = [
         region.strength * (_in_box(region.box, size) if region.box else _in_mask(mask, size))
         for region, mask in zip(regions, masks, strict=True)
     ]
+    for region, area in zip(regions, wanted, strict=True):
+        if area.max() < LEAST:
+            raise UsageError(
+                f"--region {region.prompt!r}: covers nothing of the picture; give it a larger place"
+            )
     total = torch.stack(wanted).sum(0)
     found = [area / total.clamp(min=1) for area in wanted]
     return (1 - total).clamp(min=0), found

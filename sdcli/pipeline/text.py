@@ -127,7 +127,7 @@ def _texts(job: Job, language: reading.Dialect, steps: int, name: str) -> list[t
         second *= len(parts)
     if len(second) != len(parts):
         raise UsageError(
-            f"--{name}-2 has {len(second)} parts joined by AND, the {name} prompt {len(parts)}; give as many, or one"
+            f"--{name}-2 has {len(second)} parts joined by AND, and the {name} has {len(parts)}; give as many, or one"
         )
     return list(zip(parts, second, strict=True))
 

@@ -230,7 +230,7 @@ def open_inputs(request: Request, stdin: BinaryIO | None = None) -> InputImages:
 def _region_masks(request: Request) -> list[OpenedMask | None]:
     """The mask of each region that has one; raises ImageError."""
     masks = (regions.parse(each).mask for each in request.region)
-    return [open_mask(mask) if mask else None for mask in masks]
+    return [open_mask(mask, f"--region …@{mask}") if mask else None for mask in masks]
 
 
 def _source(role: str, path: str | InlineImage, stdin: BinaryIO | None) -> tuple[Source, str]:

@@ -45,7 +45,12 @@ def _in_box(text: str, prompt: str, numbers: list[float]) -> Region:
     if len(numbers) not in (4, 5):
         raise UsageError(f"--region {text!r}: a box is X,Y,WIDTH,HEIGHT; {EXAMPLE}")
     left, top, width, height = numbers[:4]
-    is_inside = min(left, top) >= 0 and left + width <= 1.000001 and top + height <= 1.000001
+    is_inside = (
+        all(map(math.isfinite, numbers[:4]))
+        and min(left, top) >= 0
+        and left + width <= 1.000001
+        and top + height <= 1.000001
+    )
     if not is_inside or min(width, height) <= 0:
         raise UsageError(
             f"--region {text!r}: a box is X,Y,WIDTH,HEIGHT in shares of the picture, from 0 to 1; {EXAMPLE}"
@@ -56,13 +61,12 @@ def _in_box(text: str, prompt: str, numbers: list[float]) -> Region:
 
 def _strength(text: str, value: float) -> float:
     if not 0 < value <= 1:
-        raise UsageError(f"--region {text!r}: its strength {value:g} is not above 0 and up to 1")
+        raise UsageError(f"--region {text!r}: its strength {value:g} is not above 0 and up to 1; {EXAMPLE}")
     return value
 
 
 def _number(text: str) -> float | None:
     try:
-        number = float(text)
+        return float(text)
     except ValueError:
         return None
-    return number if math.isfinite(number) else None

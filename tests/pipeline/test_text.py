@@ -175,7 +175,7 @@ def test_the_second_prompt_is_read_by_the_second_encoder(sdxl):
 
 def test_the_second_prompt_has_as_many_parts_or_one(sdxl):
     assert len(encoded(sdxl, "a AND b", prompt_2="c")[0].parts) == 2
-    with pytest.raises(UsageError, match="--prompt-2 has 3 parts joined by AND, the prompt prompt 2"):
+    with pytest.raises(UsageError, match="--prompt-2 has 3 parts joined by AND, and the prompt has 2"):
         encoded(sdxl, "a AND b", prompt_2="c AND d AND e")
 
 
@@ -245,3 +245,16 @@ def test_what_a1111_does_otherwise_with_words_is_told(sd, prompt, sampler, told)
     options = ["-m", "test:sd1", "--seed", 1, "--steps", 2, "-W", 64, "-H", 64, "--sampler", sampler]
     ran = sd("txt2img", prompt, *options, "--like", "a1111")
     assert (told in ran.err) if told else "not exact" not in ran.err
+
+
+@pytest.mark.parametrize(
+    ("region", "told"),
+    [("a cat@0,0,0.001,0.001", "covers nothing of the picture"), ("a cat@0,0,nan,1", "a box is X,Y,WIDTH,HEIGHT"),
+     ("a cat@0,0,1,1,2", "its strength 2 is not above 0"), ("a cat@none.png", "--region …@none.png: there is no such"),
+     ("a cat", "is not PROMPT@PLACE"), ("@0,0,1,1", "is not PROMPT@PLACE"), ("a cat@1,2,3", "a box is")],
+)  # fmt: skip
+def test_a_region_that_cannot_be_meant_is_refused(region, told):
+    from sdcli.errors import SdError
+
+    with pytest.raises(SdError, match=told):
+        drawn("a hill", region=[region])

@@ -20,6 +20,7 @@ _EMBEDDING = r"\bembedding:[\w./\\-]+"  # a textual inversion, ComfyUI
 _WORDS = r"\bBREAK\b|\bAND\b"  # chunks and composed prompts, A1111
 _ESCAPED = r"\\[()\[\]{}]"
 _WEIGHTED = r"\([^()\n]*\)(?!\d|[+-])"  # (word:1.3): A1111 and ComfyUI
+_NUMBERED = r"\([^()\n]*:\s*[\d.]+\s*\)"
 _COMPEL = r"\([^()\n]*\)(?:[+-]+|\d+(?:\.\d+)?)|(?<![\w+])[A-Za-z]{2,}\+{1,3}(?=[\s,.]|$)"  # (word)++, word++
 _SQUARE = r"\[[^\[\]\n]*\]"  # [word], [a:b:0.5], [a|b]: A1111
 _BRACES = r"\{[^{}\n]*\}"  # {a|b}: one at random; {word}: weight in NovelAI
@@ -30,7 +31,7 @@ _FOREIGN = {
     OURS: (_NETWORK, _EMBEDDING, _COMPEL),
     A1111: (_NETWORK, _EMBEDDING, _COMPEL, _BRACES, _WILDCARD),
     COMFYUI: (_NETWORK, _WORDS, _COMPEL, _SQUARE, _BRACES, _WILDCARD),
-    COMPEL: (_NETWORK, _EMBEDDING, _WORDS, _SQUARE, _BRACES, _WILDCARD),
+    COMPEL: (_NETWORK, _EMBEDDING, _NUMBERED, _WORDS, _SQUARE, _BRACES, _WILDCARD),
 }
 """Dialect -> the syntax of other languages, which it takes for words."""
 
@@ -73,9 +74,11 @@ def _of_schedule(text: str, timeline: Timeline) -> Iterator[str]:
         yield f"{cause} switches all changing words off, {_shown(switch[0])} too"
     for item in schedule.switches(items):
         step = timeline.step(item.when)
-        if step >= timeline.steps:
+        if "." in item.when and float(item.when) > 1 and not timeline.earlier:
+            yield f"{_shown(item.typed)} changes in the second pass of --hires alone"
+        elif step >= timeline.steps:
             hint = "; write 1 for step 1" if item.when == "1.0" else ""
-            yield f"{_shown(item.typed)} never changes: its step {step} is the last of {timeline.steps}{hint}"
+            yield f"{_shown(item.typed)} never changes: the run has {timeline.steps} steps{hint}"
         elif step < 1 and item.before:
             yield f"{_shown(item.typed)} has changed before the first step"
 
