@@ -101,3 +101,15 @@ def test_tokens_shows_the_vectors_of_an_embedding(sd, toy, tmp_path, width):
         "chunk: 4 of 75 tokens",
         "  a·320 cat-toy[1]·0 cat-toy[2]·0 cat-toy[3]·0",
     ]
+
+
+def test_an_embedding_of_another_family_is_refused_by_tokens_and_by_a_plan(sd, toy, tmp_path):
+    path = a1111(tmp_path / "cat-toy.safetensors", 1, 768)
+    for command in (("tokens", "a cat-toy"), ("txt2img", "a cat-toy", "--plan")):
+        ran = sd(*command, "-m", toy, "--embedding", path)
+        assert (ran.code, "768 values a word (SD 1)" in ran.err) == (3, True), ran.err
+
+
+def test_a_plan_refuses_a_second_prompt_of_a_model_with_one_encoder(sd, toy):
+    ran = sd("txt2img", "a cat", "-m", toy, "--prompt-2", "a dog", "--plan")
+    assert ran.code == 2 and "has one text encoder" in ran.err

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from sdcli.checkpoints.embedding_file import PICKLE_SUFFIXES, EmbeddingFile, pickled, read_header
+from sdcli.checkpoints import network_config
+from sdcli.checkpoints.checkpoint import Checkpoint
+from sdcli.checkpoints.embedding_file import (
+    ONE,
+    PAIR,
+    PICKLE_SUFFIXES,
+    EmbeddingFile,
+    models_of,
+    pickled,
+    read_header,
+)
 from sdcli.errors import ModelError, UsageError
 from sdcli.request.prepare import PROMPTS
 from sdcli.request.prompt.embeddings import SUFFIX, Prefixed, Tokens
@@ -129,3 +139,36 @@ def _one_of(name: str, paths: Sequence[Path]) -> Path:
 def counts(files: Mapping[str, EmbeddingFile]) -> dict[str, int]:
     """How many vectors each spelling stands for."""
     return {spelling: file.vectors for spelling, file in files.items()}
+
+
+def check_fit(found: Checkpoint, paths: Sequence[str]) -> None:
+    """Raise ModelError for an embedding that a model's text encoders cannot read; no networks need to be loaded."""
+    widths = {
+        part: int(network_config.settings(part, found.components[part].config)["hidden_size"])
+        for part in found.family.text_encoders
+    }
+    check_widths(found.name, widths, spelled(paths).values())
+
+
+def check_widths(name: str, widths: Mapping[str, int], files: Collection[EmbeddingFile]) -> None:
+    """Raise ModelError for an embedding that has other widths than the text encoders of the model of this name."""
+    for file in files:
+        fits = all(file.widths.get(part_of(part, file)) == width for part, width in widths.items())
+        is_whole = len(file.widths) == len(widths) or set(widths) == {"text_encoder_2"}  # SDXL's refiner
+        if not fits or not is_whole:
+            own, other = _described(file.widths.values()), _described(widths.values())
+            advice = models_of(*widths.values()) or "it"
+            raise ModelError(
+                f"{file.path} is an embedding of {own}, and {name} reads {other}; use one trained for {advice}"
+            )
+
+
+def part_of(part: str, file: EmbeddingFile) -> str:
+    """The part of the file that a text encoder reads."""
+    return ONE if ONE in file.widths else PAIR[part == "text_encoder_2"]
+
+
+def _described(widths: Collection[int]) -> str:
+    """`768 values a word (SD 1)`."""
+    models = models_of(*widths)
+    return f"{' and '.join(map(str, widths))} values a word" + (f" ({models})" if models else "")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sdcli import settings, store
 from sdcli.checkpoints import hub
 from sdcli.checkpoints.defaults import job_by
-from sdcli.checkpoints.embeddings import with_embeddings
+from sdcli.checkpoints.embeddings import check_fit, with_embeddings
 from sdcli.commands._streams import (
     check_result_can_be_written,
     print_note,
@@ -35,6 +35,7 @@ from sdcli.request.png import encode_png
 from sdcli.request.prepare import prepared
 from sdcli.request.prompt import notes, reading, words
 from sdcli.request.prompt.pieces import BREAK
+from sdcli.request.prompts import check_prompts
 from sdcli.request.request import Request
 from sdcli.tiny.words import EXAMPLES, untaught
 
@@ -116,6 +117,8 @@ def draw(
     for note in (*inputs.notes, *_losses(inputs, encoding)):
         print_note(note)
     job = job_by(found.family, found.size, inputs.fill_in_size(request))
+    check_prompts(found.name, found.family.text_encoders, job)
+    check_fit(found, job.embedding)
     if request.emphasis != "none":
         for note in _notes_on_prompts(job):
             print_note(note)

@@ -58,6 +58,7 @@ def tokens(negative: bool, first_pass: int | None, as_json: bool, **values: Any)
     request = with_embeddings(drawn, settings.embeddings_folder())
     learned = embeddings.counts(embeddings.spelled(request.embedding))
     found = checkpoint.read_for(request.loading)
+    embeddings.check_fit(found, request.embedding)
     family = found.family
     emphasis = request.emphasis or reading.EMPHASIS_OF.get(request.like, family.emphasis)
     language = reading.dialect(emphasis, request.like)

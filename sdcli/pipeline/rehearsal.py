@@ -10,19 +10,20 @@ from torch import Tensor
 from sdcli import registry
 from sdcli.checkpoints import network_config
 from sdcli.checkpoints.checkpoint import Checkpoint
+from sdcli.checkpoints.embeddings import check_fit
 from sdcli.diffusion.conditioning import Composed, Cond, composed
 from sdcli.diffusion.conventions import CONVENTIONS
 from sdcli.diffusion.levels import Levels
 from sdcli.errors import ModelError, UsageError
 from sdcli.models.model import pixels_per_latent
-from sdcli.pipeline import embeddings, latents_file
+from sdcli.pipeline import latents_file
 from sdcli.pipeline.depth import LACKING, PART
 from sdcli.pipeline.encode import check_clip_skip
 from sdcli.pipeline.start import levels_of
-from sdcli.pipeline.text import check_prompts
 from sdcli.pipeline.unet_inputs import NEEDED_PICTURE, REDRAWING, missing
 from sdcli.request.inputs import InputImages
 from sdcli.request.job import Job
+from sdcli.request.prompts import check_prompts
 
 
 def rehearse(found: Checkpoint, job: Job, inputs: InputImages) -> None:
@@ -50,7 +51,7 @@ def rehearse(found: Checkpoint, job: Job, inputs: InputImages) -> None:
             part,
             network_config.settings(part, found.components[part].config),
         )
-    embeddings.check_fit(found, job.embedding)
+    check_fit(found, job.embedding)
     over_picture = inputs.picture is not None and extra_channels in REDRAWING
     trained = found.levels
     sigmas, first = levels_of(job, trained, over_picture)

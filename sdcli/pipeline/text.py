@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import groupby
@@ -15,7 +15,6 @@ from torch import Tensor
 from sdcli.diffusion.conditioning import Composed, Cond, Part
 from sdcli.diffusion.conventions import CONVENTIONS
 from sdcli.diffusion.spans import Span, spans, steps_apart
-from sdcli.errors import UsageError
 from sdcli.models.model import Model
 from sdcli.pipeline.compel import chunk_count, encode_compel
 from sdcli.pipeline.embeddings import learned
@@ -24,6 +23,7 @@ from sdcli.pipeline.regions import areas
 from sdcli.request.job import Job
 from sdcli.request.prompt import reading
 from sdcli.request.prompt.chunks import Chunk
+from sdcli.request.prompts import parts_of
 
 Texts = tuple[str, ...]
 """A text for each of the model's text encoders."""
@@ -56,20 +56,6 @@ def encode_prompts(
     return Composed(tuple(encoder.parts(positive, seen, encoder.positive)), base), base
 
 
-def check_prompts(name: str, encoders: Sized, job: Job) -> None:
-    """Raise UsageError for prompts that the model of this name, with these text encoders, cannot be told."""
-    language = reading.dialect(job.emphasis, job.like)
-    for prompt in ("prompt", "negative"):
-        if getattr(job.request, f"{prompt}_2") is not None and len(encoders) < 2:
-            raise UsageError(
-                f"--{prompt}-2: {name} has one text encoder, which reads the {prompt}; leave it out"
-            )
-        if getattr(job.request, f"{prompt}_2") is not None and job.emphasis == "compel":
-            raise UsageError(f"--{prompt}-2: compel gives both text encoders one prompt; leave it out")
-        for part in (part for each in _texts(job, language, job.steps, prompt) for part in each):
-            language.pieces(part.text)
-
-
 @dataclass(frozen=True)
 class _Lane:
     """A part of a prompt, and its texts in each span of the run."""
@@ -90,7 +76,7 @@ def _seen(job: Job, language: reading.Dialect, levels: Sequence[float]) -> list[
 def _lanes(model: Model, job: Job, language: reading.Dialect, seen: Sequence[Span], name: str) -> list[_Lane]:
     steps = len(seen) // language.evaluations.get(job.sampler.name, 1)
     lanes = []
-    for each in _texts(job, language, steps, name):
+    for each in parts_of(job, language, steps, name):
         texts = (tuple(part.at(i, language.from_zero) for part in each) for i in range(len(seen)))
         lanes.append(_Lane(each[0].weight, tuple(pair[: len(model.tokenizers)] for pair in texts)))
     return lanes
@@ -112,24 +98,6 @@ def _with_regions(
         )
         found += [replace(lane, area=area.to(model.placement.device)) for lane in own]
     return found
-
-
-def _texts(job: Job, language: reading.Dialect, steps: int, name: str) -> list[tuple[reading.Part, ...]]:
-    """The parts of a prompt, each as it is for the first and for the second text encoder."""
-    timeline = language.timeline(
-        job.sampler.name, job.steps if language.from_zero else steps, job.first_pass_steps
-    )
-    parts, second = (
-        reading.read(getattr(job, each), language, timeline, negative=name == "negative")
-        for each in (name, f"{name}_2")
-    )
-    if len(second) == 1:
-        second *= len(parts)
-    if len(second) != len(parts):
-        raise UsageError(
-            f"--{name}-2 has {len(second)} parts joined by AND, and the {name} has {len(parts)}; give as many, or one"
-        )
-    return list(zip(parts, second, strict=True))
 
 
 class _Encoder:

@@ -5,6 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 from sdcli.checkpoints import checkpoint
+from sdcli.checkpoints import embeddings as found_embeddings
 from sdcli.errors import ModelError
 from sdcli.models.load import load
 from sdcli.pipeline import embeddings
@@ -94,20 +95,20 @@ def test_another_family_s_embedding_is_one_line_that_names_both(tmp_path, widths
     path = tmp_path / "cat-toy.safetensors"
     pair(path) if wanted == "pair" else a1111(path, 1, wanted)
     with pytest.raises(ModelError) as error:
-        embeddings.check_widths("m", widths, [embeddings.embedding_file.read_header(path)])
+        found_embeddings.check_widths("m", widths, [embeddings.embedding_file.read_header(path)])
     assert str(error.value) == f"{path} {message}"
 
 
 def test_sdxl_s_refiner_reads_one_half_of_a_pair(tmp_path):
     file = embeddings.embedding_file.read_header(pair(tmp_path / "x.safetensors"))
-    embeddings.check_widths("m", {"text_encoder_2": 1280}, [file])
+    found_embeddings.check_widths("m", {"text_encoder_2": 1280}, [file])
 
 
 @pytest.mark.parametrize("name", ["test:sd1", "test:sdxl", "tiny"])
 def test_a_misfit_is_told_by_the_headers_of_the_model(tmp_path, name):
     path = a1111(tmp_path / "cat-toy.safetensors", 1, 999)
     with pytest.raises(ModelError, match=f"is an embedding of 999 values a word, and {name} reads"):
-        embeddings.check_fit(checkpoint.read(name), [str(path)])
+        found_embeddings.check_fit(checkpoint.read(name), [str(path)])
 
 
 def test_sd_refuses_a_misfit_before_loading(sd, tmp_path, monkeypatch):
