@@ -233,7 +233,8 @@ def _notes_on_prompts(job: Job) -> list[str]:
     """What in the prompts may not mean what their writer thinks."""
     language = reading.dialect(job.emphasis, job.like)
     timeline = language.timeline(job.sampler.name, job.steps)
-    prompts = [each for each in (job.prompt, job.negative, job.prompt_2, job.negative_2) if each]
+    own = (job.prompt, job.negative, job.prompt_2, job.negative_2)
+    prompts = list(dict.fromkeys([*filter(None, own), *(region.prompt for region in job.regions)]))
     told = [note for prompt in prompts for note in notes.notes(prompt, language, timeline)]
     return [*notes.taken_for_words(language, *prompts), *told]
 

@@ -36,11 +36,14 @@ def prepared(request: Request) -> Request:
     if request.wildcards is not None and not Path(request.wildcards).is_dir():
         raise UsageError(f"--wildcards {request.wildcards}: there is no such folder; check the path")
     prompts = {name: getattr(request, name) or "" for name in PROMPTS}
-    if _draws_variants(request) and any(map(holds_variants, prompts.values())):
-        folder = _folder(request)
-        prompts = {name: choose(text, request.seed or 0, folder) for name, text in prompts.items() if text}
+    regions = request.region
+    if _draws_variants(request) and any(map(holds_variants, (*prompts.values(), *regions))):
+        seed, folder = request.seed or 0, _folder(request)
+        prompts = {name: choose(text, seed, folder) for name, text in prompts.items() if text}
+        regions = tuple(choose(text, seed, folder) for text in regions)
     changes = {name: text for name, text in prompts.items() if text != (getattr(request, name) or "")}
-    return _changed(request, {**changes, "wildcards": None, "variants": literal(prompts)})
+    variants = literal({**prompts, **dict(zip(regions, regions, strict=True))})
+    return _changed(request, {**changes, "region": regions, "wildcards": None, "variants": variants})
 
 
 def literal(prompts: Mapping[str, str | None]) -> bool | None:
