@@ -24,13 +24,14 @@ from sdcli.diffusion.conventions import CONVENTIONS
 from sdcli.diffusion.finite import check_finite
 from sdcli.diffusion.replay import Call, Recording, replay
 from sdcli.diffusion.types import Denoise, Predict
+from sdcli.diffusion.unet_call import See
 from sdcli.errors import UsageError
 from sdcli.models.cache import ModelCache
 from sdcli.models.device import choose_device
 from sdcli.models.memory import memory_errors
 from sdcli.models.model import Model
-from sdcli.models.offload import Adapter
 from sdcli.pipeline import embeddings, vae
+from sdcli.pipeline.adapters import JobAdapters, adapters_of
 from sdcli.pipeline.attention import check_attention, check_recorded, rows_of
 from sdcli.pipeline.hires import second_pass
 from sdcli.pipeline.preview import preview
@@ -76,11 +77,12 @@ def generate(
         maps = AttentionMaps(attention)
         images = inputs.at_size(job)
         doing = f"drawing {job.width}x{job.height} pixels"
-        with memory_errors(doing), model.networks.adapted([*_adapters(job), maps.adapted]):
-            end = _run(model, job, images, watch, clock, maps)
+        adapters = adapters_of(model, job) + JobAdapters((maps.adapted,), (maps.see,))
+        with memory_errors(doing), model.networks.adapted(adapters.adapters):
+            end = _run(model, job, images, watch, clock, maps, adapters.see)
             if job.hires.hires > 1:
                 larger, enlarged, latents = second_pass(model, job, images, end.x)
-                end = _run(model, larger, enlarged, watch, clock, maps, latents)
+                end = _run(model, larger, enlarged, watch, clock, maps, adapters.see, latents)
             image, fallback = vae.decode(model, end.shown, CONVENTIONS[job.like].truncates_pixels)
         shares = _shares(maps, image.size, images)
         image, kept = images.finish(image)
@@ -102,10 +104,6 @@ def _rehearse(found: Checkpoint, request: Request, inputs: InputImages, attentio
     rehearse(found, job, inputs)
 
 
-def _adapters(job: Job) -> list[Adapter]:
-    return [] if job.tile == "none" else [registry.find("adapters", "seamless")(job.tile)]
-
-
 def _run(
     model: Model,
     job: Job,
@@ -113,6 +111,7 @@ def _run(
     watch: Watcher,
     clock: Clock,
     maps: AttentionMaps,
+    see: See,
     latents: Tensor | None = None,
 ) -> _End:
     """One run of the sampler: from noise, over the pictures, or over latents."""
@@ -121,7 +120,7 @@ def _run(
     positive, negative = encode_prompts(model, job, start.levels, images.inputs.region_masks)
     clock("text")
     maps.begin(rows_of(maps.words, positive, model.tokenizers), (start.x.shape[-2], start.x.shape[-1]))
-    predict, calls = _predict(model, job, start, maps)
+    predict, calls = _predict(model, job, start, see)
     guidance = registry.find("guidance", job.guidance)
     scale = CONVENTIONS[job.like].cfg(job.cfg, job.sampler.name)
     if model.family.embeds_guidance:
@@ -136,11 +135,11 @@ def _run(
     return _end(job, start, last, calls)
 
 
-def _predict(model: Model, job: Job, start: Start, maps: AttentionMaps) -> tuple[Predict, list[Call]]:
+def _predict(model: Model, job: Job, start: Start, see: See) -> tuple[Predict, list[Call]]:
     """The U-Net, and the list of its calls, which is filled if the run is stopped or goes on from a stopped one."""
     calls: list[Call] = []
     timestep = CONVENTIONS[job.like].timestep(job.sampler.name, job.schedule.name)
-    predict = predictor(model, start.inputs, job.window // model.factor, timestep, maps.see)
+    predict = predictor(model, start.inputs, job.window // model.factor, timestep, see)
     if job.stop_after or start.recording is not None:
         predict = replay(predict, start.recording, calls)
     return predict, calls

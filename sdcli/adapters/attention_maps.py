@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdcli.diffusion.conditioning import Cond
+from sdcli.diffusion.unet_call import UNetCall
 from sdcli.diffusion.windows import Window
 from sdcli.models.architectures.attention import Attention, Processor, split_heads
 
@@ -63,10 +64,10 @@ class AttentionMaps:
         self._rows, self._seen = rows, []
         self._sums.append(_Sums(len(self.words), size))
 
-    def see(self, conds: Sequence[Cond], window: Window) -> None:
-        """The next call of the U-Net has a row for each of these conds and this window of the latents."""
-        self._seen = [(i, cond) for i, cond in enumerate(conds) if cond in self._rows]
-        self._window = window
+    def see(self, call: UNetCall) -> None:
+        """This is the next call of the U-Net."""
+        self._seen = [(i, cond) for i, cond in enumerate(call.conds) if cond in self._rows]
+        self._window = call.window
 
     def maps(self, size: tuple[int, int]) -> dict[str, Tensor]:
         """Word -> its share of the attention (h, w) at `size`, in 0 … 1, float32 on the CPU.

@@ -23,6 +23,9 @@ class Cond:
     time_ids: tuple[float, ...] = ()  # sizes in pixels, or a score, that such a family is told as well
     perturb_attention: bool = False  # the U-Net's middle self-attention is replaced by the identity
     zero_concat: bool = False  # the channels concatenated to x are zeros
+    is_negative: bool = (
+        False  # it is the negative prompt's, or the empty prompt that others are compared with
+    )
     make_empty: Callable[[], Cond] | None = None  # makes `empty`; None if this cond is the empty prompt
     chunks: Mapping[str, Sequence[Any]] = field(
         default_factory=dict

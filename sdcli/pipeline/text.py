@@ -141,7 +141,7 @@ class _Encoder:
 
         One that is not empty knows how to make the empty one, for guidances that compare with it.
         """
-        cond = self._scored(self._encoded(texts, count), 1)
+        cond = replace(self._scored(self._encoded(texts, count), 1), is_negative=True)
         if any(texts):
             return replace(cond, make_empty=lambda: self.empty(count))
         if not self.model.family.zero_empty:
@@ -150,7 +150,8 @@ class _Encoder:
         return replace(cond, context=cond.context * 0, pooled=pooled)
 
     def _empty(self, count: int) -> Cond:
-        return self._scored(self._encoded(("",) * len(self.model.tokenizers), count), 1)
+        cond = self._encoded(("",) * len(self.model.tokenizers), count)
+        return replace(self._scored(cond, 1), is_negative=True)
 
     def _encoded(self, texts: Texts, count: int) -> Cond:
         """The condition of the texts in `count` chunks, with empty ones or the last row again behind their own."""

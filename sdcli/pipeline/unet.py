@@ -10,14 +10,12 @@ from torch import Tensor
 from sdcli.diffusion.conditioning import Cond, by_length
 from sdcli.diffusion.preconditioning import preconditioning
 from sdcli.diffusion.types import Predict
-from sdcli.diffusion.windows import Window, blend, windows
+from sdcli.diffusion.unet_call import See, UNetCall
+from sdcli.diffusion.windows import blend, windows
 from sdcli.models.architectures.unet import Residuals, Sinusoids
 from sdcli.models.model import Model
 from sdcli.pipeline.perturb import perturbed
-from sdcli.pipeline.unet_inputs import UNetCall, UNetInputs
-
-See = Callable[[Sequence[Cond], Window], None]
-"""Told of each call of the U-Net before it: the cond of each row, and the rows and columns of the latents that x is."""
+from sdcli.pipeline.unet_inputs import UNetInputs
 
 
 def predictor(
@@ -25,7 +23,7 @@ def predictor(
     inputs: UNetInputs | None = None,
     side: int = 0,
     timestep: Callable[[float], float] = float,
-    see: See = lambda conds, window: None,
+    see: See = lambda call: None,
 ) -> Predict:
     """The model's U-Net as (x, sigma, conds) -> one denoised estimate per cond.
 
@@ -48,7 +46,7 @@ def predictor(
         def predict_window(window: tuple[slice, slice]) -> Tensor:
             part = scaled[..., *window]
             call = UNetCall(part, sigma, t, conds, window)
-            see(conds, window)
+            see(call)
             residuals = _summed([control(call) for control in inputs.controls])
             return call_unet(model, part, t, conds, inputs.class_label, residuals, inputs.guidance_scale)
 

@@ -7,17 +7,16 @@ InstructPix2Pix model edits. 9: a mask and the masked picture.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sdcli.diffusion.conditioning import Cond
 from sdcli.diffusion.conventions import CONVENTIONS
 from sdcli.diffusion.levels import DDPM_BETAS, Levels
-from sdcli.diffusion.windows import Window
+from sdcli.diffusion.unet_call import UNetCall
 from sdcli.errors import ModelError
 from sdcli.models.architectures.unet import Residuals
 from sdcli.models.model import Model
@@ -26,18 +25,6 @@ from sdcli.pipeline.draws import Draws
 from sdcli.pipeline.latent_mask import concat_mask, without_masked_part
 from sdcli.request.inputs import SizedImages
 from sdcli.request.job import Job
-
-
-@dataclass(frozen=True)
-class UNetCall:
-    """One call of the U-Net, as a Control sees it."""
-
-    x: Tensor  # (n, channels, h, w): the scaled latents of the window and what is concatenated to them
-    sigma: float
-    t: float  # the timestep that the U-Net is told
-    conds: Sequence[Cond]  # one per row of x
-    window: Window  # the rows and columns of the whole latents that x is
-
 
 Control = Callable[[UNetCall], Residuals]
 """ControlNet, T2I-Adapter: a call of the U-Net -> what is added to its skip connections and its middle block."""

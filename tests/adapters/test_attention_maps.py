@@ -7,6 +7,7 @@ from torch import nn
 from sdcli.adapters.attention_maps import AttentionMaps, attention_maps, word_shares
 from sdcli.diffusion.conditioning import Composed, Cond
 from sdcli.diffusion.preconditioning import preconditioning
+from sdcli.diffusion.unet_call import UNetCall
 from sdcli.engine import generate
 from sdcli.models.architectures.attention import Attention, attend
 from sdcli.models.cache import ModelCache
@@ -79,7 +80,7 @@ def test_a_share_lies_at_the_place_of_its_pixel_in_its_window():
     with maps.adapted("unet", unet):
         for rows in (slice(0, 4), slice(4, 8)):
             for columns in (slice(0, 8), slice(8, 16)):
-                maps.see([cond], (rows, columns))
+                maps.see(UNetCall(x, 1.0, 1.0, [cond], (rows, columns)))
                 unet(x if rows.start and columns.start else x * 0, cond.context)
     expected = torch.full((8, 16), 0.5)
     expected[4 + 3, 8 + 5] = torch.sigmoid(torch.tensor(6 / 2**0.5))

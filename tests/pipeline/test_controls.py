@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from sdcli.diffusion.conditioning import Cond
+from sdcli.diffusion.unet_call import UNetCall
 from sdcli.models.architectures.unet import Residuals
 from sdcli.models.load import load
 from sdcli.pipeline.unet import predictor
-from sdcli.pipeline.unet_inputs import UNetCall, UNetInputs
+from sdcli.pipeline.unet_inputs import UNetInputs
 
 SIGMA = 2.0
 
