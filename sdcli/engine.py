@@ -18,7 +18,7 @@ from sdcli.adapters.attention_maps import AttentionMaps
 from sdcli.checkpoints import network_config
 from sdcli.checkpoints.checkpoint import Checkpoint
 from sdcli.checkpoints.defaults import job_by
-from sdcli.checkpoints.embeddings import with_embeddings
+from sdcli.checkpoints.recorded import recorded
 from sdcli.diffusion.conditioning import composed
 from sdcli.diffusion.conventions import CONVENTIONS
 from sdcli.diffusion.finite import check_finite
@@ -30,8 +30,8 @@ from sdcli.models.cache import ModelCache
 from sdcli.models.device import choose_device
 from sdcli.models.memory import memory_errors
 from sdcli.models.model import Model
-from sdcli.pipeline import embeddings, vae
-from sdcli.pipeline.adapters import JobAdapters, adapters_of
+from sdcli.pipeline import vae
+from sdcli.pipeline.adapters import JobAdapters, adapters_of, facts_of
 from sdcli.pipeline.attention import check_attention, check_recorded, rows_of
 from sdcli.pipeline.hires import second_pass
 from sdcli.pipeline.preview import preview
@@ -42,7 +42,6 @@ from sdcli.pipeline.unet import predictor
 from sdcli.request.inputs import InputImages, SizedImages, open_inputs
 from sdcli.request.job import Job
 from sdcli.request.picture import Picture
-from sdcli.request.prepare import prepared
 from sdcli.request.request import Request
 from sdcli.result import Clock, Result, Step, Watcher
 
@@ -65,7 +64,7 @@ def generate(
     if not isinstance(request, Request):
         raise UsageError(f"generate takes a Request, not {request!r:.40}; write generate(Request(prompt))")
     clock = Clock()
-    request = with_embeddings(prepared(request.with_seed()))
+    request = recorded(request.with_seed())
     models = models or ModelCache()
     inputs = inputs or open_inputs(request)
     if not models.has(request.loading):
@@ -79,10 +78,10 @@ def generate(
         doing = f"drawing {job.width}x{job.height} pixels"
         adapters = adapters_of(model, job) + JobAdapters((maps.adapted,), (maps.see,))
         with memory_errors(doing), model.networks.adapted(adapters.adapters):
-            end = _run(model, job, images, watch, clock, maps, adapters.see)
+            end = _run(model, job, images, watch, clock, maps, adapters)
             if job.hires.hires > 1:
                 larger, enlarged, latents = second_pass(model, job, images, end.x)
-                end = _run(model, larger, enlarged, watch, clock, maps, adapters.see, latents)
+                end = _run(model, larger, enlarged, watch, clock, maps, adapters, latents)
             image, fallback = vae.decode(model, end.shown, CONVENTIONS[job.like].truncates_pixels)
         shares = _shares(maps, image.size, images)
         image, kept = images.finish(image)
@@ -90,7 +89,7 @@ def generate(
         facts = {**model.facts, "sdcli": sdcli.__version__, **kept}
         facts |= {"given": inputs.facts} if inputs.facts else {}
         facts |= {"fallback": fallback} if fallback else {}
-        facts |= {"embeddings": embeddings.facts(job.embedding)} if job.embedding else {}
+        facts |= facts_of(job)
         picture = Picture(image, job.request, facts, inputs.icc)
         return Result(picture, end.x, clock.seconds, model.networks.how, end.sigma, end.recording, shares)
 
@@ -111,16 +110,17 @@ def _run(
     watch: Watcher,
     clock: Clock,
     maps: AttentionMaps,
-    see: See,
+    adapters: JobAdapters,
     latents: Tensor | None = None,
 ) -> _End:
     """One run of the sampler: from noise, over the pictures, or over latents."""
     start = start_of(model, job, images, latents)
+    adapters.begin(start.levels)
     clock("steps")
     positive, negative = encode_prompts(model, job, start.levels, images.inputs.region_masks)
     clock("text")
     maps.begin(rows_of(maps.words, positive, model.tokenizers), (start.x.shape[-2], start.x.shape[-1]))
-    predict, calls = _predict(model, job, start, see)
+    predict, calls = _predict(model, job, start, adapters.see)
     guidance = registry.find("guidance", job.guidance)
     scale = CONVENTIONS[job.like].cfg(job.cfg, job.sampler.name)
     if model.family.embeds_guidance:

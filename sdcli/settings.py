@@ -70,6 +70,36 @@ def embeddings_folder() -> Path | None:
     return None
 
 
+NETWORK_FOLDERS = {
+    "loras": ("loras", "Lora", "LyCORIS"),
+    "hypernets": ("hypernetworks",),
+    "controls": ("controlnet", "ControlNet", "t2i_adapter"),
+}
+"""Kind of network -> the folders that ComfyUI, A1111 and we keep it in."""
+
+
+def network_folders(kind: str) -> list[Path]:
+    """The folders in which networks of a kind are looked for by name; those that are there.
+
+    They are those in SDCLI_LORAS (SDCLI_HYPERNETS, …), separated as in PATH. Without it: `loras` in the data folder,
+    and the folders that A1111 and ComfyUI give them in, or beside, each folder in SDCLI_MODELS.
+    Raises UsageError if the variable names what is no folder.
+    """
+    variable = f"SDCLI_{kind.upper()}"
+    if named := os.environ.get(variable):
+        folders = [Path(os.path.expanduser(folder)) for folder in named.split(os.pathsep) if folder]
+        for folder in folders:
+            if not folder.is_dir():
+                raise UsageError(
+                    f"{variable}: {folder} is no folder; name the one with your {kind}, or unset it"
+                )
+        return folders
+    data = _of_user(platformdirs.user_data_path)
+    parents = [*([data] if data else []), *(each for root in model_folders() for each in (root, root.parent))]
+    found = [parent / name for parent in parents for name in NETWORK_FOLDERS[kind]]
+    return [folder for folder in dict.fromkeys(found) if folder.is_dir()]
+
+
 def cache_folder() -> Path | None:
     """The folder for what can be computed again: SDCLI_CACHE, else ~/.cache/sdcli on Linux.
 

@@ -54,7 +54,7 @@ def test_sd2_pads_with_zeros(sd):
      ("[a:b:0.5]", ["--like", "a1111"], "so each change comes one step later than shown"),
      ("[a:b:0.5]", ["--like", "a1111", "--sampler", "heun"], "two for each step of heun"),
      ("a (b:1.2) c++", ["--emphasis", "compel"], "another tool's syntax: (b:1.2)"),
-     ("a <lora:x:1>", [], "read as plain words, for it is another tool's syntax: <lora:x:1>"),
+     ("a <other:x:1>", [], "read as plain words, for it is another tool's syntax: <other:x:1>"),
      (", ".join(["a red cat on the green mat"] * 12), [], "chunk 1 ends at its last comma; 3 places stay empty")],
 )  # fmt: skip
 def test_traps_are_told(sd, prompt, options, note):

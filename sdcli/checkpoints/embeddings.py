@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from sdcli.checkpoints.embedding_file import (
     pickled,
     read_header,
 )
+from sdcli.checkpoints.named_files import files_in
 from sdcli.errors import ModelError, UsageError
 from sdcli.request.prepare import PROMPTS
 from sdcli.request.prompt.embeddings import SUFFIX, Prefixed, Tokens
@@ -113,15 +113,7 @@ def _given(files: Iterable[str]) -> dict[str, EmbeddingFile]:
 
 
 def _in_folder(folder: Path | None) -> dict[str, list[Path]]:
-    """The files in a folder and those below it, by their names in the order of the alphabet; none is opened."""
-    names: dict[str, list[Path]] = {}
-    for parent, folders, files in os.walk(folder) if folder else ():
-        folders[:] = sorted(each for each in folders if not each.startswith("."))
-        for file in sorted(files):
-            stem, suffix = os.path.splitext(file)
-            if suffix.lower() in (SUFFIX, *PICKLE_SUFFIXES) and not file.startswith("."):
-                names.setdefault(stem, []).append(Path(parent, file))
-    return dict(sorted(names.items()))
+    return files_in([folder] if folder else [], (SUFFIX, *PICKLE_SUFFIXES))
 
 
 def _one_of(name: str, paths: Sequence[Path]) -> Path:

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from sdcli import settings
+from sdcli.checkpoints.header import LENGTH_BYTES
 
 LARGE_FILE = 100_000_000  # bytes from which a hash is worth remembering
 
@@ -19,6 +20,13 @@ def digest(paths: list[Path]) -> str:
     if len(hashes) == 1:
         return hashes[0]
     return hashlib.sha256(b"".join(map(bytes.fromhex, hashes))).hexdigest()
+
+
+def without_header(path: Path) -> str:
+    """The sha256 of a safetensors file's tensors alone, which new metadata do not change; Civitai's AutoV3."""
+    with open(path, "rb") as file:
+        file.seek(LENGTH_BYTES + int.from_bytes(file.read(LENGTH_BYTES), "little"))
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _of_file(path: Path) -> str:

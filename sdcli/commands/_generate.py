@@ -16,7 +16,10 @@ from typing import TYPE_CHECKING, Any
 from sdcli import settings, store
 from sdcli.checkpoints import hub
 from sdcli.checkpoints.defaults import job_by
-from sdcli.checkpoints.embeddings import check_fit, with_embeddings
+from sdcli.checkpoints.embeddings import check_fit
+from sdcli.checkpoints.lora_file import check_loras
+from sdcli.checkpoints.networks import no_folders
+from sdcli.checkpoints.recorded import recorded
 from sdcli.commands._streams import (
     check_result_can_be_written,
     print_note,
@@ -32,7 +35,6 @@ from sdcli.request.inputs import InputImages, open_inputs
 from sdcli.request.job import Job
 from sdcli.request.picture import encoding_of
 from sdcli.request.png import encode_png
-from sdcli.request.prepare import prepared
 from sdcli.request.prompt import notes, reading, words
 from sdcli.request.prompt.pieces import BREAK
 from sdcli.request.prompts import check_prompts
@@ -91,19 +93,20 @@ class Output:
 
 
 def draw(
-    request: Request, output: Output, models: ModelCache | None = None, finds_embeddings: bool = True
+    request: Request, output: Output, models: ModelCache | None = None, finds_named: bool = True
 ) -> Iterator[Result]:
     """Draw each picture, save it, print its line and yield its result.
 
     The request, the output paths, the model's header and the input pictures are checked before torch is imported.
-    `models` holds what was read of the model's header, if it was read already. If `finds_embeddings`, the prompts may
-    name embeddings of the user's folder; a picture that is made again has those that it records.
+    `models` holds what was read of the model's header, if it was read already. If `finds_named`, the prompts may
+    name embeddings and networks of the user's folders; a picture that is made again has those that it records.
     """
     models = models or ModelCache()
     asked = request.with_seed()
     asked.nth(output.count - 1)  # raises if the last picture's seed is out of range
-    folder = settings.embeddings_folder() if finds_embeddings else None
-    request = with_embeddings(prepared(asked), folder)
+    embeddings = settings.embeddings_folder() if finds_named else None
+    folders = settings.network_folders if finds_named else no_folders
+    request = recorded(asked, embeddings, folders)
     _check_output(request, output)
     with hub.progress(sys.stderr.isatty() and not output.quiet):
         found = models.checkpoint(request.loading)
@@ -119,6 +122,7 @@ def draw(
     job = job_by(found.family, found.size, inputs.fill_in_size(request))
     check_prompts(found.name, found.family.text_encoders, job)
     check_fit(found, job.embedding)
+    check_loras(found, [lora.path for lora in job.lora], job.allow_partial)
     if request.emphasis != "none":
         for note in _notes_on_prompts(job):
             print_note(note)
@@ -135,7 +139,7 @@ def draw(
     from sdcli.engine import generate
 
     for i in range(output.count):
-        numbered = with_embeddings(prepared(asked.nth(i)), folder)
+        numbered = recorded(asked.nth(i), embeddings, folders)
         result = generate(numbered, models, _watcher(numbered, output, i), inputs, output.words)
         if output.latents_out:
             _save_latents(result, output.latents_out)

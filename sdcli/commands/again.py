@@ -23,6 +23,9 @@ from sdcli.request.request import Depth, Hires, Mask, MaskEdge, StartImage, Upsc
 DECIDES_LAST_BITS = ("model", "sdcli", "torch", "diffusers", "transformers", "device", "dtype", "threads")
 """Recorded facts of a run on which the last bits of its picture depend."""
 
+ADAPTERS = {"embeddings": "embedding", "loras": "LoRA"}
+"""Recorded facts of a run that are files by their names -> what such a file is called."""
+
 
 @click.command(cls=GroupedCommand)
 @click.argument("png", type=PATH)
@@ -55,7 +58,7 @@ def again(png: str, **values: Any) -> None:
         }  # the recorded size follows from the recorded scale
     request = retyped(metadata.request(png), changes)
     request = request if "embedding" in changes else still_named(request)
-    for result in draw(request, Output.from_options(values), finds_embeddings="prompt" in changes):
+    for result in draw(request, Output.from_options(values), finds_named="prompt" in changes):
         _warn_of_differences(png, recorded, result.picture.facts)
 
 
@@ -85,11 +88,12 @@ def _warn_of_differences(png: str, recorded: Mapping[str, Any], current: Mapping
     for what, before in recorded.get("given", {}).items():
         if current.get("given", {}).get(what, before) != before:
             print_note(f"{png} was made with another {what}; the picture will differ")
-    before, now = recorded.get("embeddings", {}), current.get("embeddings", {})
-    for name in {**before, **now}:
-        if before.get(name) != now.get(name):
-            how = "without" if name not in before else "with" if name not in now else "with another"
-            print_note(f"{png} was made {how} embedding {name}; the picture will differ")
+    for kind, what in ADAPTERS.items():
+        before, now = recorded.get(kind, {}), current.get(kind, {})
+        for name in {**before, **now}:
+            if before.get(name) != now.get(name):
+                how = "without" if name not in before else "with" if name not in now else "with another"
+                print_note(f"{png} was made {how} {what} {name}; the picture will differ")
     for key in DECIDES_LAST_BITS:
         before, now = recorded.get(key), current.get(key)
         if None not in (before, now) and before != now:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sdcli import file_signatures
-from sdcli.checkpoints import checkpoint, embedding_file, hashes
+from sdcli.checkpoints import checkpoint
+from sdcli.checkpoints.adapter_info import describe
 from sdcli.checkpoints.checkpoint import Checkpoint
 from sdcli.checkpoints.component import Component
-from sdcli.checkpoints.embedding_file import EmbeddingFile
 from sdcli.commands._options import options_given, options_of
 from sdcli.commands._streams import print_result, standard_input
 from sdcli.commands._types import ModelName
@@ -36,25 +36,22 @@ LISTED_ALONE = 3
 @click.option("--words", is_flag=True, help="List the words that tiny was taught.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, every ignored tensor in it.")
 def info(file: str, as_json: bool, words: bool, **values: Any) -> None:
-    """Show what a picture, a model or an embedding is, by its header alone.
+    """Show what a picture, a model or an adapter is, by its header alone.
 
-    FILE is a picture, - for one on standard input, a textual inversion, or a model as -m takes it: tiny, a safetensors
-    file, a diffusers folder, a name in a model folder, or a hub repo that was fetched before. For a picture by another
-    tool, what that tool wrote into it is shown.
+    FILE is a picture, - for one on standard input, a textual inversion or a LoRA, or a model as -m takes it: tiny, a
+    safetensors file, a diffusers folder, a name in a model folder, or a hub repo that was fetched before. For a picture
+    by another tool, what that tool wrote into it is shown.
     """
     options = options_given(values)
     if words:
         _print_words(file, as_json)
         return
-    other = "a picture" if _is_picture(file) else "an embedding" if _is_embedding(file) else ""
-    if other and options:
-        raise UsageError(f"{flag(next(iter(options)))} is about a model, and {file} is {other}; leave it out")
-    if not other:
-        facts = _model_facts(file, Request(**options))
-    elif other == "a picture":
-        facts = _picture_facts(file)
-    else:
-        facts = _embedding_facts(embedding_file.read_header(Path(file)))
+    is_picture = _is_picture(file)
+    adapter = None if is_picture or not os.path.isfile(file) else describe(Path(file))
+    if options and (is_picture or adapter):
+        what = "a picture" if is_picture or adapter is None else adapter["kind"]
+        raise UsageError(f"{flag(next(iter(options)))} is about a model, and {file} is {what}; leave it out")
+    facts = _picture_facts(file) if is_picture else adapter or _model_facts(file, Request(**options))
     if as_json:
         print_result(json.dumps({"path": file, **facts}))
         return
@@ -93,11 +90,6 @@ def _is_picture(file: str) -> bool:
         return False
     is_named_so = file.lower().endswith(PICTURE_SUFFIXES)
     return is_named_so or file_signatures.kind_of(_first_bytes(file)) in file_signatures.PICTURES
-
-
-def _is_embedding(file: str) -> bool:
-    """True for a file that can be nothing but a textual inversion."""
-    return os.path.isfile(file) and embedding_file.is_embedding(Path(file))
 
 
 def _first_bytes(file: str) -> bytes:
@@ -140,19 +132,6 @@ def _other_facts(other: OtherPicture | None, texts: Mapping[str, str]) -> dict[s
         "not_taken_over": dict(other.left),
     }
     return facts | {f"{key} text" if key in facts else key: text for key, text in texts.items()}
-
-
-def _embedding_facts(file: EmbeddingFile) -> dict[str, Any]:
-    """What an embedding is for, and what it is typed as."""
-    widths = " and ".join(map(str, file.widths.values()))
-    words = dict.fromkeys((file.name, file.trigger) if file.trigger else (file.name,))
-    return {
-        "kind": f"an embedding for {file.trained_for}",
-        "typed as": ", ".join(words),
-        "vectors": file.vectors,
-        "width": f"{widths} values a vector",
-        "sha256": hashes.digest([file.path]),
-    }
 
 
 def _model_facts(file: str, request: Request) -> dict[str, Any]:

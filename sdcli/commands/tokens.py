@@ -10,10 +10,9 @@ import click
 
 from sdcli import settings
 from sdcli.checkpoints import checkpoint, embeddings
-from sdcli.checkpoints.embeddings import with_embeddings
+from sdcli.checkpoints.recorded import recorded
 from sdcli.commands._options import options_given, options_of, prompt_argument
 from sdcli.commands._streams import print_note, print_result, shows_colours
-from sdcli.request.prepare import prepared
 from sdcli.request.prompt import chunks, notes, reading
 from sdcli.request.prompt.chunks import Chunk, Token
 from sdcli.request.prompt.pieces import Piece
@@ -54,8 +53,8 @@ def tokens(negative: bool, first_pass: int | None, as_json: bool, **values: Any)
     longer prompt takes several. Of {red|blue} and wildcards, it shows what --seed draws, or else seed 0.
     """
     asked = Request(**options_given(values))
-    drawn = prepared(asked if asked.seed is not None else asked.replace(seed=0))
-    request = with_embeddings(drawn, settings.embeddings_folder())
+    seeded = asked if asked.seed is not None else asked.replace(seed=0)
+    request = recorded(seeded, settings.embeddings_folder(), settings.network_folders)
     learned = embeddings.counts(embeddings.spelled(request.embedding))
     found = checkpoint.read_for(request.loading)
     embeddings.check_fit(found, request.embedding)

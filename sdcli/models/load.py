@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -22,7 +22,7 @@ from sdcli.models.device import Placement, choose_device
 from sdcli.models.memory import keep_memory, memory_errors
 from sdcli.models.model import Model
 from sdcli.models.offload import offloaded
-from sdcli.models.tensors import all_finite, read_tensors
+from sdcli.models.tensors import all_finite, read_tensor, read_tensors
 from sdcli.request.request import Loading
 
 
@@ -49,6 +49,7 @@ def load_model(found: Checkpoint, loading: Loading) -> Model:
             modules,
             lambda part, module: load_weights(part, module, found.components[part], placement),
             placement,
+            lambda part, names: read_weights(part, names, found.components[part]),
         )
         if placement.device.type == "cpu" and not networks.one_at_a_time:
             keep_memory()
@@ -116,6 +117,13 @@ def load_weights(part: str, module: nn.Module, component: Component, placement: 
     module.load_state_dict(weights, assign=True)
     library.restore_buffers(module)
     return module.eval().requires_grad_(False).to(placement.device)
+
+
+def read_weights(part: str, names: Collection[str], component: Component) -> Iterator[tuple[str, Tensor]]:
+    """Tensors of a network by their names in it, as its file stores them, or a test model's random ones."""
+    random = build.build_random(part, component.config).state_dict() if component.header is None else {}
+    for name in names:
+        yield name, random[name] if component.header is None else read_tensor(component, name)
 
 
 def _stored_weights(module: nn.Module, component: Component, placement: Placement) -> dict[str, Tensor]:

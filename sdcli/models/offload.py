@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sdcli.errors import OutOfMemory
 from sdcli.models import memory
@@ -18,6 +18,9 @@ WORKING_MEMORY = (
 
 LoadWeights = Callable[[str, nn.Module], object]
 """(part, network on the meta device) fills the network with its weights, in place."""
+
+ReadWeights = Callable[[str, Collection[str]], Iterator[tuple[str, Tensor]]]
+"""(part, names of tensors) -> each of them, as the part's file stores it, in whatever dtype."""
 
 Adapter = Callable[[str, nn.Module], AbstractContextManager[object]]
 """(part, loaded network) -> a context manager that alters the network while inside, and restores it bit for bit."""
@@ -31,9 +34,14 @@ class Networks(Mapping[str, nn.Module]):
     """
 
     def __init__(
-        self, modules: Mapping[str, nn.Module], load_weights: LoadWeights, one_at_a_time: bool
+        self,
+        modules: Mapping[str, nn.Module],
+        load_weights: LoadWeights,
+        one_at_a_time: bool,
+        read_weights: ReadWeights | None = None,
     ) -> None:
         self.modules = modules  # loaded or empty
+        self._read_weights = read_weights
         self.one_at_a_time = one_at_a_time
         self._load_weights = load_weights
         self._adapters: Sequence[Adapter] = ()
@@ -53,6 +61,12 @@ class Networks(Mapping[str, nn.Module]):
 
     def __len__(self) -> int:
         return len(self.modules)
+
+    def stored(self, part: str, names: Collection[str]) -> Iterator[tuple[str, Tensor]]:
+        """Tensors of a part as its file stores them, for an adapter that changes weights and puts them back."""
+        if self._read_weights is None:
+            raise RuntimeError("these networks cannot read their weights again")
+        return self._read_weights(part, names)
 
     @property
     def how(self) -> str:
@@ -93,7 +107,11 @@ class Networks(Mapping[str, nn.Module]):
 
 
 def offloaded(
-    name: str, modules: Mapping[str, nn.Module], load_weights: LoadWeights, placement: Placement
+    name: str,
+    modules: Mapping[str, nn.Module],
+    load_weights: LoadWeights,
+    placement: Placement,
+    read_weights: ReadWeights | None = None,
 ) -> Networks:
     """The networks of a model, from empty ones: loaded now if the free memory holds them all, else one at a time.
 
@@ -102,7 +120,8 @@ def offloaded(
     sizes = {part: _parameters(module) * placement.dtype.itemsize for part, module in modules.items()}
     needed, free = sum(sizes.values()), memory.free(placement.device)
     _check_largest(name, sizes, free, placement)
-    networks = Networks(modules, load_weights, one_at_a_time=free < needed + min(needed, WORKING_MEMORY))
+    one_at_a_time = free < needed + min(needed, WORKING_MEMORY)
+    networks = Networks(modules, load_weights, one_at_a_time, read_weights)
     if not networks.one_at_a_time:
         for part in networks:
             networks[part]

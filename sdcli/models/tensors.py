@@ -22,6 +22,16 @@ DTYPES = {
 }
 """The format's names of the dtypes that weights may be stored in."""
 
+_NUMBERS = DTYPES | {
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+"""Those of single tensors, which may be flags or counts."""
+
 MAPPED = (
     256 * 2**20
 )  # bytes read through one mapping of a file, whose pages count as used memory until it is closed
@@ -48,13 +58,23 @@ def read_tensors(component: Component) -> Iterator[tuple[str, Tensor]]:
 def read_tensor(component: Component, name: str) -> Tensor:
     """One tensor of a component. It is read, not mapped, so that it costs its own size and no more."""
     assert component.header is not None
-    entry = component.entry(name)
-    dtype = DTYPES[entry.dtype]
-    with open(entry.path, "rb") as file:
-        file.seek(entry.start)
-        data = bytearray(file.read(entry.end - entry.start))
+    return _taken(component, name, read_entry(component.entry(name)))
+
+
+def read_entry(entry: Entry) -> Tensor:
+    """One tensor of a file, as it is stored; raises ModelError if the file cannot be read."""
+    dtype = _NUMBERS[entry.dtype]
+    try:
+        with open(entry.path, "rb") as file:
+            file.seek(entry.start)
+            data = bytearray(file.read(entry.end - entry.start))
+    except OSError as error:
+        reason = (error.strerror or "unknown reason").lower()
+        raise ModelError(f"{entry.path}: cannot be read: {reason}") from None
+    if len(data) != entry.end - entry.start:
+        raise ModelError(f"{entry.path}: was cut while it was read; fetch it again")
     stored = torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
-    return _taken(component, name, stored.reshape(entry.shape))
+    return stored.reshape(entry.shape)
 
 
 def all_finite(tensor: Tensor) -> bool:

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sdcli import registry
 from sdcli.diffusion.unet_call import See, UNetCall
 from sdcli.models.model import Model
 from sdcli.models.offload import Adapter
+from sdcli.pipeline import embeddings, loras
 from sdcli.request.job import Job
+
+Begin = Callable[[Sequence[float]], None]
+"""Told of each run before it, by the noise levels that it visits."""
 
 
 @dataclass(frozen=True)
 class JobAdapters:
-    """The adapters of a job, entered in their order, and those of them that are told of each call of the U-Net."""
+    """The adapters of a job, entered in their order, and who is told of its runs.
+
+    `beginners` are told the noise levels of each run, `watchers` of each call of the U-Net.
+    """
 
     adapters: tuple[Adapter, ...] = ()
     watchers: tuple[See, ...] = ()
+    beginners: tuple[Begin, ...] = ()
+
+    def begin(self, levels: Sequence[float]) -> None:
+        """Tell the beginners that a run begins that visits these noise levels."""
+        for beginner in self.beginners:
+            beginner(levels)
 
     def see(self, call: UNetCall) -> None:
         """Tell the watchers of a call of the U-Net."""
@@ -24,12 +39,29 @@ class JobAdapters:
             watcher(call)
 
     def __add__(self, other: JobAdapters) -> JobAdapters:
-        return JobAdapters(self.adapters + other.adapters, self.watchers + other.watchers)
+        return JobAdapters(
+            self.adapters + other.adapters,
+            self.watchers + other.watchers,
+            self.beginners + other.beginners,
+        )
 
 
 def adapters_of(model: Model, job: Job) -> JobAdapters:
     """What alters the model's networks while the job is done; nothing if the job asks for nothing."""
-    return _seamless(job)
+    return _seamless(job) + _loras(model, job)
+
+
+def facts_of(job: Job) -> dict[str, Any]:
+    """What the metadata of a picture say of the files that alter the networks: kind -> name -> file and sha256."""
+    found = {"loras": loras.facts(job.lora), "embeddings": embeddings.facts(job.embedding)}
+    return {kind: facts for kind, facts in found.items() if facts}
+
+
+def _loras(model: Model, job: Job) -> JobAdapters:
+    if not job.lora:
+        return JobAdapters()
+    found = loras.loras_of(model, job)
+    return JobAdapters((found.adapted,), (found.see,), (found.begin,))
 
 
 def _seamless(job: Job) -> JobAdapters:

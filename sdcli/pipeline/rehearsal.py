@@ -11,6 +11,7 @@ from sdcli import registry
 from sdcli.checkpoints import network_config
 from sdcli.checkpoints.checkpoint import Checkpoint
 from sdcli.checkpoints.embeddings import check_fit
+from sdcli.checkpoints.lora_file import check_loras
 from sdcli.diffusion.conditioning import Composed, Cond, composed
 from sdcli.diffusion.conventions import CONVENTIONS
 from sdcli.diffusion.levels import Levels
@@ -30,7 +31,7 @@ def rehearse(found: Checkpoint, job: Job, inputs: InputImages) -> None:
     """Raise the SdError that the job would end with, as far as the headers of its model can tell.
 
     That is: a picture that the model needs is missing or does not fit, `clip_skip` counts too many layers, an
-    embedding is for other text encoders, a run has fewer steps than `stop_after`, a latents file is damaged or of
+    embedding or a LoRA is for other models, a run has fewer steps than `stop_after`, a latents file is damaged or of
     another run, or an option of the sampler, schedule or guidance is outside its range, which the first step of a run
     with a network that answers 0.1 x shows.
     """
@@ -52,6 +53,7 @@ def rehearse(found: Checkpoint, job: Job, inputs: InputImages) -> None:
             network_config.settings(part, found.components[part].config),
         )
     check_fit(found, job.embedding)
+    check_loras(found, [lora.path for lora in job.lora], job.allow_partial)
     over_picture = inputs.picture is not None and extra_channels in REDRAWING
     trained = found.levels
     sigmas, first = levels_of(job, trained, over_picture)

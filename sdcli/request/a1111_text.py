@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from sdcli import registry
-from sdcli.request import aliases
+from sdcli.request import aliases, loras
+from sdcli.request.loras import Lora
 
 SAMPLER_KEYS = {
     "eta": "Eta",
@@ -33,6 +35,21 @@ def sampler(spec: str | None) -> tuple[str | None, Pairs]:
 def schedule(spec: str | None) -> tuple[str | None, Pairs]:
     """(label, options by key) of a schedule: "karras:rho=5" -> ("Karras", {"Schedule rho": "5"})."""
     return _written("schedule", spec, SCHEDULE_KEYS)
+
+
+def lora_hashes(loras: Mapping[str, Mapping[str, str]]) -> str:
+    """`Lora hashes`, as A1111 writes them: name: the first 12 digits of the hash of the tensors."""
+    return ", ".join(f"{re.sub('[:,]', '', name)}: {each['autov3']}" for name, each in loras.items())
+
+
+def lora_words(options: Sequence[str]) -> str:
+    """The `<lora:name:0.8>` that a prompt of A1111 would hold in place of these options."""
+    return "".join(map(_lora_word, map(loras.parse, options)))
+
+
+def _lora_word(lora: Lora) -> str:
+    strengths = f"{lora.te:g}" if lora.unet == lora.te else f"{lora.te:g}:{lora.unet:g}"
+    return f" <lora:{Path(lora.path).stem}:{strengths}>"
 
 
 def embedding_hashes(embeddings: Mapping[str, Mapping[str, str]]) -> str:

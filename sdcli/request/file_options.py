@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sdcli.errors import UsageError
 from sdcli.registry import nearest
 
-_SETTING = re.compile(r":(?=[a-z_][a-z_0-9]*=)")
+SETTING = re.compile(r":(?=[a-z_][a-z_0-9]*=)")
 """The colon before `name=`: any other is part of a path, such as C:\\models, or of a value."""
 
 
@@ -58,7 +58,7 @@ def parse_file_options(flag: str, text: str, known: Collection[str]) -> FileOpti
 
     Raises UsageError, which names the option `flag`, for an unknown name, one that comes twice and one without value.
     """
-    path, *items = _SETTING.split(text)
+    path, *items = SETTING.split(text)
     if not path.strip():
         raise UsageError(f"{flag} {text!r}: names no file; write the file first")
     settings: dict[str, str] = {}

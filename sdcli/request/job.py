@@ -9,7 +9,8 @@ from typing import Any
 from sdcli import registry
 from sdcli.errors import UsageError
 from sdcli.registry import Spec
-from sdcli.request import regions, sigmas
+from sdcli.request import loras, regions, sigmas
+from sdcli.request.loras import Lora
 from sdcli.request.regions import Region
 from sdcli.request.request import Hires, Mask, Request, parse_size
 from sdcli.request.resize import FIT
@@ -30,6 +31,8 @@ class Job:
     regions: tuple[Region, ...]
     emphasis: str
     embedding: tuple[str, ...]  # paths of the textual inversions that the prompts name
+    lora: tuple[Lora, ...]
+    allow_partial: bool  # an adapter may have tensors that fit nothing in the model
     clip_skip: (
         int  # text encoder layer, counted from the end; 1 is the last, or the family's own if that is earlier
     )
@@ -110,6 +113,7 @@ def job_of(request: Request) -> Job:
             "negative_2": request.negative if request.negative_2 is None else request.negative_2,
             "first_pass_steps": 0,
             "regions": tuple(map(regions.parse, request.region)),
+            "lora": tuple(map(loras.parse, request.lora)),
             "strength": 1.0 if request.strength is None else request.strength,
             "fit": request.fit or FIT,
             "window": request.window or 0,

@@ -67,7 +67,7 @@ def encoding_of(suffix: str, quality: int | None, request: Request) -> Encoding:
 def parameters(request: Request, facts: Mapping[str, Any]) -> str:
     """The text that A1111 writes into its pictures, so that the tools people use can read ours."""
     pairs = {key: value for key, value in _parameter_pairs(request, facts).items() if value is not None}
-    lines = [_prompt(request.prompt)]
+    lines = [_prompt(request.prompt) + a1111_text.lora_words(request.lora)]
     if request.negative:
         lines.append(f"Negative prompt: {_prompt(request.negative)}")
     lines.append(", ".join(f"{key}: {_quoted(value)}" for key, value in pairs.items()))
@@ -103,6 +103,7 @@ def _parameter_pairs(request: Request, facts: Mapping[str, Any]) -> dict[str, An
         **sampler_options,
         **schedule_options,
         "Sigmas": request.sigmas,
+        "Lora hashes": a1111_text.lora_hashes(facts.get("loras", {})) or None,
         "TI hashes": a1111_text.embedding_hashes(facts.get("embeddings", {})) or None,
         "Clip skip": request.clip_skip if (request.clip_skip or 1) > 1 else None,
         "Emphasis": {"no_norm": "No norm", "none": "None"}.get(request.emphasis or ""),

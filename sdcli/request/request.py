@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sdcli import errors, registry
 from sdcli.errors import UsageError
-from sdcli.request import aliases, fields, regions, sigmas
+from sdcli.request import aliases, fields, loras, regions, sigmas
 from sdcli.request.fields import option
 from sdcli.request.prompt.reading import EMPHASES
 from sdcli.request.resize import FITS
@@ -245,6 +245,16 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
         help="Textual inversion that the prompts name: a safetensors file, typed by its name without the ending; may "
              "be given several times. Those in the folder SDCLI_EMBEDDINGS need no option.",
     )  # fmt: skip
+    lora: tuple[str, ...] = option(
+        (), "--lora", type=str, many=True, path=True,
+        help="LoRA, or a kin of it: FILE, FILE@0.8 for its strength, FILE@0.8:te=0.6 for another one in the text "
+             "encoder, FILE@0.8:0-0.5 for the first half of the steps. Repeatable; a prompt names one as "
+             "<lora:name:0.8>, from the folder SDCLI_LORAS.",
+    )  # fmt: skip
+    allow_partial: bool = option(
+        False, "--allow-partial", type=bool,
+        help="Draw with an adapter of which some tensors fit nothing in the model; they are listed.",
+    )  # fmt: skip
     seed: int | None = option(
         None,
         "--seed",
@@ -346,6 +356,8 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
             _check_multiple_of_8(side, getattr(self, side))
         for region in self.region:
             regions.parse(region)
+        for lora in self.lora:
+            loras.parse(lora)
         _check_seeds(self)
         _check_masks(self)
         _check_hires(self)

@@ -7,7 +7,7 @@ import pytest
 
 FOREIGN = {
     "sdcli": [
-        "<lora:detail:0.8>",
+        "<other:detail:0.8>",
         "<hypernet:x:1>",
         "embedding:bad-hands",
         "bright++",
@@ -15,7 +15,7 @@ FOREIGN = {
         "(a b)1.3",
     ],
     "a1111": [
-        "<lora:detail:0.8>",
+        "<other:detail:0.8>",
         "embedding:bad-hands",
         "{a|b}",
         "__colour__",
@@ -62,10 +62,16 @@ def test_c13_nothing_is_said_of_words_and_of_its_own_syntax(draw, prompt):
 
 
 def test_c13_several_are_one_line_with_each_once_the_negative_prompt_too(draw):
-    ran = draw("<lora:a:1> x <lora:a:1>", "-n", "ugly++, y", "-c", 2)
+    ran = draw("<other:a:1> x <other:a:1>", "-n", "ugly++, y", "-c", 2)
     (line,) = [line for line in ran.err.splitlines() if "plain words" in line]
-    assert line.endswith(": <lora:a:1>, ugly++")
+    assert line.endswith(": <other:a:1>, ugly++")
 
 
 def test_c13_a_literal_prompt_is_asked_for_and_nothing_is_said_of_it(draw):
     assert "plain words" not in draw("a hill (very:1.3) [dark] AND cold", "--emphasis", "none").err
+
+
+def test_c13_a_lora_that_there_is_not_is_an_error_and_not_two_words(draw):
+    ran = draw("a hill <lora:detail:0.8>")
+    assert ran.code == 2
+    assert "no file is called 'detail'" in ran.err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 _NETWORK = re.compile(r"<(\w+):([^>]+)>")
@@ -16,18 +17,30 @@ class Network:
     args: tuple[str, ...] = ()
     named: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def text(self) -> str:
+        """As it is typed, with the named arguments behind the others."""
+        return f"<{':'.join((self.kind, *self.args, *(f'{key}={value}' for key, value in self.named)))}>"
 
-def take_networks(text: str) -> tuple[str, tuple[Network, ...]]:
+
+def take_networks(text: str, kinds: Collection[str] = ()) -> tuple[str, tuple[Network, ...]]:
     """The text without its networks, and these in its order. Nothing is left in their places, blanks around them stay.
 
-    An argument with one equals sign is a named one. Of which kinds there are, and what they are told, is up to the
-    caller.
+    An argument with one equals sign is a named one. Those of other `kinds` than these stay in the text; without
+    `kinds`, all are taken. What they are told is up to the caller.
     """
     text, end, rest = text.rpartition(
         ">"
     )  # without an end, each < would be looked at up to the end of the text
-    networks = tuple(_network(kind, items) for kind, items in _NETWORK.findall(text + end))
-    return _NETWORK.sub("", text + end) + rest, networks
+    networks: list[Network] = []
+
+    def take(match: re.Match[str]) -> str:
+        if kinds and match[1] not in kinds:
+            return match[0]
+        networks.append(_network(match[1], match[2]))
+        return ""
+
+    return _NETWORK.sub(take, text + end) + rest, tuple(networks)
 
 
 def _network(kind: str, items: str) -> Network:

@@ -1,0 +1,197 @@
+"""LoRA and its kin: changes of a network's weights, merged into them, or beside them for some of the steps."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sdcli.adapters import deltas
+from sdcli.checkpoints.header import Entry
+from sdcli.checkpoints.lora_file import Change
+from sdcli.diffusion.spans import Span, steps_between
+from sdcli.diffusion.unet_call import UNetCall
+from sdcli.errors import ModelError
+from sdcli.models.offload import Adapter, ReadWeights
+from sdcli.models.tensors import all_finite, read_entry
+
+ALWAYS = (0.0, 1.0)
+"""The shares of the steps that are all of them."""
+
+
+@dataclass(frozen=True)
+class Use:
+    """A change of one module as a job uses it: how strongly, and in which share of the steps.
+
+    `digest` is the sha256 of its file, `rank` how many of its ranks count, 0 for all.
+    """
+
+    change: Change
+    strength: float
+    digest: str
+    steps: tuple[float, float] = ALWAYS
+    rank: int = 0
+
+
+class Loras:
+    """The adapter of a job's LoRAs. Those that act in all steps are merged into the weights, so a step costs no more.
+
+    W' = W + the sum of strength * change, computed in float32 from the stored weights and then cast. The changes are
+    added in the order of their files' sha256, so the order in which they are named changes no bit. Those that see the
+    weight (DoRA, OFT, …) see W itself. On the way out, the weights are read again.
+
+    A change that acts in some steps only is computed beside its module, whose answer it is added to.
+    """
+
+    def __init__(self, uses: Sequence[Use], read: ReadWeights) -> None:
+        self._uses = sorted(uses, key=lambda use: (use.digest, use.strength, use.steps, use.rank))
+        self._read = read
+        self._levels: Sequence[float] = ()
+        self._sigma = 0.0
+
+    def begin(self, levels: Sequence[float]) -> None:
+        """A run begins that visits these noise levels."""
+        self._levels = levels
+
+    def see(self, call: UNetCall) -> None:
+        """This is the next call of the U-Net."""
+        self._sigma = call.sigma
+
+    @contextmanager
+    def adapted(self, part: str, module: nn.Module) -> Iterator[None]:
+        """Change the weights of a network while inside."""
+        own = [use for use in self._uses if use.change.module.part == part and use.strength]
+        merged = _by_module([use for use in own if use.steps == ALWAYS or part != "unet"])
+        branches = _by_module([use for use in own if use.steps != ALWAYS and part == "unet"])
+        touched: list[str] = []
+        patched: list[Any] = []
+        try:
+            self._merge(part, module, merged, touched)
+            self._branch(part, module, branches, patched)
+            yield
+        finally:
+            for layer in patched:
+                vars(layer).pop("forward", None)
+            parameters = dict(module.named_parameters())
+            for name, tensor in self._read(part, touched):
+                _set(parameters[name], tensor)
+
+    def _merge(
+        self, part: str, module: nn.Module, uses: Mapping[str, Sequence[Use]], touched: list[str]
+    ) -> None:
+        parameters = dict(module.named_parameters())
+        for name, stored in self._read(part, [f"{path}.weight" for path in uses]):
+            weight = parameters[name]
+            base = stored.to(weight.device, torch.float32).reshape(weight.shape)
+            path = name.removesuffix(".weight")
+            read = [(use, _tensors(use, base.device)) for use in uses[path]]
+            touched.append(name)
+            _set(weight, base + _sum((use, _delta(use, tensors, base)) for use, tensors in read))
+            biases = [(use, deltas.bias_delta(tensors)) for use, tensors in read]
+            changes = [(use, bias) for use, bias in biases if bias is not None]
+            if changes:
+                bias = parameters[f"{path}.bias"]
+                ((_, stored),) = self._read(part, [f"{path}.bias"])
+                touched.append(f"{path}.bias")
+                _set(bias, stored.to(bias.device, torch.float32) + _sum(changes))
+
+    def _branch(
+        self, part: str, module: nn.Module, uses: Mapping[str, Sequence[Use]], patched: list[Any]
+    ) -> None:
+        for name, stored in self._read(part, [f"{path}.weight" for path in uses]):
+            layer: Any = module.get_submodule(name.removesuffix(".weight"))
+            weight = layer.weight
+            base = stored.to(weight.device, torch.float32).reshape(weight.shape)
+            branches = [
+                (use, _branch(layer, use, _tensors(use, base.device), base))
+                for use in uses[name.removesuffix(".weight")]
+            ]
+            layer.forward = self._beside(layer.forward, branches)
+            patched.append(layer)
+
+    def _beside(
+        self, forward: Callable[[Tensor], Tensor], branches: Sequence[tuple[Use, Callable[[Tensor], Tensor]]]
+    ) -> Callable[[Tensor], Tensor]:
+        """The module's own answer, and those of the branches that act at the noise level of the call."""
+
+        def call(x: Tensor) -> Tensor:
+            out = forward(x)
+            for use, branch in branches:
+                span = steps_between(self._levels, *use.steps) if self._levels else Span(0, 0)
+                if span.end < self._sigma <= span.start:
+                    out = out + branch(x)
+            return out
+
+        return call
+
+
+def lora(uses: Sequence[Use], read: ReadWeights) -> Adapter:
+    """Changes of a network's weights by LoRA files and their kin, undone bit for bit; `Loras` says how."""
+    return Loras(uses, read).adapted
+
+
+def _by_module(uses: Sequence[Use]) -> dict[str, list[Use]]:
+    found: dict[str, list[Use]] = {}
+    for use in uses:
+        found.setdefault(use.change.module.path, []).append(use)
+    return found
+
+
+def _tensors(use: Use, device: torch.device) -> dict[str, Tensor]:
+    """The tensors of a change in float32; raises ModelError if a value is not finite."""
+    tensors = {suffix: _read(entry).to(device) for suffix, entry in use.change.tensors.items()}
+    if use.change.scale is not None:
+        tensors["scale"] = torch.tensor(use.change.scale)
+    return deltas.first_ranks(tensors, use.rank) if use.rank else tensors
+
+
+def _read(entry: Entry) -> Tensor:
+    tensor = read_entry(entry).float()
+    if not all_finite(tensor):
+        raise ModelError(f"{entry.path}: {entry.name[:80]} has values that are not finite; fetch it again")
+    return tensor
+
+
+def _delta(use: Use, tensors: Mapping[str, Tensor], base: Tensor) -> Tensor:
+    return deltas.delta(use.change.kind, tensors, base)
+
+
+def _sum(changes: Iterable[tuple[Use, Tensor]]) -> Tensor:
+    """The sum of strength * change, in their order."""
+    first, *others = [change * use.strength for use, change in changes]
+    return functools.reduce(torch.add, others, first)
+
+
+def _set(parameter: nn.Parameter, values: Tensor) -> None:
+    """Write values into a parameter, in its own dtype and where it is."""
+    with torch.inference_mode():
+        parameter.copy_(values.reshape(parameter.shape))
+
+
+def _branch(layer: Any, use: Use, tensors: Mapping[str, Tensor], base: Tensor) -> Callable[[Tensor], Tensor]:
+    """strength * what the change adds to the layer's answer."""
+    dtype = layer.weight.dtype
+    bias = deltas.bias_delta(tensors)
+    own_bias = None if bias is None else (bias * use.strength).to(dtype)
+    weight = (_delta(use, tensors, base) * use.strength).to(dtype)
+    return lambda x: _answer(layer, weight, own_bias, x)
+
+
+def _answer(layer: Any, weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
+    """The layer's answer with another weight and bias."""
+    if isinstance(layer, nn.Linear):
+        return F.linear(x, weight, bias)
+    if isinstance(layer, nn.Conv2d):
+        out: Tensor = layer._conv_forward(x, weight, bias)
+        return out
+    bias = torch.zeros_like(weight) if bias is None else bias
+    if isinstance(layer, nn.LayerNorm):
+        return F.layer_norm(x, layer.normalized_shape, weight, bias, layer.eps)
+    assert isinstance(layer, nn.GroupNorm)
+    return F.group_norm(x, layer.num_groups, weight, bias, layer.eps)

@@ -1,0 +1,79 @@
+"""Adapter info: what a file that changes a model is, for whom it was made and how it is used, by its header alone."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sdcli.checkpoints import embedding_file, hashes, lora_file
+from sdcli.checkpoints.lora_file import LoraFile
+from sdcli.errors import ModelError
+
+SHOWN_WORDS = 10
+"""How many of the words that a LoRA was trained with are shown."""
+
+
+def describe(path: Path) -> dict[str, Any] | None:
+    """What an adapter file is: `kind` first, then its facts; None if it is none, or cannot be told from a model."""
+    for described in _KINDS:
+        try:
+            facts = described(path)
+        except ModelError:
+            facts = None
+        if facts is not None:
+            return {**facts, "sha256": hashes.digest([path])}
+    return None
+
+
+def _embedding(path: Path) -> dict[str, Any] | None:
+    if not embedding_file.is_embedding(path):
+        return None
+    file = embedding_file.read_header(path)
+    return {
+        "kind": f"an embedding for {file.trained_for}",
+        "typed as": ", ".join(dict.fromkeys((file.name, file.trigger) if file.trigger else (file.name,))),
+        "vectors": file.vectors,
+        "width": f"{' and '.join(map(str, file.widths.values()))} values a vector",
+    }
+
+
+def _lora(path: Path) -> dict[str, Any] | None:
+    file = lora_file.read_header(path)
+    if len(file.others) > len(file.modules):
+        return None
+    kinds = " and ".join(file.kinds)
+    facts = {
+        "kind": f"a {kinds} file for {file.trained_for}" if file.trained_for else f"a {kinds} file",
+        "rank": ", ".join(map(str, file.ranks)),
+        "changes": f"{len(file.modules)} modules",
+        "typed as": f"<lora:{path.stem}:1>",
+        "trained words": ", ".join(trained_words(file)),
+        "embeddings": ", ".join(file.bundled_names),
+        "autov3": hashes.without_header(path)[:12],
+    }
+    return {key: value for key, value in facts.items() if value}
+
+
+def trained_words(file: LoraFile) -> list[str]:
+    """The words that a LoRA answers to, as its metadata tell: its trigger, or the most frequent tags it was trained on.
+
+    The tags are kohya's `ss_tag_frequency`, a JSON object of folders with their tags and counts.
+    """
+    if trigger := file.header.metadata.get("modelspec.trigger_phrase", "").strip():
+        return [trigger]
+    try:
+        folders = json.loads(file.header.metadata.get("ss_tag_frequency", "{}"))
+    except (ValueError, RecursionError):
+        return []
+    counts: Counter[str] = Counter()
+    for tags in folders.values() if isinstance(folders, dict) else ():
+        for tag, count in tags.items() if isinstance(tags, dict) else ():
+            counts[tag.strip()] += count if type(count) is int else 0
+    return [tag for tag, _ in counts.most_common(SHOWN_WORDS)]
+
+
+_KINDS: tuple[Callable[[Path], dict[str, Any] | None], ...] = (_embedding, _lora)
+"""The kinds of adapters, each asked in turn."""
