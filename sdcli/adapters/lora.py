@@ -177,6 +177,11 @@ def _set(parameter: nn.Parameter, values: Tensor) -> None:
 def _branch(layer: Any, use: Use, tensors: Mapping[str, Tensor], base: Tensor) -> Callable[[Tensor], Tensor]:
     """strength * what the change adds to the layer's answer."""
     dtype = layer.weight.dtype
+    if pair := deltas.low_rank(use.change.kind, tensors):
+        down = pair[0].reshape(-1, *layer.weight.shape[1:]).to(dtype)
+        up = (pair[1] * use.strength).reshape(*pair[1].shape, *[1] * (layer.weight.dim() - 2)).to(dtype)
+        wide = F.conv2d if isinstance(layer, nn.Conv2d) else F.linear
+        return lambda x: wide(_answer(layer, down, None, x), up)
     bias = deltas.bias_delta(tensors)
     own_bias = None if bias is None else (bias * use.strength).to(dtype)
     weight = (_delta(use, tensors, base) * use.strength).to(dtype)

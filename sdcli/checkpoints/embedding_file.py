@@ -28,6 +28,9 @@ PAIR = ("clip_l", "clip_g")
 """The parts of a file for SDXL's two text encoders."""
 PICKLE_SUFFIXES = (".pt", ".bin", ".pth", ".ckpt")
 
+BUNDLED = "bundle_emb."
+"""What the keys of the embeddings in a LoRA file begin with."""
+
 _PAIRS = (PAIR, ("text_encoders_0", "text_encoders_1"))
 _NO_TRIGGERS = ("emb_params", *PAIR, "*", "weight", "embedding", "embeddings", "vector", "vectors", "tensor")
 """Keys of a file's one tensor that are no word to type; nor are those with a dot."""
@@ -62,24 +65,56 @@ def models_of(*widths: int) -> str:
 
 def read_header(path: Path) -> EmbeddingFile:
     """What an embedding is, by its header; raises ModelError if the file is none, or none that can be used."""
-    return _described(path)[0]
+    return _described(path)
 
 
 def read_vectors(path: Path) -> dict[str, Tensor]:
-    """The vectors of an embedding by part, each (vectors, width) in float32; raises ModelError as `read_header` does.
+    """The vectors of the embedding in a file; raises ModelError as `read_header` and `vectors_of` do."""
+    return vectors_of(read_header(path))
 
-    Raises ModelError too if a value is not finite.
+
+def vectors_of(found: EmbeddingFile) -> dict[str, Tensor]:
+    """The vectors of an embedding by part, each (vectors, width) in float32.
+
+    Raises ModelError if the file cannot be read any more, or if a value is not finite.
     """
     import torch
 
-    found, head = _described(path)
     vectors = {}
+    head = header.read(found.path)
     for part, key in found.keys.items():
         values = torch.tensor(head.values(key), dtype=torch.float32)
         if not torch.isfinite(values).all():
-            raise ModelError(f"{path}: {_shown(key)} has values that are not finite; fetch it again")
+            raise ModelError(f"{found.path}: {_shown(key)} has values that are not finite; fetch it again")
         vectors[part] = values.reshape(found.vectors, found.widths[part])
     return vectors
+
+
+def bundled(path: Path) -> list[EmbeddingFile]:
+    """The embeddings in a LoRA file, as OneTrainer and A1111 put them there: `bundle_emb.NAME.clip_l` and the like.
+
+    Raises ModelError if one of them cannot be used.
+    """
+    head = header.read(path)
+    parts: dict[str, dict[str, str]] = {}
+    for key in head.tensors:
+        if key.startswith(BUNDLED):
+            name, _, part = key.removeprefix(BUNDLED).partition(".")
+            parts.setdefault(name, {})[part] = key
+    return [_in_bundle(head, name, keys) for name, keys in parts.items()]
+
+
+def _in_bundle(head: Header, name: str, found: Mapping[str, str]) -> EmbeddingFile:
+    known = (
+        {"clip_l": ONE, "string_to_param.*": ONE}
+        if "clip_g" not in found
+        else dict(zip(PAIR, PAIR, strict=True))
+    )
+    keys = {known[part]: key for part, key in found.items() if part in known}
+    if len(keys) != len(found):
+        other = next(key for part, key in found.items() if part not in known)
+        raise ModelError(f"{head.path}: {_shown(other)} is a kind of embedding that is not read here")
+    return _described_as(head, name, keys)
 
 
 def is_embedding(path: Path) -> bool:
@@ -98,20 +133,24 @@ def pickled(path: Path) -> ModelError:
     )
 
 
-def _described(path: Path) -> tuple[EmbeddingFile, Header]:
+def _described(path: Path) -> EmbeddingFile:
     _check_kind(path)
     head = header.read(path)
     keys = _keys(head)
     if not keys:
         count = listing(list(head.tensors)) if head.tensors else "no tensors"
         raise ModelError(f"{path}: has {count}, and is no embedding; it would have one, or clip_l and clip_g")
+    return _described_as(head, path.stem, keys)
+
+
+def _described_as(head: Header, name: str, keys: Mapping[str, str]) -> EmbeddingFile:
     shapes = {part: _shape(head.tensors[key]) for part, key in keys.items()}
     counts = {count for count, _ in shapes.values()}
     if len(counts) > 1:
         told = " and ".join(map(str, sorted(counts)))
-        raise ModelError(f"{path}: has {told} vectors, and a pair has equally many; fetch it again")
+        raise ModelError(f"{head.path}: has {told} vectors, and a pair has equally many; fetch it again")
     widths = {part: width for part, (_, width) in shapes.items()}
-    return EmbeddingFile(path.stem, path, counts.pop(), widths, _trigger(keys), keys), head
+    return EmbeddingFile(name, head.path, counts.pop(), widths, _trigger(keys), keys)
 
 
 def _check_kind(path: Path) -> None:

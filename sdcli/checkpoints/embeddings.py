@@ -12,6 +12,7 @@ from sdcli.checkpoints.embedding_file import (
     PAIR,
     PICKLE_SUFFIXES,
     EmbeddingFile,
+    bundled,
     models_of,
     pickled,
     read_header,
@@ -90,9 +91,16 @@ def occurs(texts: Sequence[str], path: str, prefixed: bool = False) -> bool:
     return any(map(Prefixed(texts) if prefixed else Tokens(texts), spellings(file)))
 
 
-def spelled(files: Iterable[str]) -> dict[str, EmbeddingFile]:
-    """Each way in which the embeddings in these files are typed -> the embedding; raises ModelError."""
-    return {spelling: file for file in _given(files).values() for spelling in spellings(file)}
+def spelled(files: Iterable[str], bundles: Iterable[str] = ()) -> dict[str, EmbeddingFile]:
+    """Each way in which the embeddings in these files are typed -> the embedding; raises ModelError.
+
+    `bundles` are LoRA files, which may hold embeddings as well; a file of the same name counts before those.
+    """
+    given = _given(files)
+    for path in dict.fromkeys(bundles):
+        for file in bundled(Path(path)):
+            given.setdefault(file.name.casefold(), file)
+    return {spelling: file for file in given.values() for spelling in spellings(file)}
 
 
 def spellings(file: EmbeddingFile) -> tuple[str, ...]:
@@ -133,13 +141,13 @@ def counts(files: Mapping[str, EmbeddingFile]) -> dict[str, int]:
     return {spelling: file.vectors for spelling, file in files.items()}
 
 
-def check_fit(found: Checkpoint, paths: Sequence[str]) -> None:
+def check_fit(found: Checkpoint, paths: Sequence[str], bundles: Sequence[str] = ()) -> None:
     """Raise ModelError for an embedding that a model's text encoders cannot read; no networks need to be loaded."""
     widths = {
         part: int(network_config.settings(part, found.components[part].config)["hidden_size"])
         for part in found.family.text_encoders
     }
-    check_widths(found.name, widths, spelled(paths).values())
+    check_widths(found.name, widths, spelled(paths, bundles).values())
 
 
 def check_widths(name: str, widths: Mapping[str, int], files: Collection[EmbeddingFile]) -> None:

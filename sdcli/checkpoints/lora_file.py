@@ -13,13 +13,11 @@ from typing import Any
 from sdcli.checkpoints import header, lora_kinds
 from sdcli.checkpoints.checkpoint import Checkpoint
 from sdcli.checkpoints.component import listing
+from sdcli.checkpoints.embedding_file import BUNDLED
 from sdcli.checkpoints.header import Entry, Header
 from sdcli.checkpoints.keys.adapters import Module, spellings
 from sdcli.checkpoints.tensor_shapes import Shapes, of_network
 from sdcli.errors import ModelError
-
-BUNDLED = "bundle_emb."
-"""What the keys of the embeddings in a LoRA file begin with."""
 
 MODELS = {768: "SD 1", 1024: "SD 2", 2048: "SDXL"}
 """Width of the text that a U-Net's cross-attention reads -> the models of that width."""
@@ -157,16 +155,21 @@ def changes(
     return list(found.values()), left
 
 
-def check_loras(found: Checkpoint, paths: Sequence[str], allow_partial: bool) -> None:
-    """Raise ModelError for a LoRA that does not fit a model, as `changes` does; no networks need to be loaded."""
+def check_loras(found: Checkpoint, paths: Sequence[str], allow_partial: bool) -> Mapping[str, Sequence[str]]:
+    """The keys in each file that fit nothing in a model, by the files' paths; no networks need to be loaded.
+
+    Raises ModelError for a LoRA that does not fit the model, as `changes` does.
+    """
     if not paths:
-        return
+        return {}
     shapes = {
         part: of_network(part, found.components[part].config, str(found.path))
         for part in ("unet", *found.family.text_encoders)
     }
-    for path in dict.fromkeys(paths):
-        changes(read_header(Path(path)), found.name, shapes, allow_partial)
+    return {
+        path: changes(read_header(Path(path)), found.name, shapes, allow_partial)[1]
+        for path in dict.fromkeys(paths)
+    }
 
 
 def _check_family(file: LoraFile, name: str, shapes: Mapping[str, Shapes]) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from sdcli.checkpoints import lora_file
+from sdcli.checkpoints.component import listing
 from sdcli.checkpoints.lora_file import LoraFile
 from sdcli.request.request import Request
 
@@ -37,6 +41,15 @@ DISTILLED = (
 )
 """Luo et al. 2023 (LCM-LoRA), Ren et al. 2024 (Hyper-SD), Zheng et al. 2024 (TCD), Lin et al. 2024 (SDXL-Lightning),
 Yin et al. 2024 (DMD2), Sauer et al. 2023 (Turbo). Each name is looked for as a whole word, in this order."""
+
+
+def lora_notes(left: Mapping[str, Sequence[str]], asked: Request) -> Iterator[str]:
+    """What is to be said of LoRAs: which keys of each file fit nothing in the model, and how the file is used."""
+    for path, keys in left.items():
+        if keys:
+            yield f"{path}: {listing(list(keys))} fit nothing in the model and are left out"
+        if line := hint(lora_file.read_header(Path(path)), asked):
+            yield line
 
 
 def hint(file: LoraFile, asked: Request) -> str:

@@ -18,6 +18,7 @@ from sdcli.checkpoints import hub
 from sdcli.checkpoints.defaults import job_by
 from sdcli.checkpoints.embeddings import check_fit
 from sdcli.checkpoints.lora_file import check_loras
+from sdcli.checkpoints.lora_hints import lora_notes
 from sdcli.checkpoints.networks import no_folders
 from sdcli.checkpoints.recorded import recorded
 from sdcli.commands._streams import (
@@ -121,8 +122,10 @@ def draw(
         print_note(note)
     job = job_by(found.family, found.size, inputs.fill_in_size(request))
     check_prompts(found.name, found.family.text_encoders, job)
-    check_fit(found, job.embedding)
-    check_loras(found, [lora.path for lora in job.lora], job.allow_partial)
+    check_fit(found, job.embedding, [lora.path for lora in job.lora])
+    left = check_loras(found, [lora.path for lora in job.lora], job.allow_partial)
+    for note in lora_notes(left, request):
+        print_note(note)
     if request.emphasis != "none":
         for note in _notes_on_prompts(job):
             print_note(note)

@@ -32,6 +32,8 @@ OWN = {
         "wildcards",
         "variants",
         "embedding",
+        "lora",
+        "allow_partial",
         "width",
         "height",
         "tile",

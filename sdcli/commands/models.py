@@ -4,12 +4,15 @@ import functools
 import json
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import click
 
 from sdcli import settings
 from sdcli.checkpoints import checkpoint, header, hub, toy
+from sdcli.checkpoints.adapter_info import describe
+from sdcli.checkpoints.named_files import files_in
 from sdcli.commands._help import UncutGroup
 from sdcli.commands._streams import print_result
 from sdcli.commands._types import PATH, ModelName
@@ -26,7 +29,7 @@ def models(ctx: click.Context, as_json: bool) -> None:
     """List the models that can be used here; `models pull` fetches one, `models convert` writes one in another form.
 
     They are the embedded model, those in the model folders (SDCLI_MODELS, else on Linux ~/.local/share/sdcli/models),
-    those in the hub's cache, and the test models.
+    those in the hub's cache, and the test models; then the embeddings and LoRAs in their folders.
     """
     if ctx.invoked_subcommand:
         return
@@ -42,6 +45,13 @@ def models(ctx: click.Context, as_json: bool) -> None:
             print_result(json.dumps({"name": name, "revision": revision, "path": path, "kind": kind}))
         else:
             print_result(f"{name} --revision {revision}  {kind}" if revision else f"{name}  {kind}")
+    for file in _adapters():
+        facts = describe(file)
+        kind = facts["kind"] if facts else "unusable: not recognised; `sd info` says more"
+        if as_json:
+            print_result(json.dumps({"name": file.stem, "revision": None, "path": str(file), "kind": kind}))
+        else:
+            print_result(f"{file.stem}  {kind}")
 
 
 @models.command()
@@ -77,6 +87,13 @@ def convert(model: str, out: str, dtype: str | None, prediction: str, revision: 
 
     written = conversion.convert(found, Path(out), getattr(torch, dtype) if dtype else None)
     print_result(str(written), saved=written)
+
+
+def _adapters() -> Iterator[Path]:
+    """The files in the folders of embeddings and networks."""
+    folders = [settings.embeddings_folder(), *chain(*map(settings.network_folders, settings.NETWORK_FOLDERS))]
+    for paths in files_in(folder for folder in dict.fromkeys(folders) if folder).values():
+        yield from paths
 
 
 def _all_models(read_header: header.ReadHeader) -> Iterator[tuple[str, str | None, str]]:

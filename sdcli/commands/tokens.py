@@ -13,6 +13,7 @@ from sdcli.checkpoints import checkpoint, embeddings
 from sdcli.checkpoints.recorded import recorded
 from sdcli.commands._options import options_given, options_of, prompt_argument
 from sdcli.commands._streams import print_note, print_result, shows_colours
+from sdcli.request import loras
 from sdcli.request.prompt import chunks, notes, reading
 from sdcli.request.prompt.chunks import Chunk, Token
 from sdcli.request.prompt.pieces import Piece
@@ -55,9 +56,10 @@ def tokens(negative: bool, first_pass: int | None, as_json: bool, **values: Any)
     asked = Request(**options_given(values))
     seeded = asked if asked.seed is not None else asked.replace(seed=0)
     request = recorded(seeded, settings.embeddings_folder(), settings.network_folders)
-    learned = embeddings.counts(embeddings.spelled(request.embedding))
+    bundles = list(map(loras.path_of, request.lora))
+    learned = embeddings.counts(embeddings.spelled(request.embedding, bundles))
     found = checkpoint.read_for(request.loading)
-    embeddings.check_fit(found, request.embedding)
+    embeddings.check_fit(found, request.embedding, bundles)
     family = found.family
     emphasis = request.emphasis or reading.EMPHASIS_OF.get(request.like, family.emphasis)
     language = reading.dialect(emphasis, request.like)

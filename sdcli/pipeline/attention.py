@@ -78,7 +78,7 @@ def _texts(
 ) -> Iterator[tuple[Sequence[Piece], Sequence[Chunk]]]:
     """The pieces and chunks of each text that these prompts are, in both passes of `--hires`."""
     language = reading.dialect(job.emphasis, job.like)
-    learned = embeddings.counts(embeddings.spelled(job.embedding))
+    learned = embeddings.counts(embeddings.spelled(job.embedding, [lora.path for lora in job.lora]))
     passes = (0, job.steps) if job.hires.hires > 1 else (0,)
     timelines = [language.timeline(job.sampler.name, job.steps, first_pass) for first_pass in passes]
     for prompt, timeline in itertools.product(prompts, timelines):

@@ -24,9 +24,12 @@ class Learned:
     vectors: Mapping[str, Mapping[str, Tensor]]
 
 
-def learned(model: Model, paths: Sequence[str]) -> Learned:
-    """The embeddings in these files for the model; raises ModelError for one that was trained for another family."""
-    files = embeddings.spelled(paths)
+def learned(model: Model, paths: Sequence[str], bundles: Sequence[str] = ()) -> Learned:
+    """The embeddings in these files, and in LoRA files, for the model.
+
+    Raises ModelError for one that was trained for another family.
+    """
+    files = embeddings.spelled(paths, bundles)
     return Learned(embeddings.counts(files), vectors_for(model, files))
 
 
@@ -40,9 +43,9 @@ def vectors_for(model: Model, files: Mapping[str, EmbeddingFile]) -> dict[str, d
         {part: int(model.configs[part]["hidden_size"]) for part in model.tokenizers},
         files.values(),
     )
-    read = {file.path: embedding_file.read_vectors(file.path) for file in files.values()}
+    read = {file.name: embedding_file.vectors_of(file) for file in files.values()}
     return {
-        part: {spelling: read[file.path][embeddings.part_of(part, file)] for spelling, file in files.items()}
+        part: {spelling: read[file.name][embeddings.part_of(part, file)] for spelling, file in files.items()}
         for part in model.tokenizers
     }
 

@@ -105,7 +105,7 @@ class _Encoder:
 
     def __init__(self, model: Model, job: Job, language: reading.Dialect) -> None:
         self.model, self.job, self.language = model, job, language
-        self.learned = learned(model, job.embedding)
+        self.learned = learned(model, job.embedding, [lora.path for lora in job.lora])
         self.count = 1  # chunks that each text has at least
         self.positive = cache(self._positive)
         self.negative = cache(self._negative)

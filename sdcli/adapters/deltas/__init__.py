@@ -53,6 +53,14 @@ def bias_delta(tensors: Mapping[str, Tensor]) -> Tensor | None:
     return tensors.get("diff_b", tensors.get("b_norm"))
 
 
+def low_rank(kind: str, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+    """(down (rank, inputs), s · up (outputs, rank)) of a plain LoRA, whose product is W' - W; None for other kinds."""
+    if kind != "lora" or {"mid", "dora_scale", "magnitude"} & tensors.keys():
+        return None
+    up, down = tensors["up"].flatten(1), tensors["down"].flatten(1)
+    return down, up * scale(tensors, down.shape[0])
+
+
 def first_ranks(tensors: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
     """A plain LoRA with its first ranks only, at the scale of all of them; other kinds as they are (A1111's `dyn`)."""
     if not {"up", "down"} <= tensors.keys() or "mid" in tensors:
