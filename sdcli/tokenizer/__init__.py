@@ -1,18 +1,18 @@
 """Tokenizer: text -> CLIP's token ids, by the vocabulary in the package; needs neither torch nor transformers.
 
-The vocabulary is OpenAI's `bpe_simple_vocab_16e6.txt.gz` (MIT), unchanged; the `tokenizers` library applies it. A model
-may add words of its own, as textual inversion does. `tokenizer_folder` reads what a model folder says of them.
+The vocabulary is OpenAI's `bpe_simple_vocab_16e6.txt.gz` (MIT), unchanged; `bpe` applies it to plain texts, and the
+`tokenizers` library to all others. A model may add words of its own, as textual inversion does. `tokenizer_folder`
+reads what a model folder says of them.
 """
 
 from __future__ import annotations
 
 import functools
-import gzip
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
-from itertools import islice
 from typing import TYPE_CHECKING
+
+from sdcli.tokenizer import bpe
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
@@ -22,7 +22,6 @@ BEGIN_WORD, END_WORD = "<|startoftext|>", "<|endoftext|>"
 CHUNK = 75
 """Tokens of text in one pass of the text encoder; with BEGIN and END it reads 77."""
 
-_MERGES = 49152 - 256 - 2  # pairs of tokens; CLIP uses only these first lines of the file
 _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
 
 
@@ -51,6 +50,8 @@ class Tokenizer:
 
     def ids(self, text: str) -> list[int]:
         """The token ids of a text of any length, without BEGIN and END."""
+        if not self.added and bpe.is_plain(text):
+            return bpe.plain_ids(text)
         return _backend(self.added).encode(text, add_special_tokens=False).ids
 
     def word(self, id: int) -> str:
@@ -58,7 +59,8 @@ class Tokenizer:
         for added in self.added:
             if added.id == id:
                 return added.text
-        letters = _words().get(id, f"#{id}").removesuffix("</w>")
+        special = {BEGIN: BEGIN_WORD, END: END_WORD}.get(id)
+        letters = (special or bpe.token(id) or f"#{id}").removesuffix("</w>")
         known = _letters_to_bytes()
         return bytes(known.get(letter, ord("?")) for letter in letters).decode("utf-8", "replace")
 
@@ -83,32 +85,21 @@ def framed(chunk: Sequence[int], pad: int = END) -> list[int]:
     return [BEGIN, *chunk, END, *[pad] * (CHUNK - len(chunk))]
 
 
-@functools.cache
 def merges() -> list[tuple[str, str]]:
     """CLIP's pairs of tokens that are joined, the most frequent first."""
-    path = str(files("sdcli.tokenizer") / "bpe_simple_vocab_16e6.txt.gz")
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        lines = islice(file, 1, _MERGES + 1)  # the first is a comment
-        tokens = " ".join(lines).split()  # two on each line
-    return list(zip(tokens[::2], tokens[1::2], strict=True))
+    return [(left, right) for left, right in map(str.split, bpe.pairs())]
 
 
 @functools.cache
 def vocabulary() -> dict[str, int]:
     """CLIP's 49,408 tokens -> their ids; a token that ends a word ends in `</w>`."""
-    letters = list(_bytes_to_letters().values())
-    words = [*letters, *(letter + "</w>" for letter in letters), *map("".join, merges())]
-    return {word: i for i, word in enumerate([*words, BEGIN_WORD, END_WORD])}
-
-
-@functools.cache
-def _words() -> dict[int, str]:
-    return {id: word for word, id in vocabulary().items()}
+    words = [*bpe.single_tokens(), *(pair.replace(" ", "") for pair in bpe.pairs()), BEGIN_WORD, END_WORD]
+    return {word: id for id, word in enumerate(words)}
 
 
 @functools.cache
 def _letters_to_bytes() -> dict[str, int]:
-    return {letter: byte for byte, letter in _bytes_to_letters().items()}
+    return {letter: byte for byte, letter in bpe.letters().items()}
 
 
 @functools.cache
@@ -143,10 +134,3 @@ def _backend(added: tuple[AddedWord, ...]) -> Backend:
         ]
     )
     return tokenizer
-
-
-def _bytes_to_letters() -> dict[int, str]:
-    """GPT-2's printable letter for each byte, in the order of CLIP's vocabulary."""
-    plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    rest = [b for b in range(256) if b not in plain]
-    return {b: chr(b) for b in plain} | {b: chr(256 + i) for i, b in enumerate(rest)}

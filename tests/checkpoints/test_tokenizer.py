@@ -1,11 +1,15 @@
 """CLIP's tokenizer gives the published ids, and those of transformers' tokenizer for any text."""
 
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdcli import tokenizer
 from sdcli.checkpoints import tokenizer_folder
+from sdcli.tokenizer import bpe
 
 
 @pytest.mark.parametrize(
@@ -72,3 +76,51 @@ def test_a_chunk_is_framed_by_begin_and_end_and_padded_to_77_ids(pad):
 
 def test_a_full_chunk_needs_no_padding():
     assert tokenizer.framed([5] * 75) == [49406, *[5] * 75, 49407]
+
+
+ASCII = st.text(st.characters(max_codepoint=127))
+ENGLISH = st.lists(
+    st.sampled_from(["it's", "HE'LL", "masterpiece,", "(blue:1.2)", "<|endoftext|>", "x" * 60, " "])
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(text=ASCII | ENGLISH.map(" ".join) | st.text("aehinorst' ", max_size=60))
+def test_a_plain_text_has_the_ids_that_the_tokenizers_library_gives_it(text):
+    assert tokenizer.ids(text) == tokenizer._backend(()).encode(text, add_special_tokens=False).ids
+
+
+def test_each_ascii_character_between_letters_and_alone_has_the_ids_of_the_tokenizers_library():
+    for character in map(chr, range(128)):
+        for text in (character, f"a{character}b", f"a {character}{character} b"):
+            assert tokenizer.ids(text) == tokenizer._backend(()).encode(text, add_special_tokens=False).ids
+
+
+def test_each_token_of_the_vocabulary_has_its_letters():
+    assert all(bpe.token(id) == token for token, id in tokenizer.vocabulary().items() if id < tokenizer.BEGIN)
+    assert bpe.token(-1) is bpe.token(tokenizer.BEGIN) is None
+
+
+def test_each_token_that_is_ascii_is_read_back_from_its_letters():
+    words = [token.removesuffix("</w>") for token in tokenizer.vocabulary() if token.endswith("</w>")]
+    plain = [word for word in words if bpe.is_plain(word)]
+    assert len(plain) > 30_000
+    ids = [tokenizer._backend(()).encode(word, add_special_tokens=False).ids for word in plain]
+    assert [bpe.plain_ids(word) for word in plain] == ids
+
+
+@pytest.mark.parametrize("id", [tokenizer.BEGIN, tokenizer.END, -1, 49408])
+def test_an_id_of_no_text_is_named(id):
+    names = {tokenizer.BEGIN: "<|startoftext|>", tokenizer.END: "<|endoftext|>"}
+    assert tokenizer.Tokenizer().word(id) == names.get(id, f"#{id}")
+
+
+def test_a_very_long_word_is_left_to_the_library():
+    assert not bpe.is_plain("a" * 50)
+    assert bpe.is_plain("a" * 49)
+
+
+def test_a_plain_prompt_imports_no_library():
+    program = "import sys; from sdcli.tokenizer import ids; ids('a red apple'); print('tokenizers' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (ran.stdout, ran.stderr) == ("False\n", "")
