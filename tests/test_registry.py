@@ -1,8 +1,10 @@
 """The registry: plugins are found by their files, and by installed packages that join."""
 
 import os
+import shutil
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -129,6 +131,7 @@ GUEST_INFO = {
 def install_guest(folder: Path, summary: str) -> None:
     """An installed package with one sampler, `guest`, which multiplies x by its option `part`."""
     source = f'def guest(denoise, x, sigmas, noise, *, part=0.5):\n    """{summary}"""\n    yield x * part\n'
+    folder.mkdir(exist_ok=True)
     (folder / "guest_sampler.py").write_text(source)
     info = folder / "guest-1.0.dist-info"
     info.mkdir()
@@ -146,6 +149,32 @@ def test_an_installed_package_joins_with_an_entry_point(monkeypatch, tmp_path, f
         assert next(registry.find("samplers", "guest:part=0.25")(None, 8, [], None)) == 2
     finally:
         sys.modules.pop("guest_sampler", None)
+
+
+@pytest.mark.parametrize("place", ["guest-1.0.dist-info", "guest.egg-info", "GUEST.EGG-INFO"])
+def test_installed_packages_are_asked_only_if_one_of_them_names_the_kind(tmp_path, place):
+    info = tmp_path / place
+    info.mkdir()
+    assert not registry._may_add(str(tmp_path), "sdcli.samplers")
+    (info / "entry_points.txt").write_text(GUEST_INFO["entry_points.txt"])
+    assert registry._may_add(str(tmp_path), "sdcli.samplers")
+    assert not registry._may_add(str(tmp_path), "sdcli.schedules")
+
+
+def test_a_package_in_a_zip_file_joins_too(monkeypatch, tmp_path, fresh_registry):
+    install_guest(tmp_path / "unpacked", "A guest.")
+    path = shutil.make_archive(str(tmp_path / "guest"), "zip", tmp_path / "unpacked")
+    monkeypatch.syspath_prepend(path)
+    assert "guest" in registry.names("samplers")
+
+
+@pytest.mark.parametrize("kind", registry.FOLDERS)
+def test_the_installed_plugins_are_those_that_importlib_metadata_lists(kind):
+    assert set(registry._installed(kind)) == entry_points(group=f"sdcli.{kind}").names
+
+
+def test_folders_on_the_path_that_are_not_there_hold_no_packages(tmp_path):
+    assert not registry._may_add(str(tmp_path / "none"), "sdcli.samplers")
 
 
 def link_tree(folder: Path, target: Path, *real: str) -> None:
