@@ -63,21 +63,19 @@ def cached(repo: str, revision: str | None, read_header: ReadHeader) -> Path | N
 
 def cached_names() -> list[str]:
     """The names of the repos in the hub's cache, whatever they hold; neither the hub's library nor a file is opened."""
-    home = os.environ.get("HF_HOME") or os.path.join(
-        os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface"
-    )
-    cache = Path(os.path.expanduser(os.environ.get("HF_HUB_CACHE") or os.path.join(home, "hub")))
-    folders = sorted(cache.glob("models--*--*")) if cache.is_dir() else []
-    return [folder.name.removeprefix("models--").replace("--", "/", 1) for folder in folders]
+    return [folder.name.removeprefix("models--").replace("--", "/", 1) for folder in _cached_repos()]
 
 
 def all_cached(read_header: ReadHeader) -> Iterator[tuple[str, str | None, Path]]:
     """(repo, revision, path) of every complete model in the hub's cache; revision None is the default one."""
+    if not _cached_repos():  # which is told before the hub's library, which takes 0.1 seconds, is imported
+        return
+
     from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
 
     if not _has_cache():
         return
-    from huggingface_hub.errors import CacheNotFound
 
     try:
         repos = scan_cache_dir().repos
@@ -165,6 +163,20 @@ def _fetch(repo: str, revision: str | None, name: str) -> Path:
     if damaged:
         snapshot_download(repo, revision=revision, allow_patterns=damaged, force_download=True)
     return folder if _UNET_CONFIG in needed else folder / needed[0]
+
+
+def _cached_repos() -> list[Path]:
+    """The folders of models in the hub's cache, whatever they hold."""
+    folder = _cache_folder()
+    return sorted(folder.glob("models--*--*")) if os.path.isdir(folder) else []
+
+
+def _cache_folder() -> Path:
+    """The folder of the hub's cache; its library, which looks it up alike, is not imported."""
+    user = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    home = os.environ.get("HF_HOME") or os.path.join(user, "huggingface")
+    named = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
+    return Path(os.path.expandvars(os.path.expanduser(named or os.path.join(home, "hub"))))
 
 
 def _has_cache() -> bool:

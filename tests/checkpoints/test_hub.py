@@ -252,3 +252,37 @@ def test_a_repo_without_safetensors_is_refused(hub):
     ran = hub.run("models", "pull", "me/toy")
     assert (ran.returncode, len(ran.stderr.splitlines())) == (3, 1), ran.stderr
     assert "only safetensors is read" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"HF_HOME": "~/models"},
+        {"XDG_CACHE_HOME": "/var/cache"},
+        {"HF_HUB_CACHE": "$HF_HOME/here", "HF_HOME": "/models"},
+        {"HUGGINGFACE_HUB_CACHE": "/old", "HF_HOME": "/models"},
+        {"HUGGINGFACE_HUB_CACHE": "/old", "HF_HUB_CACHE": "/new"},
+    ],
+    ids=str,
+)
+def test_the_cache_is_where_the_hubs_library_has_it(variables):
+    program = """
+from huggingface_hub import constants
+from sdcli.checkpoints import hub
+print(constants.HF_HUB_CACHE, hub._cache_folder(), sep="\\n")
+"""
+    names = ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME")
+    environment = {name: value for name, value in os.environ.items() if name not in names} | variables
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+    theirs, ours = ran.stdout.splitlines()
+    assert Path(theirs) == Path(ours), ran.stderr
+
+
+def test_the_hubs_library_is_not_imported_to_list_an_empty_cache(tmp_path):
+    program = (
+        "import sys; from sdcli import cli; cli.run(['models']); print('huggingface_hub' in sys.modules)"
+    )
+    environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path)}
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+    assert ran.stdout.splitlines()[-1] == "False", ran.stderr
