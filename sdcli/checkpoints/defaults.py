@@ -6,7 +6,7 @@ from typing import Any
 
 from sdcli.checkpoints.family import Family
 from sdcli.request.job import Job, job_of
-from sdcli.request.prompt.reading import EMPHASIS_OF
+from sdcli.request.prompt.emphases import EMPHASIS_OF
 from sdcli.request.request import Request
 
 

@@ -21,7 +21,7 @@ from sdcli.checkpoints.named_files import files_in
 from sdcli.errors import ModelError, UsageError
 from sdcli.request.prepare import PROMPTS
 from sdcli.request.prompt.embeddings import SUFFIX, Prefixed, Tokens
-from sdcli.request.prompt.reading import EMPHASIS_OF
+from sdcli.request.prompt.emphases import EMPHASIS_OF
 from sdcli.request.request import Request
 
 

@@ -9,9 +9,8 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sdcli import settings, store
 from sdcli.checkpoints import hub
@@ -21,6 +20,7 @@ from sdcli.checkpoints.lora_file import check_loras
 from sdcli.checkpoints.lora_hints import lora_notes
 from sdcli.checkpoints.networks import no_folders
 from sdcli.checkpoints.recorded import recorded
+from sdcli.commands._output import Output
 from sdcli.commands._streams import (
     check_result_can_be_written,
     print_note,
@@ -31,12 +31,11 @@ from sdcli.commands._streams import (
 from sdcli.errors import UsageError, WriteError
 from sdcli.estimate import Estimate, duration, estimate, remember
 from sdcli.models.cache import ModelCache
-from sdcli.request.encode import SUFFIXES, Encoding
+from sdcli.request.encode import Encoding
 from sdcli.request.inputs import InputImages, open_inputs
 from sdcli.request.job import Job
-from sdcli.request.picture import encoding_of
 from sdcli.request.png import encode_png
-from sdcli.request.prompt import notes, reading, words
+from sdcli.request.prompt import notes, reading
 from sdcli.request.prompt.pieces import BREAK
 from sdcli.request.prompts import check_prompts
 from sdcli.request.request import Request
@@ -52,45 +51,6 @@ TOLD_BEFORE = 60.0  # seconds of one picture from which the estimate is told bef
 PROGRESS_INTERVAL = 5.0  # seconds between lines of progress where standard error is not a terminal
 IGNORES_NEGATIVE_AT_CFG_1 = ("cfg", "cfg_interval", "cfg_rescale", "apg")
 """Guidances that do not evaluate the negative prompt at cfg 1."""
-
-
-@dataclass(frozen=True)
-class Output:
-    """How many pictures are wanted, where they go and what is printed: the options of `output_options`."""
-
-    count: int = 1
-    out: str | None = None
-    format: str | None = None
-    quality: int | None = None
-    steps_dir: str | None = None
-    filmstrip: str | None = None
-    decode_steps: bool = False
-    latents_out: str | None = None
-    attention: str | None = None
-    metadata: bool = True
-    plan: bool = False
-    allow_slow: bool = False
-    as_json: bool = False
-    quiet: bool = False
-
-    @classmethod
-    def from_options(cls, values: Mapping[str, Any]) -> Output:
-        """The output options among all the values of a command."""
-        return cls(**{option.name: values[option.name] for option in dataclasses.fields(cls)})
-
-    @property
-    def words(self) -> tuple[str, ...]:
-        """The words of --attention; raises UsageError."""
-        return () if self.attention is None else words.parse(self.attention)
-
-    def picture_path(self, request: Request) -> Path:
-        """Where the picture of a request goes, if not to standard output; raises UsageError."""
-        return store.output_path(self.out, request, *_suffixes(self.format))
-
-    def encoding(self, request: Request) -> Encoding:
-        """How the picture of a request is encoded; raises UsageError."""
-        path = self.picture_path(request) if self.out != "-" else None
-        return encoding_of(path.suffix if path else _suffixes(self.format)[0], self.quality, request)
 
 
 def draw(
@@ -206,16 +166,6 @@ def _check_output(request: Request, output: Output) -> None:
         _check_writable(store.output_folder(output.steps_dir, request))
     if output.filmstrip:
         _check_writable(store.output_path(output.filmstrip, request).parent)
-
-
-def _suffixes(format: str | None) -> tuple[str, ...]:
-    """The suffixes that the name of a picture may have."""
-    if format is None:
-        return tuple(SUFFIXES)
-    wanted = "jpg" if format == "jpeg" else format
-    if wanted not in SUFFIXES.values():
-        raise UsageError(f"--format {format!r} is unknown; use png, jpg or webp")
-    return tuple(suffix for suffix, each in SUFFIXES.items() if each == wanted)
 
 
 def _losses(inputs: InputImages, encoding: Encoding) -> Iterator[str]:

@@ -6,7 +6,7 @@ import dataclasses
 
 import click
 
-from sdcli.commands._generate import Output
+from sdcli.commands._output import Output
 from sdcli.request.fields import own_fields
 from sdcli.request.request import Depth, Hires, Loading, Mask, MaskEdge, StartImage, Upscale
 

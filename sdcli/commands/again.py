@@ -8,9 +8,9 @@ import click
 
 from sdcli.checkpoints.embeddings import still_named
 from sdcli.checkpoints.lookup import find_model
-from sdcli.commands._generate import Output, draw
 from sdcli.commands._help import GroupedCommand
 from sdcli.commands._options import options_given, output_options, prompt_file_option, request_options
+from sdcli.commands._output import Output
 from sdcli.commands._streams import print_note, standard_input
 from sdcli.commands._types import PATH
 from sdcli.errors import UsageError
@@ -58,6 +58,9 @@ def again(png: str, **values: Any) -> None:
         }  # the recorded size follows from the recorded scale
     request = retyped(metadata.request(png), changes)
     request = request if "embedding" in changes else still_named(request)
+
+    from sdcli.commands._generate import draw
+
     for result in draw(request, Output.from_options(values), finds_named="prompt" in changes):
         _warn_of_differences(png, recorded, result.picture.facts)
 
@@ -77,6 +80,9 @@ def _draw_other(png: str, other: OtherPicture, changes: Mapping[str, Any], outpu
     request = other.request(**{**changes, "model": model})
     for key, value in other.left.items():
         print_note(f"{png}: not taken over from {other.tool}: {key}: {value}")
+
+    from sdcli.commands._generate import draw
+
     for result in draw(request, output):
         drawn_with = str(result.picture.facts.get("model", {}).get("sha256", ""))
         if re.fullmatch("[0-9a-f]{10,64}", other.model_hash) and not drawn_with.startswith(other.model_hash):

@@ -4,11 +4,10 @@ from typing import Any
 
 import click
 
-from sdcli.commands._generate import Output, draw
 from sdcli.commands._help import GroupedCommand
 from sdcli.commands._options import options_given, output_options, prompt_argument, request_options
+from sdcli.commands._output import Output
 from sdcli.errors import ModelError, UsageError
-from sdcli.models.cache import ModelCache
 from sdcli.request.request import Depth, Request, StartImage
 
 DEPTH_MODEL_CHANNELS = 5  # input channels of its U-Net: four of latents and one of depth
@@ -26,7 +25,12 @@ def depth2img(**values: Any) -> None:
     options = options_given(values)
     if "image" not in options and "depth" not in options:
         raise UsageError("no depth: give a picture with -i, or a depth map with --depth")
-    models, request = ModelCache(), Request(**options)
+    request = Request(**options)
+
+    from sdcli.commands._generate import draw
+    from sdcli.models.cache import ModelCache
+
+    models = ModelCache()
     checkpoint = models.checkpoint(request.loading)
     if checkpoint.family.signature.channels != DEPTH_MODEL_CHANNELS:
         raise ModelError(

@@ -4,7 +4,6 @@ from typing import Any
 
 import click
 
-from sdcli.commands._generate import Output, draw
 from sdcli.commands._help import GroupedCommand
 from sdcli.commands._options import (
     options_given,
@@ -13,6 +12,7 @@ from sdcli.commands._options import (
     request_options,
     require_picture,
 )
+from sdcli.commands._output import Output
 from sdcli.errors import UsageError
 from sdcli.request.request import Request, StartImage
 
@@ -39,5 +39,9 @@ def img2img(image_cfg: float | None, **values: Any) -> None:
         if "guidance" in options:
             raise UsageError("--image-cfg is an option of the guidance pix2pix; give it without --guidance")
         options["guidance"] = f"pix2pix:image_cfg={image_cfg}"
-    for _ in draw(Request(**options), Output.from_options(values)):
+    request = Request(**options)
+
+    from sdcli.commands._generate import draw
+
+    for _ in draw(request, Output.from_options(values)):
         pass

@@ -4,7 +4,6 @@ from typing import Any
 
 import click
 
-from sdcli.commands._generate import Output, draw
 from sdcli.commands._help import GroupedCommand
 from sdcli.commands._options import (
     options_given,
@@ -13,6 +12,7 @@ from sdcli.commands._options import (
     request_options,
     require_picture,
 )
+from sdcli.commands._output import Output
 from sdcli.errors import UsageError
 from sdcli.request.request import Mask, MaskEdge, Request, StartImage
 
@@ -33,5 +33,9 @@ def inpaint(**values: Any) -> None:
         raise UsageError(
             "no mask: name a picture with --mask, whose white part is repainted, or use --alpha-mask"
         )
-    for _ in draw(Request(**options), Output.from_options(values)):
+    request = Request(**options)
+
+    from sdcli.commands._generate import draw
+
+    for _ in draw(request, Output.from_options(values)):
         pass

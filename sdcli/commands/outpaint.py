@@ -4,7 +4,6 @@ from typing import Any
 
 import click
 
-from sdcli.commands._generate import Output, draw
 from sdcli.commands._help import GroupedCommand
 from sdcli.commands._options import (
     options_given,
@@ -13,6 +12,7 @@ from sdcli.commands._options import (
     request_options,
     require_picture,
 )
+from sdcli.commands._output import Output
 from sdcli.request.request import MaskEdge, Request, StartImage
 
 _PIXELS = click.IntRange(0, 4096)
@@ -36,5 +36,8 @@ def outpaint(left: int, top: int, right: int, bottom: int, **values: Any) -> Non
     require_picture(options)
     options.setdefault("strength", 1.0)
     request = Request(**options, margins=f"{left},{top},{right},{bottom}")
+
+    from sdcli.commands._generate import draw
+
     for _ in draw(request, Output.from_options(values)):
         pass

@@ -16,6 +16,7 @@ from sdcli.commands._streams import print_note, print_result, shows_colours
 from sdcli.request import loras
 from sdcli.request.prompt import chunks, notes, reading
 from sdcli.request.prompt.chunks import Chunk, Token
+from sdcli.request.prompt.emphases import EMPHASIS_OF
 from sdcli.request.prompt.pieces import Piece
 from sdcli.request.request import Request
 from sdcli.tokenizer import CHUNK, Tokenizer
@@ -61,7 +62,7 @@ def tokens(negative: bool, first_pass: int | None, as_json: bool, **values: Any)
     found = checkpoint.read_for(request.loading)
     embeddings.check_fit(found, request.embedding, bundles)
     family = found.family
-    emphasis = request.emphasis or reading.EMPHASIS_OF.get(request.like, family.emphasis)
+    emphasis = request.emphasis or EMPHASIS_OF.get(request.like, family.emphasis)
     language = reading.dialect(emphasis, request.like)
     sampler = (request.sampler or family.sampler).partition(":")[0]
     timeline = language.timeline(sampler, request.steps or family.steps, first_pass or 0)

@@ -4,9 +4,9 @@ from typing import Any
 
 import click
 
-from sdcli.commands._generate import Output, draw
 from sdcli.commands._help import GroupedCommand
 from sdcli.commands._options import options_given, output_options, prompt_argument, request_options
+from sdcli.commands._output import Output
 from sdcli.request.request import Hires, Request
 
 
@@ -19,5 +19,9 @@ def txt2img(**values: Any) -> None:
 
     PROMPT - reads it from standard input. Prints the path of each picture; nothing is ever overwritten.
     """
-    for _ in draw(Request(**options_given(values)), Output.from_options(values)):
+    request = Request(**options_given(values))
+
+    from sdcli.commands._generate import draw
+
+    for _ in draw(request, Output.from_options(values)):
         pass

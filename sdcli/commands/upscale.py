@@ -4,12 +4,11 @@ from typing import Any
 
 import click
 
-from sdcli.commands._generate import Output, draw
 from sdcli.commands._help import GroupedCommand
 from sdcli.commands._options import options_given, output_options, prompt_file_option, request_options
+from sdcli.commands._output import Output
 from sdcli.commands._types import PATH
 from sdcli.errors import UsageError
-from sdcli.models.cache import ModelCache
 from sdcli.request.request import Request, StartImage, Upscale, flag
 
 
@@ -32,8 +31,13 @@ def upscale(picture: str, **values: Any) -> None:
     sides = [flag(name) for name in ("width", "height") if name in options]
     if sides and "scale" in options:
         raise UsageError(f"--scale and {sides[0]} both say how large the result is; leave one of them out")
+    loading = Request(**options).loading
+
+    from sdcli.commands._generate import draw
+    from sdcli.models.cache import ModelCache
+
     models = ModelCache()
-    checkpoint = models.checkpoint(Request(**options).loading)
+    checkpoint = models.checkpoint(loading)
     if checkpoint.family.name == "x4_upscaler":
         if options.get("scale", 4) != 4:
             raise UsageError(f"--scale {options['scale']:g}: an x4 upscaler enlarges 4 times; leave it out")

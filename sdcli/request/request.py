@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,7 +16,7 @@ from sdcli import errors, registry
 from sdcli.errors import UsageError
 from sdcli.request import aliases, fields, loras, regions, sigmas
 from sdcli.request.fields import option
-from sdcli.request.prompt.reading import EMPHASES
+from sdcli.request.prompt.emphases import EMPHASES
 from sdcli.request.resize import FITS
 from sdcli.request.sigmas import MAX_STEPS
 
@@ -404,6 +403,8 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
 
     def with_seed(self) -> Request:
         """The same request; where it has no seed, with one drawn at random."""
+        import secrets
+
         return self if self.seed is not None else self.replace(seed=secrets.randbelow(MAX_SEED + 1))
 
     def nth(self, i: int) -> Request:

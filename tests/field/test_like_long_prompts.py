@@ -15,6 +15,7 @@ from sdcli.pipeline.encode import encode_chunks
 from sdcli.pipeline.text import encode_prompts
 from sdcli.pipeline.unet import predictor
 from sdcli.request.prompt import reading
+from sdcli.request.prompt.emphases import EMPHASIS_OF
 from sdcli.request.request import Request
 from tests import judges
 
@@ -24,7 +25,7 @@ SIGMA = 3.0
 
 
 def context_of(model, text, like):
-    language = reading.dialect(reading.EMPHASIS_OF[like], like)
+    language = reading.dialect(EMPHASIS_OF[like], like)
     chunks = language.chunked(language.pieces(text), model.tokenizers["text_encoder"], {})
     return encode_chunks(model, "text_encoder", chunks)[0]
 

@@ -8,18 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from sdcli.request.prompt import attention, chunks, comfyui, comments, compel, parts, schedule
+from sdcli.request.prompt import attention, chunks, comfyui, comments, parts, schedule
 from sdcli.request.prompt.chunks import Chunk
 from sdcli.request.prompt.pieces import Piece
 from sdcli.request.prompt.schedule import Entry, Timeline
 from sdcli.request.prompt.sentences import chunked_by_sentences
 from sdcli.tokenizer import Tokenizer
-
-EMPHASES = ("none", "a1111", "no_norm", "comfyui", "compel")
-"""What `--emphasis` may say: how weights act on the text encoder's output, and so the language they are typed in."""
-
-EMPHASIS_OF = {"a1111": "a1111", "comfyui": "comfyui", "diffusers": "none", "compvis": "none"}
-"""The emphasis of each tool of `--like`; our own is that of the model's family."""
 
 Cut = Callable[[Sequence[Piece], Tokenizer, Mapping[str, int]], tuple[Chunk, ...]]
 """(pieces, tokenizer, embeddings: name -> number of vectors) -> chunks."""
@@ -37,6 +31,8 @@ def _in_rows(
 
 def _compel_pieces(text: str) -> list[Piece]:
     """The pieces of all the texts that are blended or follow each other."""
+    from sdcli.request.prompt import compel
+
     return [piece for blend in compel.parse(text).parts for pieces in blend.texts for piece in pieces]
 
 

@@ -5,11 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdcli.request.prompt import notes, reading
+from sdcli.request.prompt.emphases import EMPHASES, EMPHASIS_OF
 from sdcli.request.prompt.schedule import Timeline
 from sdcli.tokenizer import Tokenizer
 from tests.request.prompt.strategies import PROMPTS
 
-LANGUAGES = [(emphasis, like) for emphasis in reading.EMPHASES for like in ("sdcli", "a1111")]
+LANGUAGES = [(emphasis, like) for emphasis in EMPHASES for like in ("sdcli", "a1111")]
 
 
 @pytest.mark.parametrize(
@@ -17,7 +18,7 @@ LANGUAGES = [(emphasis, like) for emphasis in reading.EMPHASES for like in ("sdc
     [("a1111", reading.A1111), ("comfyui", reading.COMFYUI), ("diffusers", reading.PLAIN), ("compvis", reading.PLAIN)],
 )  # fmt: skip
 def test_each_tool_has_its_language(like, language):
-    assert reading.dialect(reading.EMPHASIS_OF[like], like) is language
+    assert reading.dialect(EMPHASIS_OF[like], like) is language
 
 
 def test_comfyui_knows_neither_parts_nor_changing_words():

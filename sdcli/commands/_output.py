@@ -1,0 +1,73 @@
+"""Output: where the pictures of a drawing command go, and what is printed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sdcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sdcli.request.encode import Encoding
+    from sdcli.request.request import Request
+
+
+@dataclass(frozen=True)
+class Output:
+    """How many pictures are wanted, where they go and what is printed: the options of `output_options`."""
+
+    count: int = 1
+    out: str | None = None
+    format: str | None = None
+    quality: int | None = None
+    steps_dir: str | None = None
+    filmstrip: str | None = None
+    decode_steps: bool = False
+    latents_out: str | None = None
+    attention: str | None = None
+    metadata: bool = True
+    plan: bool = False
+    allow_slow: bool = False
+    as_json: bool = False
+    quiet: bool = False
+
+    @classmethod
+    def from_options(cls, values: Mapping[str, Any]) -> Output:
+        """The output options among all the values of a command."""
+        return cls(**{option.name: values[option.name] for option in dataclasses.fields(cls)})
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words of --attention; raises UsageError."""
+        from sdcli.request.prompt import words
+
+        return () if self.attention is None else words.parse(self.attention)
+
+    def picture_path(self, request: Request) -> Path:
+        """Where the picture of a request goes, if not to standard output; raises UsageError."""
+        from sdcli import store
+
+        return store.output_path(self.out, request, *_suffixes(self.format))
+
+    def encoding(self, request: Request) -> Encoding:
+        """How the picture of a request is encoded; raises UsageError."""
+        from sdcli.request.picture import encoding_of
+
+        path = self.picture_path(request) if self.out != "-" else None
+        return encoding_of(path.suffix if path else _suffixes(self.format)[0], self.quality, request)
+
+
+def _suffixes(format: str | None) -> tuple[str, ...]:
+    """The suffixes that the name of a picture may have."""
+    from sdcli.request.encode import SUFFIXES
+
+    if format is None:
+        return tuple(SUFFIXES)
+    wanted = "jpg" if format == "jpeg" else format
+    if wanted not in SUFFIXES.values():
+        raise UsageError(f"--format {format!r} is unknown; use png, jpg or webp")
+    return tuple(suffix for suffix, each in SUFFIXES.items() if each == wanted)
