@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
-import traceback
 from typing import Any, NoReturn
 
 import click
@@ -15,8 +13,6 @@ import sdcli
 from sdcli import registry
 from sdcli.commands._interrupts import handle_interrupts, unwind
 from sdcli.commands._streams import open_standard_streams, print_note, print_result
-from sdcli.commands._types import Text
-from sdcli.commands._words_elsewhere import in_our_words
 from sdcli.errors import SdError, UsageError, WriteError, naming_options
 
 DEBUG = "sdcli.debug"  # the key in click's ctx.meta, which all contexts of one run share
@@ -45,6 +41,9 @@ class Commands(click.Group):
         name, command, rest = super().resolve_command(ctx, args)
         if command is None or isinstance(command, click.Group):
             return name, command, rest
+
+        from sdcli.commands._words_elsewhere import in_our_words
+
         return name, command, in_our_words(command, rest)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -72,6 +71,8 @@ def _add_debug_option(command: click.Command) -> None:
 
 def _refuse_empty_texts(command: click.Command) -> None:
     """Let no text of a command and its subcommands be empty, except those of which no text is a value."""
+    from sdcli.commands._types import Text
+
     for parameter in command.params:
         if parameter.type is click.STRING and parameter.name not in MAY_BE_EMPTY:
             parameter.type = Text()
@@ -142,6 +143,8 @@ def _run(arguments: list[str]) -> int:
         return _fail(arguments, UsageError(message))
     except SdError as error:
         if debug:
+            import traceback
+
             traceback.print_exc()
         return _fail(arguments, error)
     except (click.Abort, KeyboardInterrupt):
@@ -177,6 +180,8 @@ def _fail(arguments: list[str], error: SdError) -> int:
     line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
     print_note(line)
     if wants_json(arguments):
+        import json
+
         failure = {"code": error.kind, "exit": error.code, "message": line}
         with contextlib.suppress(OSError, SdError):  # standard output may be what failed
             print_result(json.dumps({"error": failure}))

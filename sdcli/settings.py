@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
-
-import platformdirs
+from typing import Literal
 
 from sdcli.errors import UsageError
 
@@ -34,7 +32,7 @@ def model_folders() -> list[Path]:
     folders = os.environ.get("SDCLI_MODELS")
     if folders is not None:
         return [Path(os.path.expanduser(folder)) for folder in folders.split(os.pathsep) if folder]
-    data = _of_user(platformdirs.user_data_path)
+    data = _of_user("data")
     return [data / "models"] if data else []
 
 
@@ -108,20 +106,23 @@ def cache_folder() -> Path | None:
     folder = os.environ.get("SDCLI_CACHE")
     if folder:
         return Path(os.path.expanduser(folder))
-    return _of_user(platformdirs.user_cache_path)
+    return _of_user("cache")
 
 
 def _in_data_folder(variable: str, name: str) -> Path | None:
     """The path in an environment variable, or else what is called `name` in the user's data folder."""
     if path := os.environ.get(variable):
         return Path(os.path.expanduser(path))
-    data = _of_user(platformdirs.user_data_path)
+    data = _of_user("data")
     return data / name if data else None
 
 
-def _of_user(folder: Callable[..., Path]) -> Path | None:
+def _of_user(kind: Literal["data", "cache"]) -> Path | None:
     """A folder of this user; None for a user without a home folder, as in a container that runs under any user id."""
+    import platformdirs
+
+    find = {"data": platformdirs.user_data_path, "cache": platformdirs.user_cache_path}[kind]
     try:
-        return folder(_APP, appauthor=False)
+        return find(_APP, appauthor=False)
     except (RuntimeError, KeyError):
         return None

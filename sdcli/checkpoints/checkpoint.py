@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 import os
-import statistics
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -372,6 +371,9 @@ def _prediction_by_spread(head: Header, key: str) -> tuple[str, str]:
     if not values or not all(map(math.isfinite, values)):
         fault = "not finite" if values else "empty"
         raise ModelError(f"{head.path}: {listing([key])} {fault}; the file is damaged, fetch it again")
+
+    import statistics
+
     spread = statistics.pstdev(values)
     return (
         "v_prediction" if spread > 0.09 else "epsilon",

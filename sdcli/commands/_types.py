@@ -9,7 +9,6 @@ import click
 from click.shell_completion import CompletionItem
 
 from sdcli import registry, settings
-from sdcli.checkpoints import hub, toy
 from sdcli.request.fields import check_not_empty
 from sdcli.settings import expand_home
 
@@ -94,6 +93,8 @@ class ModelName(PathType):
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         """The names of models that begin like this, and file names. Test models only where they are begun."""
+        from sdcli.checkpoints import hub, toy
+
         names = ["tiny", *_names_in_folders(), *hub.cached_names()]
         names += toy.MODELS if incomplete.startswith("test") else []
         return [*_beginning(incomplete, names), *super().shell_complete(ctx, param, incomplete)]

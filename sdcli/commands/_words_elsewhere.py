@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -11,10 +12,7 @@ import click
 
 from sdcli import registry
 from sdcli.errors import UsageError
-from sdcli.request import aliases
-from sdcli.request.fields import option_of
 from sdcli.request.names_elsewhere import FIELDS, HINTS, OUTPUT
-from sdcli.request.request import Request
 
 PROMPT, SIZE = "PROMPT", "SIZE"
 
@@ -81,7 +79,7 @@ class _Translation:
             return same
         if word == "size" and "--width" in self.own:
             return SIZE
-        flag = FLAGS.get(word)
+        flag = flags().get(word)
         if flag == "--prompt":
             return PROMPT if self.takes_prompt else name
         if flag is not None and flag not in self.own:
@@ -93,6 +91,8 @@ class _Translation:
 
 def _is_sampler(label: str) -> bool:
     """True if the label names a sampler of ours."""
+    from sdcli.request import aliases
+
     try:
         return aliases.parse_sampler(label)[0].partition(":")[0] in registry.names("samplers")
     except UsageError:
@@ -109,13 +109,14 @@ def _sides(name: str, given: Sequence[str]) -> list[str]:
     return ["--width", sides[1], "--height", sides[2]]
 
 
-def _flags() -> dict[str, str]:
+@functools.cache
+def flags() -> dict[str, str]:
     """A word of others -> our long flag."""
+    from sdcli.request.fields import option_of
+    from sdcli.request.request import Request
+
     own = {each.name: option_of(each).flags for each in dataclasses.fields(Request)}
-    flags = {word: own[field][-1] for word, field in FIELDS.items() if own[field]}
-    flags |= {word: f"--{option}" for option, words in OUTPUT.items() for word in words.split()}
-    flags |= {word: "--prompt" for word, field in FIELDS.items() if field == "prompt"}
-    return flags
-
-
-FLAGS = _flags()
+    found = {word: own[field][-1] for word, field in FIELDS.items() if own[field]}
+    found |= {word: f"--{option}" for option, words in OUTPUT.items() for word in words.split()}
+    found |= {word: "--prompt" for word, field in FIELDS.items() if field == "prompt"}
+    return found

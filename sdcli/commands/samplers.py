@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import click
 
-from sdcli import registry, store
+from sdcli import registry
 from sdcli.commands._streams import print_result
 from sdcli.commands._types import PATH, PluginName
 from sdcli.errors import UsageError
@@ -31,6 +30,9 @@ def samplers(name: str | None, as_json: bool, plot: str | None, steps: int) -> N
     Options are set behind a colon: --sampler euler_a:eta=0.5,s_noise=1.02
     """
     if plot is not None:
+        from pathlib import Path
+
+        from sdcli import store
         from sdcli.commands._schedule_plot import plot_schedules
 
         saved = store.save(plot_schedules(steps), Path(plot))

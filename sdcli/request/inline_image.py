@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import sys
 from collections.abc import Sequence
@@ -32,6 +31,8 @@ class InlineImage:
     png: bytes = field(repr=False)
 
     def __str__(self) -> str:
+        import hashlib
+
         return f"picture {hashlib.sha256(self.png).hexdigest()[:8]}"
 
 

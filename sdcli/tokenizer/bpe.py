@@ -85,4 +85,4 @@ def _word_ids(word: str) -> tuple[int, ...]:
 @functools.cache
 def _places() -> dict[str, int]:
     """Each pair -> its place in the table."""
-    return {pair: place for place, pair in enumerate(pairs())}
+    return dict(zip(pairs(), range(_PAIRS), strict=True))

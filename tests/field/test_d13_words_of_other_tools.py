@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdcli import registry
-from sdcli.commands._words_elsewhere import FLAGS, in_our_words
+from sdcli.commands._words_elsewhere import flags, in_our_words
 from sdcli.request.names_elsewhere import FIELDS, HINTS, OUTPUT
 
 TXT2IMG = registry.find("commands", "txt2img")
@@ -107,7 +107,7 @@ def test_d13_help_lists_none_of_them(sd):
 
 @pytest.mark.parametrize("word", [*FIELDS, *(word for words in OUTPUT.values() for word in words.split())])
 def test_d13_every_word_of_the_table_is_an_option_of_some_command(word):
-    flag = FLAGS[word]
+    flag = flags()[word]
     takers = [name for name in registry.names("commands") if _takes(name, flag)]
     assert takers
     command = registry.find("commands", takers[0])
@@ -141,4 +141,4 @@ def test_d13_other_arguments_stay_as_they_are(arguments):
 
 
 def test_d13_no_hint_is_also_a_name():
-    assert not HINTS.keys() & FLAGS.keys()
+    assert not HINTS.keys() & flags().keys()

@@ -7,12 +7,10 @@ prompt that holds variants only.
 from __future__ import annotations
 
 import contextlib
-import logging
-import random
 import re
 import warnings
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -26,7 +24,6 @@ if TYPE_CHECKING:
 
 _SHOWN = 40  # characters of a prompt in a message
 _NEXT_STEP = "correct it, or give --no-variants to take it as words"
-_SILENT = logging.NullHandler()  # or the library prints to standard error
 _IN_ORDER = re.compile(r"(?<![$%])\{\s*[!@]|(?<!\S)__[!@](?=[^\s_])")
 
 
@@ -75,14 +72,24 @@ def combinations(template: str, folder: Path | None, limit: int) -> Iterator[str
 
 
 def _results(template: str, wildcards: Wildcards, method: str, seed: int = 0) -> Iterator[str]:
+    from random import Random
+
     from dynamicprompts.enums import SamplingMethod
     from dynamicprompts.sampling_context import SamplingContext
 
-    logging.getLogger("dynamicprompts").addHandler(_SILENT)
-    context = SamplingContext(SamplingMethod[method], cast(Any, wildcards), rand=random.Random(seed))
+    _silence_library()
+    context = SamplingContext(SamplingMethod[method], cast(Any, wildcards), rand=Random(seed))
     if method == "RANDOM":
         context.samplers[SamplingMethod.CYCLICAL] = context.default_sampler
     return (show(str(result)) for result in context.sample_prompts(_parsed(hide(template))))
+
+
+@cache
+def _silence_library() -> None:
+    """Let the library log nothing, or it prints to standard error."""
+    import logging
+
+    logging.getLogger("dynamicprompts").addHandler(logging.NullHandler())
 
 
 @lru_cache(16)  # reading a template takes longer than drawing from it
