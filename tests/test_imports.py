@@ -70,6 +70,33 @@ def test_a_command_that_draws_nothing_imports_nothing_heavy(arguments, code, tmp
     assert among(modules, HEAVY) == set()
 
 
+SLOW = ["importlib.metadata", "huggingface_hub", "tokenizers", "logging", "statistics"]
+"""What takes long to import and is not needed for an answer."""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "most"),
+    [
+        (["--help"], 0, 10),
+        (["--version"], 0, 10),
+        (["tokns"], 2, 10),
+        (["txt2img", "--help"], 0, 30),
+        (["txt2img", "a cat", "--no-such-option"], 2, 30),
+        (["txt2img", "a cat", "--steps", "0"], 2, 30),
+        (["samplers"], 0, 30),
+        (["models"], 0, 80),
+        (["tokens", "a red apple"], 0, 100),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_an_answer_needs_few_modules(arguments, code, most, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    ended, modules, errors = loaded(RUN, *arguments, cwd=tmp_path)
+    assert ended == code, errors
+    assert among(modules, SLOW) == set()
+    assert len(among(modules, ["sdcli"])) <= most
+
+
 def modules_in(package: str) -> list[str]:
     """The package and all modules in it."""
     folder = Path(sdcli.__file__).parent.parent.joinpath(*package.split("."))

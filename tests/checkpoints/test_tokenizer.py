@@ -121,6 +121,8 @@ def test_a_very_long_word_is_left_to_the_library():
 
 
 def test_a_plain_prompt_imports_no_library():
-    program = "import sys; from sdcli.tokenizer import ids; ids('a red apple'); print('tokenizers' in sys.modules)"
+    program = (
+        "import sys; from sdcli.tokenizer import ids; ids('a red apple'); print('tokenizers' in sys.modules)"
+    )
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (ran.stdout, ran.stderr) == ("False\n", "")
