@@ -213,8 +213,8 @@ def _installed(kind: str) -> dict[str, EntryPoint]:
 def _may_add(folder: str, group: str) -> bool:
     """False if no package that is installed in a folder of sys.path has entry points in the group.
 
-    This looks at the files that importlib.metadata reads, but takes a hundredth of the time that importing it takes. If
-    it is not a folder, such as a zip file, the answer is True.
+    This looks at the files that importlib.metadata reads, in a hundredth of the time that importing it takes. For a
+    path that is no folder, such as a zip file, the answer is True.
     """
     try:
         names = os.listdir(folder or os.curdir)
