@@ -92,7 +92,7 @@ def network_folders(kind: str) -> list[Path]:
                     f"{variable}: {folder} is no folder; name the one with your {kind}, or unset it"
                 )
         return folders
-    data = _of_user(platformdirs.user_data_path)
+    data = _of_user("data")
     parents = [*([data] if data else []), *(each for root in model_folders() for each in (root, root.parent))]
     found = [parent / name for parent in parents for name in NETWORK_FOLDERS[kind]]
     return [folder for folder in dict.fromkeys(found) if folder.is_dir()]

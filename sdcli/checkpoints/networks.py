@@ -11,8 +11,8 @@ from sdcli.checkpoints import header
 from sdcli.checkpoints.named_files import SUFFIX, files_in
 from sdcli.errors import ModelError, UsageError
 from sdcli.request import loras
+from sdcli.request.prompt.emphases import EMPHASIS_OF
 from sdcli.request.prompt.networks import Network, take_networks
-from sdcli.request.prompt.reading import EMPHASIS_OF
 from sdcli.request.request import Request
 
 Folders = Callable[[str], Sequence[Path]]
