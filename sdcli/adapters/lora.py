@@ -86,9 +86,8 @@ class Loras:
         self, part: str, module: nn.Module, uses: Mapping[str, Sequence[Use]], touched: list[str]
     ) -> None:
         parameters = dict(module.named_parameters())
-        for name, stored in self._read(part, [f"{path}.weight" for path in uses]):
+        for name, base in self._bases(part, parameters, [f"{path}.weight" for path in uses]):
             weight = parameters[name]
-            base = stored.to(weight.device, torch.float32).reshape(weight.shape)
             path = name.removesuffix(".weight")
             read = [(use, _tensors(use, base.device)) for use in uses[path]]
             touched.append(name)
@@ -96,18 +95,28 @@ class Loras:
             biases = [(use, deltas.bias_delta(tensors)) for use, tensors in read]
             changes = [(use, bias) for use, bias in biases if bias is not None]
             if changes:
-                bias = parameters[f"{path}.bias"]
-                ((_, stored),) = self._read(part, [f"{path}.bias"])
-                touched.append(f"{path}.bias")
-                _set(bias, stored.to(bias.device, torch.float32) + _sum(changes))
+                ((bias_name, bias),) = self._bases(part, parameters, [f"{path}.bias"])
+                touched.append(bias_name)
+                _set(parameters[bias_name], bias + _sum(changes))
+
+    def _bases(
+        self, part: str, parameters: Mapping[str, nn.Parameter], names: Sequence[str]
+    ) -> Iterator[tuple[str, Tensor]]:
+        """The weights before any change, in float32; read from the file if the network holds them in fewer bits."""
+        narrow = [name for name in names if parameters[name].dtype != torch.float32]
+        for name in names:
+            if parameters[name].dtype == torch.float32:
+                yield name, parameters[name].detach().clone()
+        for name, stored in self._read(part, narrow) if narrow else ():
+            weight = parameters[name]
+            yield name, stored.to(weight.device, torch.float32).reshape(weight.shape)
 
     def _branch(
         self, part: str, module: nn.Module, uses: Mapping[str, Sequence[Use]], patched: list[Any]
     ) -> None:
-        for name, stored in self._read(part, [f"{path}.weight" for path in uses]):
+        parameters = dict(module.named_parameters())
+        for name, base in self._bases(part, parameters, [f"{path}.weight" for path in uses]):
             layer: Any = module.get_submodule(name.removesuffix(".weight"))
-            weight = layer.weight
-            base = stored.to(weight.device, torch.float32).reshape(weight.shape)
             branches = [
                 (use, _branch(layer, use, _tensors(use, base.device), base))
                 for use in uses[name.removesuffix(".weight")]

@@ -67,11 +67,12 @@ def read_entry(entry: Entry) -> Tensor:
     try:
         with open(entry.path, "rb") as file:
             file.seek(entry.start)
-            data = bytearray(file.read(entry.end - entry.start))
+            data = bytearray(entry.end - entry.start)
+            count = file.readinto(data)
     except OSError as error:
         reason = (error.strerror or "unknown reason").lower()
         raise ModelError(f"{entry.path}: cannot be read: {reason}") from None
-    if len(data) != entry.end - entry.start:
+    if count != len(data):
         raise ModelError(f"{entry.path}: was cut while it was read; fetch it again")
     stored = torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
     return stored.reshape(entry.shape)
