@@ -62,7 +62,11 @@ def hint(file: LoraFile, asked: Request) -> str:
     for kind in DISTILLED:
         if re.search(rf"(?<![a-z])(?:{kind.words})(?![a-z])", named):
             options = _options(kind, named, asked)
-            return f"{file.path.name} is a {kind.name} LoRA; it is meant for {options}" if options else ""
+            return (
+                f"{file.path.name} is for few steps ({kind.name}); it is meant for {options}"
+                if options
+                else ""
+            )
     return ""
 
 

@@ -79,8 +79,12 @@ def _option_of(network: Network, field: str, folders: Folders, steps: int | None
 
 def _with_path(field: str, text: str, folders: Folders) -> str:
     """An option whose file is named by its path: it is so already, or its name is that of a file in a folder."""
-    name = loras.path_of(text)
-    path = None if os.path.exists(name) else _found(f"--{field} {text}", field, name, folders)
+    name, shown = loras.path_of(text), f"--{field} {text}"
+    if os.path.exists(name):
+        return text
+    path = _found(shown, field, name, folders)
+    if path is None and not Path(name).suffix and name == os.path.basename(name):
+        raise _unknown(shown, field, name, folders)
     return text if path is None else path + text[len(name) :]
 
 

@@ -82,8 +82,8 @@ def draw(
         print_note(note)
     job = job_by(found.family, found.size, inputs.fill_in_size(request))
     check_prompts(found.name, found.family.text_encoders, job)
-    check_fit(found, job.embedding, [lora.path for lora in job.lora])
     left = check_loras(found, [lora.path for lora in job.lora], job.allow_partial)
+    check_fit(found, job.embedding, [lora.path for lora in job.lora])
     for note in lora_notes(left, request):
         print_note(note)
     if request.emphasis != "none":

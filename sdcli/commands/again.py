@@ -87,6 +87,9 @@ def _draw_other(png: str, other: OtherPicture, changes: Mapping[str, Any], outpu
         drawn_with = str(result.picture.facts.get("model", {}).get("sha256", ""))
         if re.fullmatch("[0-9a-f]{10,64}", other.model_hash) and not drawn_with.startswith(other.model_hash):
             print_note(f"{png} was made with another model; the picture may differ")
+        for name, lora in result.picture.facts.get("loras", {}).items():
+            if not lora["autov3"].startswith(other.lora_hashes.get(name, "")[:12]):
+                print_note(f"{png} was made with another LoRA {name}; the picture will differ")
 
 
 def _warn_of_differences(png: str, recorded: Mapping[str, Any], current: Mapping[str, Any]) -> None:

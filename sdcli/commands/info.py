@@ -61,7 +61,8 @@ def info(file: str, as_json: bool, words: bool, **values: Any) -> None:
             for left, text in value.items():
                 print_result(_printable(f"  not taken over: {left}: {text}"))
         else:
-            print_result(_printable(f"  {key}: {_to_text(value)}"))
+            text = _summary(value) if key == "ignored" else _to_text(value)
+            print_result(_printable(f"  {key}: {text}"))
 
 
 def _print_words(file: str, as_json: bool) -> None:
@@ -176,8 +177,8 @@ def _weights(component: Component) -> str:
 
 def _to_text(value: Any) -> str:
     if isinstance(value, dict):
-        return " ".join(map(str, value.values()))
-    return _summary(value) if isinstance(value, list) else str(value)
+        return " ".join(map(_to_text, value.values()))
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _summary(keys: list[str]) -> str:

@@ -81,12 +81,15 @@ def tokens(negative: bool, first_pass: int | None, as_json: bool, **values: Any)
             "emphasis": emphasis,
             "like": request.like,
             "steps": timeline.steps,
+            "lora": request.lora,
             "parts": parts,
             "notes": told,
         }
         print_result(json.dumps(facts))
         return
     is_coloured = shows_colours()
+    for lora in request.lora:
+        print_result(f"lora: {lora}")
     for line in _lines(parts):
         print_result(line if is_coloured else click.unstyle(line))
     for note in told:

@@ -52,8 +52,8 @@ def rehearse(found: Checkpoint, job: Job, inputs: InputImages) -> None:
             part,
             network_config.settings(part, found.components[part].config),
         )
-    check_fit(found, job.embedding, [lora.path for lora in job.lora])
     check_loras(found, [lora.path for lora in job.lora], job.allow_partial)
+    check_fit(found, job.embedding, [lora.path for lora in job.lora])
     over_picture = inputs.picture is not None and extra_channels in REDRAWING
     trained = found.levels
     sigmas, first = levels_of(job, trained, over_picture)

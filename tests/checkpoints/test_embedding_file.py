@@ -159,4 +159,7 @@ def test_info_says_what_an_embedding_is_for_and_how_it_is_typed(sd, tmp_path):
     lines = sd("info", "learned.safetensors").lines
     assert lines[0] == "learned.safetensors: an embedding for SD 1"
     assert lines[1:4] == ["  typed as: learned, <cat-toy>", "  vectors: 2", "  width: 768 values a vector"]
-    assert "is an embedding for SD 1; leave it out" in sd("info", "learned.safetensors", "--prediction", "sample").err
+    assert (
+        "is an embedding for SD 1; leave it out"
+        in sd("info", "learned.safetensors", "--prediction", "sample").err
+    )

@@ -24,6 +24,7 @@ BAD_TEXTS = {
     "model": "no-such-model", "vae": "none.safetensors", "revision": "main", "image": "none.png",
     "mask": "none.png", "depth": "none.png", "background": "no-colour", "seed_size": "100x100",
     "sigmas": "1,2", "device": "gpu", "latents_in": "none.safetensors", "embedding": "none.safetensors",
+    "lora": "none.safetensors",
     "margins": "0,0,0,0", "region": "a cat@2,0,1,1", "style": "none", "styles_file": "none.csv", "wildcards": "none",
 }  # fmt: skip
 """A bad value of each text field whose declaration does not say which are bad."""

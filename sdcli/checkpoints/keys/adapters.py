@@ -36,8 +36,12 @@ def spellings(tensors: Mapping[str, Collection[str]]) -> dict[str, Module]:
 
 
 def ldm_path(path: str, names: Collection[str]) -> str:
-    """The LDM name of a module of a U-Net with the tensors `names`, such as `input_blocks.1.1.proj_in`."""
-    return ldm.unet_key(f"{path}.weight", names).removesuffix(".weight")
+    """The LDM name of a module of a U-Net with the tensors `names`, such as `input_blocks.1.1.proj_in`.
+
+    A module that LDM has no name for keeps its own.
+    """
+    key = ldm.find_unet_key(f"{path}.weight", names)
+    return path if key is None else key.removesuffix(".weight")
 
 
 def _unet(path: str, names: Collection[str]) -> Iterator[str]:

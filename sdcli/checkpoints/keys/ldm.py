@@ -93,9 +93,15 @@ _DOWN_RESNET = re.compile(r"down_blocks\.0\.resnets\.(\d)\.")
 
 def unet_key(name: str, names: Collection[str]) -> str:
     """The LDM key of the tensor `name` of a U-Net that has the tensors `names`."""
+    return _known(find_unet_key(name, names), name)
+
+
+def find_unet_key(name: str, names: Collection[str]) -> str | None:
+    """The LDM key of the tensor `name` of a U-Net that has the tensors `names`; None if LDM has none for it."""
     layers = max((int(match[1]) for match in map(_DOWN_RESNET.match, names) if match), default=1) + 1
-    key = _known(rename(name, _unet_table_inverted(layers)), name)
-    if match := re.match(r"up_blocks\.(\d)\.upsamplers\.", name):
+    key = rename(name, _unet_table_inverted(layers))
+    match = re.match(r"up_blocks\.(\d)\.upsamplers\.", name)
+    if key is not None and match:
         attentions = f"up_blocks.{match[1]}.attentions."
         if not any(other.startswith(attentions) for other in names):
             return key.replace(".2.conv.", ".1.conv.")

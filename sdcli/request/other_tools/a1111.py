@@ -15,6 +15,8 @@ _HARMLESS = {
     "Created Date", "Civitai metadata", "Parser", "Pipeline", "Backend", "Operations", "Image CFG scale default",
     "SDCPP", "Raw prompt", "Raw negative prompt", "Cache FP16 weight for LoRA",
 }  # fmt: skip
+_HASH = re.compile(r"([^:,]+): ?([0-9a-f]{8,64})(?:, |$)")
+"""One of `Lora hashes`, such as `style: 0c8e93f1e2e0`."""
 _OWN_SCHEDULE = ("ddim", "euler_cfg_pp", "plms", "unipc")
 """Samplers of which A1111 takes the timesteps, whatever the schedule."""
 _FOOOCUS_HARMLESS = {"Performance": ("Speed", "Quality")}
@@ -50,6 +52,9 @@ def a1111(texts: Mapping[str, str], size: tuple[int, int]) -> OtherPicture | Non
     _take_options(reading)
     _take_passes(reading)
     reading.take("ENSD", "ensd", whole)
+    if hashes := _HASH.findall(str(reading.facts.get("Lora hashes", ""))):
+        reading.lora_hashes = dict(hashes)
+        reading.pop("Lora hashes")
     reading.take("Emphasis", "emphasis", _EMPHASES.__getitem__)
     for key, allowed in _FOOOCUS_HARMLESS.items():
         if reading.facts.get(key) in allowed:

@@ -25,6 +25,7 @@ class OtherPicture:
     `fields` are those of a Request, `model` and `model_hash` the checkpoint as the tool names it, "" if it does not.
     `start` is True if it was made over another picture, `masked` if only a part of that was repainted. `left` is what
     could not be taken over, by the tool's own key.
+    `lora_hashes` are the first digits of the hashes of its LoRAs' tensors.
     """
 
     tool: str
@@ -34,6 +35,7 @@ class OtherPicture:
     start: bool = False
     masked: bool = False
     left: Mapping[str, str] = field(default_factory=dict)
+    lora_hashes: Mapping[str, str] = field(default_factory=dict)
 
     def request(self, **changes: Any) -> Request:
         """The request that makes the picture again, with changes; raises UsageError where fields exclude each other.
@@ -55,6 +57,7 @@ class Reading:
         self.left: dict[str, str] = {}
         self.model = self.model_hash = ""
         self.start = self.masked = False
+        self.lora_hashes: dict[str, str] = {}
 
     def pop(self, *keys: str, default: Any = None) -> Any:
         """The value of the first of these keys that there is; all are read with that."""
@@ -162,7 +165,14 @@ class Reading:
             if key not in harmless and value not in ("", [], {}, False, "None", "none"):
                 self.leave(key, value)
         return OtherPicture(
-            self.tool, self.fields, self.model, self.model_hash, self.start, self.masked, self.left
+            self.tool,
+            self.fields,
+            self.model,
+            self.model_hash,
+            self.start,
+            self.masked,
+            self.left,
+            self.lora_hashes,
         )
 
 
