@@ -1,0 +1,183 @@
+"""Control fit: the settings of a control network for a model, and whether its file holds that network, whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sdcli.checkpoints import control_file, network_config, tensor_shapes, unet_layout
+from sdcli.checkpoints.checkpoint import Checkpoint
+from sdcli.checkpoints.completeness import check_tensors
+from sdcli.checkpoints.component import Component, listing
+from sdcli.checkpoints.control_file import KINDS, UNION_TYPES, ControlFile, models_of
+from sdcli.checkpoints.header import FLOATS
+from sdcli.checkpoints.tensor_shapes import Shapes
+from sdcli.errors import ModelError
+from sdcli.request.controls import ControlUse
+
+Settings = dict[str, Any]
+
+LATENT_CHANNELS = 4
+"""What a ControlNet sees of x; the channels that other U-Nets are given besides come behind them."""
+
+_OWN_KEYS = frozenset(
+    [
+        "conditioning_channels",
+        "conditioning_embedding_out_channels",
+        "controlnet_conditioning_channel_order",
+        "global_pool_conditions",
+        "num_control_type",
+        "num_trans_channel",
+        "num_trans_head",
+        "num_trans_layer",
+        "num_proj_channel",
+    ]
+)
+"""The keys of a ControlNet's config.json that a U-Net's does not have."""
+_ADAPTER_KEYS = frozenset(["in_channels", "channels", "num_res_blocks", "downscale_factor", "adapter_type"])
+
+
+def settings_for(file: ControlFile, name: str, unet: Mapping[str, Any]) -> Settings:
+    """The complete settings of the file's network for a model of this name, whose U-Net has the settings `unet`.
+
+    Raises ModelError if the file is for another family, or if its network cannot be built.
+    """
+    _check_family(file, name, unet)
+    try:
+        if file.is_adapter:
+            return _adapter_settings(file, unet)
+        return _controlnet_settings(file, unet)
+    except (TypeError, ValueError, LookupError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{file.path}: cannot be used here: {reason}; get another copy of it") from None
+
+
+def check_fit(file: ControlFile, name: str, unet: Mapping[str, Any]) -> Settings:
+    """`settings_for`; raises ModelError too for tensors that are missing, too many or of another shape."""
+    settings = settings_for(file, name, unet)
+    needed = tensor_shapes.of_control(file.kind, settings, str(file.path))
+    if file.kind == "control-lora":
+        _check_lora(file, needed, unet)
+    else:
+        check_tensors(file.component, needed)
+    return settings
+
+
+def check_controls(found: Checkpoint, uses: Sequence[ControlUse]) -> None:
+    """Raise ModelError for a control that a model cannot use; no networks need to be loaded."""
+    if not uses:
+        return
+    unet = network_config.settings("unet", found.components["unet"].config)
+    for use in uses:
+        file = control_file.read(Path(use.path))
+        check_fit(file, found.name, unet)
+        check_type(file, use.type)
+
+
+def check_type(file: ControlFile, type: str) -> None:
+    """Raise ModelError if a union net does not know this kind of hint, or if another net is told one."""
+    if file.kind != "union":
+        if type:
+            raise ModelError(f"{file.path}: is {KINDS[file.kind]}, and takes no type=; leave it out")
+        return
+    known = UNION_TYPES[: file.shape("task_embedding")[0]]
+    if type not in known:
+        said = f"does not know type={type}" if type else "is told what its hint is"
+        raise ModelError(
+            f"{file.path}: is {KINDS[file.kind]}, and {said}; give type= one of {', '.join(known)}"
+        )
+
+
+def _check_family(file: ControlFile, name: str, unet: Mapping[str, Any]) -> None:
+    if unet["num_class_embeds"] is not None or unet["in_channels"] == 7:
+        raise ModelError(f"{file.path}: {name} is an x4 upscaler, for which there are no control networks")
+    width = max(network_config.per_level(unet["cross_attention_dim"], len(unet["block_out_channels"])))
+    is_xl = unet["addition_embed_type"] == "text_time"
+    if file.is_adapter:
+        fits = (file.shrink == 16) == is_xl
+        model = models_of(width) if width in (768, 1024, 2048) else "SDXL" if is_xl else "SD 1 and SD 2"
+    else:
+        has_sizes = bool(file.shape("add_embedding.linear_1.weight")) or file.kind == "control-lora"
+        fits = file.text_width in (0, width) and (has_sizes or not is_xl)
+        model = models_of(width)
+    if not fits:
+        kind = KINDS[file.kind]
+        raise ModelError(
+            f"{file.path} is {kind} for {file.trained_for}, and {name} is a model of {model}; use one for {model}"
+        )
+
+
+def _controlnet_settings(file: ControlFile, unet: Mapping[str, Any]) -> Settings:
+    own = {key: value for key, value in file.config.items() if key not in _OWN_KEYS}
+    complete = network_config.settings("unet", own)
+    usual = {**unet, **{key: complete[key] for key in own if key in complete}}
+    usual |= {"in_channels": LATENT_CHANNELS, "time_cond_proj_dim": None, "num_class_embeds": None}
+    order = file.config.get("controlnet_conditioning_channel_order", "rgb")
+    if order != "rgb":
+        raise ValueError(f"controlnet_conditioning_channel_order {order!r} is not known here")
+    names = [*file.component.sources, *file.factors]
+    if file.kind == "control-lora":
+        settings = dict(usual)  # what the file leaves out is the U-Net's own
+    else:
+        settings = network_config.settings("unet", unet_layout.config_of(usual, names, 0))
+    hint = "controlnet_cond_embedding"
+    first = file.shape(f"{hint}.conv_in.weight")
+    return settings | {
+        "conditioning_channels": 3,
+        "hint_channels": [first[0], *(file.shape(f"{hint}.blocks.{i}.weight")[0] for i in (1, 3, 5))],
+        "control_types": file.shape("task_embedding")[0] if file.kind == "union" else 0,
+        "pools": bool(file.config.get("global_pool_conditions")),
+    }
+
+
+def _adapter_settings(file: ControlFile, unet: Mapping[str, Any]) -> Settings:
+    for key in file.config:
+        if key not in _ADAPTER_KEYS and not key.startswith("_"):
+            raise ValueError(f"the setting {key!r} is not known here")
+    light = file.kind == "t2i-light"
+    widths = list(unet["block_out_channels"])
+    channels = [*widths, widths[-1]] if len(widths) == 3 else widths
+    inputs = file.shape("body.0.in_conv.weight" if light else "conv_in.weight")[1]
+    shrink = file.shrink
+    return {
+        "channels": channels,
+        "hint_channels": 1 if inputs == shrink**2 else 3,
+        "shrink": shrink,
+        "halves": [2] if shrink == 16 else [1, 2, 3],
+        "light": light,
+        "blocks": 4 if light else 2,
+    }
+
+
+def _check_lora(file: ControlFile, needed: Shapes, unet: Mapping[str, Any]) -> None:
+    """Check a Control-LoRA: what is not in the file is the U-Net's own, and what is fits it."""
+    own = tensor_shapes.of_network("unet", unet, str(file.path))
+    stored = {**file.component.sources, **file.factors}
+    missing = [name for name in needed if name not in stored and name not in own]
+    surplus = [name for name in stored if name not in needed]
+    for names, fault in ((missing, "missing"), (surplus, "too many")):
+        if names:
+            raise ModelError(
+                f"{file.path}: {listing(names)} {fault}; it is a Control-LoRA for another U-Net, or damaged"
+            )
+    whole = {name: needed[name] for name in file.component.sources}
+    check_tensors(Component({}, file.component.header, file.component.sources), whole)
+    _check_factors(file, needed)
+
+
+def _check_factors(file: ControlFile, needed: Shapes) -> None:
+    head = file.component.header
+    assert head is not None
+    wrong = []
+    for name, keys in file.factors.items():
+        up, down = (head.tensors[key] for key in keys)
+        is_float = up.dtype in FLOATS and down.dtype in FLOATS
+        fits = len(up.shape) > 1 and len(down.shape) > 1 and up.shape[1] == down.shape[0]
+        shape = [up.shape[0], *down.shape[1:]] if fits else []
+        if not is_float or (shape != needed[name] and [*shape, 1, 1] != needed[name]):
+            wrong.append(name)
+    if wrong:
+        raise ModelError(
+            f"{file.path}: {listing(wrong)} of another shape than the U-Net's; it is for another one"
+        )

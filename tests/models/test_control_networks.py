@@ -1,0 +1,128 @@
+"""Our ControlNets and T2I-Adapters answer as diffusers' own classes with the same weights."""
+
+import pytest
+import torch
+
+from tests import control_files
+
+TOLERANCE = 1e-5
+MODELS = ["test:sd1", "test:sd2", "test:sdxl"]
+
+
+def random(*shape, seed=3):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def sizes(settings, rows):
+    """What a network of SDXL is told besides."""
+    if settings["addition_embed_type"] != "text_time":
+        return {}
+    width = settings["projection_class_embeddings_input_dim"] - 6 * settings["addition_time_embed_dim"]
+    return {"pooled": random(rows, width), "time_ids": torch.tensor([[64.0, 64, 0, 0, 64, 64]] * rows)}
+
+
+def theirs(kind, settings):
+    from diffusers import ControlNetModel
+    from diffusers.models.controlnets.controlnet_union import ControlNetUnionModel
+
+    shared = {
+        key: value
+        for key, value in settings.items()
+        if key
+        not in ("hint_channels", "control_types", "out_channels", "up_block_types", "center_input_sample")
+        and not key.startswith(("reverse", "time_cond"))
+    }
+    shared["conditioning_embedding_out_channels"] = settings["hint_channels"]
+    if kind == "union":
+        width = settings["block_out_channels"][0]
+        own = {"num_control_type": 6, "num_trans_channel": width, "num_proj_channel": width}
+        shared = {key: value for key, value in shared.items() if key != "mid_block_type"}
+        return ControlNetUnionModel(**shared, **own)
+    return ControlNetModel(**shared)
+
+
+def assert_close(ours, judge):
+    assert [each.shape for each in ours] == [each.shape for each in judge]
+    for one, other in zip(ours, judge, strict=True):
+        assert torch.allclose(one, other, atol=TOLERANCE, rtol=TOLERANCE)
+    assert all(each.abs().max() > 1e-3 for each in ours)
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("kind", ["controlnet", "union"])
+def test_a_controlnet_adds_what_diffusers_own_adds(model, kind):
+    settings = control_files.settings(model, kind)
+    if kind == "union" and model != "test:sdxl":
+        pytest.skip("union nets are for SDXL")
+    net = control_files.network(model, kind)
+    judge = theirs(kind, settings).eval()
+    judge.load_state_dict(net.state_dict())
+    context = random(2, 77, settings["cross_attention_dim"])
+    x, hint, t = random(1, 4, 8, 8).expand(2, -1, -1, -1), random(1, 3, 64, 64).sigmoid(), torch.tensor(321.0)
+    more = sizes(settings, 2)
+    added = {"text_embeds": more["pooled"], "time_ids": more["time_ids"]} if more else {}
+    with torch.no_grad():
+        if kind == "union":
+            net.control_type = 3
+            told = torch.tensor([[0.0, 0, 0, 1, 0, 0]] * 2)
+            down, mid = judge(
+                x,
+                t,
+                context,
+                [hint.expand(2, -1, -1, -1)],
+                told,
+                [3],
+                added_cond_kwargs=added,
+                return_dict=False,
+            )
+        else:
+            down, mid = judge(
+                x, t, context, hint.expand(2, -1, -1, -1), added_cond_kwargs=added, return_dict=False
+            )
+        ours = net(x, t, context, net.encode_hint(hint), **more)
+    assert_close([*ours.down, ours.mid], [*down, mid])
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"), [("test:sd1", "t2i"), ("test:sd1", "t2i-light"), ("test:sdxl", "t2i")]
+)
+def test_a_t2i_adapter_makes_the_features_of_diffusers_own(model, kind):
+    from diffusers import T2IAdapter
+
+    settings = control_files.settings(model, kind)
+    net = control_files.network(model, kind)
+    name = {"t2i-light": "light_adapter"}.get(
+        kind, "full_adapter_xl" if settings["shrink"] == 16 else "full_adapter"
+    )
+    channels = settings["channels"][:3] if kind == "t2i-light" else settings["channels"]
+    judge = T2IAdapter(3, channels, settings["blocks"], settings["shrink"], name).eval()
+    judge.adapter.load_state_dict(net.state_dict())
+    hint = random(1, 3, 64, 96).sigmoid()
+    with torch.no_grad():
+        assert_close(net(hint), judge(hint))
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_unet_adds_an_adapters_features_where_diffusers_own_adds_them(model):
+    from sdcli.models.architectures.unet import Residuals
+    from sdcli.models.load import load
+    from tests import judges
+
+    loaded = load(model, "cpu", "float32")
+    settings = control_files.unet_settings(model)
+    features = control_files.network(model, "t2i")(random(1, 3, 64, 96).sigmoid())
+    x, t, context = random(1, 4, 8, 12), torch.tensor(321.0), random(1, 77, settings["cross_attention_dim"])
+    more = sizes(settings, 1)
+    added = {"text_embeds": more["pooled"], "time_ids": more["time_ids"]} if more else {}
+    with torch.no_grad():
+        ours = loaded.unet(x, t, context, **more, control=Residuals(features=features))
+        plain = loaded.unet(x, t, context, **more)
+        judge = judges.unet(loaded)(
+            x,
+            t,
+            context,
+            added_cond_kwargs=added,
+            down_intrablock_additional_residuals=[each.clone() for each in features],
+        ).sample
+    assert torch.allclose(ours, judge, atol=TOLERANCE)
+    assert not torch.allclose(ours, plain, atol=1e-2)
