@@ -30,7 +30,7 @@ from sdcli.models.cache import ModelCache
 from sdcli.models.device import choose_device
 from sdcli.models.memory import memory_errors
 from sdcli.models.model import Model
-from sdcli.pipeline import embeddings, vae
+from sdcli.pipeline import controls, embeddings, vae
 from sdcli.pipeline.adapters import JobAdapters, adapters_of
 from sdcli.pipeline.attention import check_attention, check_recorded, rows_of
 from sdcli.pipeline.hires import second_pass
@@ -90,6 +90,7 @@ def generate(
         facts = {**model.facts, "sdcli": sdcli.__version__, **kept}
         facts |= {"given": inputs.facts} if inputs.facts else {}
         facts |= {"fallback": fallback} if fallback else {}
+        facts |= {"controls": controls.facts(job.controls)} if job.controls else {}
         facts |= {"embeddings": embeddings.facts(job.embedding)} if job.embedding else {}
         picture = Picture(image, job.request, facts, inputs.icc)
         return Result(picture, end.x, clock.seconds, model.networks.how, end.sigma, end.recording, shares)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sdcli import settings, store
 from sdcli.checkpoints import hub
+from sdcli.checkpoints.control_fit import check_controls
 from sdcli.checkpoints.defaults import job_by
 from sdcli.checkpoints.embeddings import check_fit, with_embeddings
 from sdcli.commands._streams import (
@@ -119,6 +120,7 @@ def draw(
     job = job_by(found.family, found.size, inputs.fill_in_size(request))
     check_prompts(found.name, found.family.text_encoders, job)
     check_fit(found, job.embedding)
+    check_controls(found, job.controls)
     if request.emphasis != "none":
         for note in _notes_on_prompts(job):
             print_note(note)

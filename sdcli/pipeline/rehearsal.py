@@ -10,6 +10,7 @@ from torch import Tensor
 from sdcli import registry
 from sdcli.checkpoints import network_config
 from sdcli.checkpoints.checkpoint import Checkpoint
+from sdcli.checkpoints.control_fit import check_controls
 from sdcli.checkpoints.embeddings import check_fit
 from sdcli.diffusion.conditioning import Composed, Cond, composed
 from sdcli.diffusion.conventions import CONVENTIONS
@@ -30,9 +31,9 @@ def rehearse(found: Checkpoint, job: Job, inputs: InputImages) -> None:
     """Raise the SdError that the job would end with, as far as the headers of its model can tell.
 
     That is: a picture that the model needs is missing or does not fit, `clip_skip` counts too many layers, an
-    embedding is for other text encoders, a run has fewer steps than `stop_after`, a latents file is damaged or of
-    another run, or an option of the sampler, schedule or guidance is outside its range, which the first step of a run
-    with a network that answers 0.1 x shows.
+    embedding is for other text encoders, a control network for another U-Net, a run has fewer steps than `stop_after`,
+    a latents file is damaged or of another run, or an option of the sampler, schedule or guidance is outside its range,
+    which the first step of a run with a network that answers 0.1 x shows.
     """
     if found.family.embeds_guidance and job.guidance.name != "cfg":
         raise UsageError(
@@ -52,6 +53,7 @@ def rehearse(found: Checkpoint, job: Job, inputs: InputImages) -> None:
             network_config.settings(part, found.components[part].config),
         )
     check_fit(found, job.embedding)
+    check_controls(found, job.controls)
     over_picture = inputs.picture is not None and extra_channels in REDRAWING
     trained = found.levels
     sigmas, first = levels_of(job, trained, over_picture)
