@@ -12,7 +12,9 @@ from torch import Tensor
 
 from sdcli.checkpoints import network_config, toy
 from sdcli.checkpoints.keys import ldm
+from sdcli.models.cache import ModelCache
 from sdcli.models.control import network_of
+from sdcli.request.request import Loading
 
 HINT_CHANNELS = [4, 4, 8, 8]
 HINT_KEYS = {"conv_in": 0, **{f"blocks.{i}": 2 * i + 2 for i in range(6)}, "conv_out": 14}
@@ -86,3 +88,26 @@ def write(path: Path, tensors: Mapping[str, Tensor]) -> str:
 def controlnet(folder: Path, model: str = "test:sd1", name: str = "canny.safetensors") -> str:
     """A ControlNet for a test model, with LDM's names."""
     return write(folder / name, as_ldm(weights(model)))
+
+
+def on_top_of(model: str, models: ModelCache) -> tuple[dict[str, Tensor], ...]:
+    """One ControlNet whole, as a Control-LoRA and as a difference: the U-Net's weights and small products of rank 2."""
+    with models.use(Loading(model=model)) as loaded:
+        unet = {name: tensor.clone() for name, tensor in loaded.unet.state_dict().items()}
+    own = weights(model)
+    rng = torch.Generator().manual_seed(5)
+    whole, lora, difference = {}, {"lora_controlnet": torch.zeros(())}, {"difference": torch.zeros(())}
+    for name, tensor in own.items():
+        key = ldm_key(name, own)
+        if name not in unet:
+            whole[key] = lora[key] = difference[f"control_model.{key}"] = tensor
+        elif tensor.dim() > 1:
+            up = torch.randn(tensor.shape[0], 2, generator=rng) * 0.1
+            down = torch.randn(2, *tensor.shape[1:], generator=rng) * 0.1
+            product = (up @ down.flatten(1)).reshape(tensor.shape)
+            module = key.removesuffix(".weight")
+            lora |= {f"{module}.up": up, f"{module}.down": down}
+            whole[key], difference[f"control_model.{key}"] = unet[name] + product, product
+        else:
+            whole[key], difference[f"control_model.{key}"] = unet[name], torch.zeros_like(tensor)
+    return whole, lora, difference

@@ -57,6 +57,11 @@ class ControlFile:
         return self.path.stem if self.path.is_file() else self.path.name
 
     @property
+    def paths(self) -> list[Path]:
+        """The files that its tensors are in."""
+        return [] if self.component.header is None else self.component.header.paths
+
+    @property
     def is_adapter(self) -> bool:
         """True for a T2I-Adapter, which adds features and reads no text."""
         return self.kind.startswith("t2i")
@@ -130,15 +135,14 @@ def is_control(path: Path) -> bool:
         return False
 
 
-def facts(path: Path) -> dict[str, object]:
-    """What `sd info` shows of a control file; raises ModelError if it is none."""
-    found = read(path)
+def facts(found: ControlFile) -> dict[str, object]:
+    """What `sd info` shows of a control file."""
     facts: dict[str, object] = {"kind": f"{KINDS[found.kind]} for {found.trained_for}"}
     if found.kind == "union":
         count = found.shape("task_embedding")[0]
         facts["types"] = ", ".join(UNION_TYPES[:count])
-    facts["tensors"] = len(found.component.sources) + 2 * len(found.factors)
-    facts["ignored"] = list(found.ignored)
+    if found.ignored:
+        facts["ignored"] = list(found.ignored)
     return facts
 
 

@@ -138,13 +138,18 @@ def _adapter_settings(file: ControlFile, unet: Mapping[str, Any]) -> Settings:
     light = file.kind == "t2i-light"
     widths = list(unet["block_out_channels"])
     channels = [*widths, widths[-1]] if len(widths) == 3 else widths
+    if light and file.shape("body.4.in_conv.weight"):
+        channels = [
+            *channels,
+            channels[-1],
+        ]  # as diffusers makes them of four widths; the U-Net takes four features
     inputs = file.shape("body.0.in_conv.weight" if light else "conv_in.weight")[1]
     shrink = file.shrink
     return {
         "channels": channels,
         "hint_channels": 1 if inputs == shrink**2 else 3,
         "shrink": shrink,
-        "halves": [2] if shrink == 16 else [1, 2, 3],
+        "halves": [2] if shrink == 16 else [1, 2, 3, 4],
         "light": light,
         "blocks": 4 if light else 2,
     }

@@ -32,6 +32,7 @@ OWN = {
         "wildcards",
         "variants",
         "embedding",
+        "control",
         "width",
         "height",
         "tile",

@@ -85,11 +85,12 @@ def _warn_of_differences(png: str, recorded: Mapping[str, Any], current: Mapping
     for what, before in recorded.get("given", {}).items():
         if current.get("given", {}).get(what, before) != before:
             print_note(f"{png} was made with another {what}; the picture will differ")
-    before, now = recorded.get("embeddings", {}), current.get("embeddings", {})
-    for name in {**before, **now}:
-        if before.get(name) != now.get(name):
-            how = "without" if name not in before else "with" if name not in now else "with another"
-            print_note(f"{png} was made {how} embedding {name}; the picture will differ")
+    for kind in ("embeddings", "controls"):
+        before, now = recorded.get(kind, {}), current.get(kind, {})
+        for name in {**before, **now}:
+            if before.get(name) != now.get(name):
+                how = "without" if name not in before else "with" if name not in now else "with another"
+                print_note(f"{png} was made {how} {kind.removesuffix('s')} {name}; the picture will differ")
     for key in DECIDES_LAST_BITS:
         before, now = recorded.get(key), current.get(key)
         if None not in (before, now) and before != now:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sdcli import file_signatures
-from sdcli.checkpoints import checkpoint, embedding_file, hashes
+from sdcli.checkpoints import checkpoint, control_file, embedding_file, hashes
 from sdcli.checkpoints.checkpoint import Checkpoint
 from sdcli.checkpoints.component import Component
 from sdcli.checkpoints.embedding_file import EmbeddingFile
@@ -36,23 +36,25 @@ LISTED_ALONE = 3
 @click.option("--words", is_flag=True, help="List the words that tiny was taught.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, every ignored tensor in it.")
 def info(file: str, as_json: bool, words: bool, **values: Any) -> None:
-    """Show what a picture, a model or an embedding is, by its header alone.
+    """Show what a picture, a model, an embedding or a control network is, by its header alone.
 
-    FILE is a picture, - for one on standard input, a textual inversion, or a model as -m takes it: tiny, a safetensors
-    file, a diffusers folder, a name in a model folder, or a hub repo that was fetched before. For a picture by another
-    tool, what that tool wrote into it is shown.
+    FILE is a picture, - for one on standard input, a textual inversion, a ControlNet or T2I-Adapter, or a model as -m
+    takes it: tiny, a safetensors file, a diffusers folder, a name in a model folder, or a hub repo that was fetched
+    before. For a picture by another tool, what that tool wrote into it is shown.
     """
     options = options_given(values)
     if words:
         _print_words(file, as_json)
         return
-    other = "a picture" if _is_picture(file) else "an embedding" if _is_embedding(file) else ""
+    other = _other_than_a_model(file)
     if other and options:
         raise UsageError(f"{flag(next(iter(options)))} is about a model, and {file} is {other}; leave it out")
     if not other:
         facts = _model_facts(file, Request(**options))
     elif other == "a picture":
         facts = _picture_facts(file)
+    elif other == "a control network":
+        facts = _control_facts(file)
     else:
         facts = _embedding_facts(embedding_file.read_header(Path(file)))
     if as_json:
@@ -83,6 +85,15 @@ def _print_words(file: str, as_json: bool) -> None:
 def _with_other_names(thing: tuple[str, list[str]]) -> str:
     name, others = thing
     return f"{name} ({', '.join(others)})" if others else name
+
+
+def _other_than_a_model(file: str) -> str:
+    """What a file is that is no model; empty for a model, or for what is to be looked for as one."""
+    if _is_picture(file):
+        return "a picture"
+    if _is_embedding(file):
+        return "an embedding"
+    return "a control network" if os.path.exists(file) and control_file.is_control(Path(file)) else ""
 
 
 def _is_picture(file: str) -> bool:
@@ -153,6 +164,13 @@ def _embedding_facts(file: EmbeddingFile) -> dict[str, Any]:
         "width": f"{widths} values a vector",
         "sha256": hashes.digest([file.path]),
     }
+
+
+def _control_facts(file: str) -> dict[str, Any]:
+    """What a control network is, and for which models."""
+    found = control_file.read(Path(file))
+    facts = control_file.facts(found)
+    return {**facts, "network": _weights(found.component), "sha256": hashes.digest(found.paths)}
 
 
 def _model_facts(file: str, request: Request) -> dict[str, Any]:

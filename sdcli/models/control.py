@@ -65,8 +65,7 @@ def network_of(kind: str) -> type[nn.Module]:
 
 
 def _key(file: ControlFile) -> tuple[str, int, int]:
-    assert file.component.header is not None
-    status = os.stat(file.component.header.paths[0])
+    status = os.stat(file.paths[0])
     return str(Path(file.path).resolve()), status.st_size, status.st_mtime_ns
 
 

@@ -63,11 +63,7 @@ def controls_of(model: Model, job: Job, images: SizedImages, levels: Sequence[fl
 def facts(uses: Sequence[ControlUse]) -> dict[str, dict[str, Any]]:
     """Of each control by its name: its file's name and sha256, for the metadata of a picture."""
     files = [control_file.read(Path(use.path)) for use in uses]
-    return {
-        file.name: {"file": file.path.name, "sha256": hashes.digest(file.component.header.paths)}
-        for file in files
-        if file.component.header is not None
-    }
+    return {file.name: {"file": file.path.name, "sha256": hashes.digest(file.paths)} for file in files}
 
 
 def _hint(model: Model, job: Job, use: ControlUse, images: SizedImages, i: int) -> Tensor:
@@ -136,7 +132,7 @@ class _Asked:
         elif isinstance(net, ControlNetUnion):
             net.control_type = UNION_TYPES.index(self.use.type)
         hint = hint.to(placement.device, placement.dtype).contiguous(memory_format=torch.channels_last)
-        return net(hint) if isinstance(net, T2IAdapter) else [net.encode_hint(hint)]
+        return net(hint)[: len(FADED_FEATURES)] if isinstance(net, T2IAdapter) else [net.encode_hint(hint)]
 
     def _residuals(self, net: ControlNet, call: UNetCall, rows: Sequence[int], features: Tensor) -> Residuals:
         if isinstance(net, ControlNetUnion):

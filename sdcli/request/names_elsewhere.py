@@ -10,6 +10,7 @@ WORDS = {
     "style": "styles prompt_styles",
     "styles_file": "styles_path styles_csv",
     "embedding": "embeddings textual_inversion ti",
+    "control": "controlnet control_net controlnet_units control_image control_net_image",
     "wildcards": "wildcard_dir wildcards_dir wildcards_folder",
     "seed": "generator noise_seed",
     "steps": "num_inference_steps ddim_steps sample_steps sampling_steps num_steps inference_steps",

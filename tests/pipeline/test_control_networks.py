@@ -6,7 +6,9 @@ import torch
 from PIL import Image
 
 from sdcli.engine import generate
+from sdcli.models.architectures.controlnet import ControlNet
 from sdcli.models.cache import ModelCache
+from sdcli.pipeline import unet
 from sdcli.request.request import Request
 from tests import control_files
 
@@ -38,10 +40,6 @@ def folder(tmp_path_factory):
 def drawn(models, *controls, model="test:sd1", **more):
     request = Request("a cat", model=model, seed=SEED, steps=STEPS, sampler="euler", control=controls, **more)
     return generate(request, models)
-
-
-def pixels(result):
-    return np.asarray(result.picture.image).astype(int)
 
 
 def control(folder, name="sd1", **settings):
@@ -80,3 +78,164 @@ def test_a_control_with_half_the_weight_twice_is_that_control(models, folder):
     whole = drawn(models, control(folder)).latents
     halves = drawn(models, *[control(folder, weight=0.5)] * 2).latents
     assert torch.allclose(whole, halves, atol=1e-4)
+
+
+def test_the_kind_that_a_union_net_is_told_changes_the_picture(models, folder):
+    canny, depth = (
+        drawn(models, control(folder, "union", type=type), model="test:sdxl").latents
+        for type in ("canny", "depth")
+    )
+    assert not torch.equal(canny, depth)
+
+
+def spied(monkeypatch):
+    """(timestep, what is added) of each call of the U-Net."""
+    calls = []
+    call_unet = unet.call_unet
+
+    def spy(model, x, t, conds, class_label=None, control=None, guidance_scale=None):
+        calls.append((t, control))
+        return call_unet(model, x, t, conds, class_label, control, guidance_scale)
+
+    monkeypatch.setattr(unet, "call_unet", spy)
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("like", "start", "end", "steps"),
+    [
+        ("a1111", 0, 0.5, [0, 1, 2]),  # 2 / 4 <= 0.5
+        ("a1111", 0.3, 1, [2, 3]),
+        ("sdcli", 0.5, 0.5, [2]),
+        ("diffusers", 0, 0.5, [0, 1]),  # (1 + 1) / 4 <= 0.5
+        ("diffusers", 0.3, 1, [2, 3]),
+        ("comfyui", 0, 0.5, [0, 1]),  # by timesteps: 999, 749.25, 499.5, 249.75 with the schedule below
+        ("comfyui", 0.5, 1, [2, 3]),
+    ],
+)
+def test_a_control_counts_in_the_steps_between_start_and_end(
+    models, folder, monkeypatch, like, start, end, steps
+):
+    calls = spied(monkeypatch)
+    drawn(models, control(folder, start=start, end=end), like=like, schedule="uniform")
+    assert [i for i, (_, added) in enumerate(calls) if added is not None] == steps
+
+
+def test_steps_outside_the_range_have_the_bits_of_a_plain_picture(models, folder):
+    plain = drawn(models, stop_after=2).latents
+    later = drawn(models, control(folder, start=0.7), stop_after=2).latents
+    assert torch.equal(plain, later)
+
+
+def test_both_evaluations_of_a_step_by_heun_know_their_noise_level(models, folder, monkeypatch):
+    calls = spied(monkeypatch)
+    request = Request(
+        "a cat", model="test:sd1", seed=SEED, steps=STEPS, sampler="heun", control=(control(folder, end=0.3),)
+    )
+    generate(request, models)
+    by_level = {}
+    for t, added in calls:
+        by_level.setdefault(t, set()).add(added is not None)
+    assert all(len(answers) == 1 for answers in by_level.values())
+
+
+def rows_of(added):
+    """Whether anything is added to the row of the negative prompt, and to that of the prompt."""
+    return [bool(row.any()) for row in added.mid]
+
+
+def test_the_modes_are_those_of_a1111(models, folder, monkeypatch):
+    calls = spied(monkeypatch)
+    for mode in ("balanced", "prompt", "control"):
+        drawn(models, control(folder, mode=mode, weight=0.5))
+    balanced, prompt, by_net = (calls[i * STEPS][1] for i in range(3))
+    factors = [0.825 ** (12 - i) for i in range(len(balanced.down) + 1)]
+    for factor, one, soft, alone in zip(
+        factors,
+        [*balanced.down, balanced.mid],
+        [*prompt.down, prompt.mid],
+        [*by_net.down, by_net.mid],
+        strict=True,
+    ):
+        assert torch.allclose(soft, one * factor, atol=1e-6)
+        assert torch.allclose(alone, torch.stack([torch.zeros_like(soft[0]), soft[1]]), atol=1e-6)
+    assert (rows_of(balanced), rows_of(by_net)) == ([True, True], [False, True])
+
+
+def test_a_net_for_shuffled_pictures_adds_means_to_the_prompt_alone(models, folder, monkeypatch):
+    calls = spied(monkeypatch)
+    drawn(models, control(folder))
+    drawn(models, control(folder, pool="yes"))
+    plain, pooled = calls[0][1], calls[STEPS][1]
+    assert rows_of(pooled) == [False, True]
+    assert torch.allclose(pooled.mid[1:], plain.mid[1:].mean((2, 3), keepdim=True), atol=1e-5)
+
+
+def test_each_window_sees_its_part_of_the_hint(models, folder, tmp_path, monkeypatch):
+    rng = np.random.default_rng(1)
+    pixels = rng.integers(0, 256, (64, 128, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "wide.png")
+    hints = []
+    encode = ControlNet.encode_hint
+    monkeypatch.setattr(ControlNet, "encode_hint", lambda net, hint: hints.append(hint) or encode(net, hint))
+    wide = control(folder).replace(str(folder / "hint.png"), str(tmp_path / "wide.png"))
+    drawn(models, wide, width=128, height=64, window=64)
+    whole = torch.from_numpy(pixels / np.float32(255)).permute(2, 0, 1)[None]
+    assert [hint.shape[-1] for hint in hints] == [64, 64, 64]  # once a window, whatever the number of steps
+    assert torch.equal(hints[0], whole[..., :64])
+    assert torch.equal(hints[-1], whole[..., 64:])
+
+
+def test_a_second_pass_is_shown_the_hint_at_its_size(models, folder, monkeypatch):
+    sizes = []
+    encode = ControlNet.encode_hint
+    monkeypatch.setattr(
+        ControlNet, "encode_hint", lambda net, hint: sizes.append(tuple(hint.shape[2:])) or encode(net, hint)
+    )
+    drawn(models, control(folder), hires=1.5)
+    assert sizes == [(64, 64), (96, 96)]
+
+
+def test_a_net_sees_the_latents_alone_of_an_inpainting_model(models, folder, tmp_path):
+    mask = np.zeros((64, 64), np.uint8)
+    mask[16:48, 16:48] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    more = {"image": str(folder / "hint.png"), "mask": str(tmp_path / "mask.png"), "model": "test:inpaint"}
+    plain, controlled = (drawn(models, *controls, **more).latents for controls in ((), (control(folder),)))
+    assert not torch.equal(plain, controlled)
+
+
+def test_without_a_picture_of_its_own_a_control_is_shown_the_one_to_start_from(models, folder):
+    more = {"image": str(folder / "hint.png"), "strength": 0.5}
+    own = drawn(models, control(folder), **more).latents
+    assert torch.equal(own, drawn(models, f"{folder / 'sd1'}.safetensors", **more).latents)
+
+
+def test_a_control_lora_is_the_unets_own_weights_and_a_product(models, folder):
+    """A net whose weights are the U-Net's plus a product of two factors, written whole and as a Control-LoRA."""
+    whole, lora, difference = control_files.on_top_of("test:sd1", models)
+    for name, tensors in (("whole", whole), ("lora", lora), ("difference", difference)):
+        control_files.write(folder / f"{name}.safetensors", tensors)
+    expected = drawn(models, control(folder, "whole")).latents
+    assert torch.allclose(drawn(models, control(folder, "lora")).latents, expected, atol=1e-3)
+    assert torch.allclose(drawn(models, control(folder, "difference")).latents, expected, atol=1e-3)
+    assert not torch.allclose(drawn(models).latents, expected, atol=1e-1)
+
+
+def test_a_picture_that_tiles_is_controlled_by_convolutions_that_wrap(models, folder):
+    plain, wrapped = (drawn(models, control(folder), tile=tile).latents for tile in ("none", "both"))
+    assert not torch.equal(plain, wrapped)
+    assert torch.equal(drawn(models, control(folder)).latents, plain)
+
+
+def test_the_same_net_is_loaded_once_for_several_pictures(models, folder, monkeypatch):
+    drawn(models, control(folder))
+    loaded = []
+    monkeypatch.setattr("sdcli.models.control.load_weights", lambda *rest: loaded.append(rest))
+    drawn(models, control(folder, weight=0.3))
+    assert loaded == []
+
+
+def test_another_seed_draws_the_same_bytes_whatever_was_drawn_before(models, folder):
+    alone = drawn(ModelCache(), control(folder)).picture.png()
+    assert drawn(models, control(folder)).picture.png() == alone
