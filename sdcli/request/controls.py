@@ -14,7 +14,7 @@ MODES = ("balanced", "prompt", "control")
 """A1111's control modes: balanced, My prompt is more important, ControlNet is more important."""
 MAX_WEIGHT = 10.0
 
-_OWN = ("image", "weight", "start", "end", "mode", "type", "pool", "annotate")
+OWN_SETTINGS = ("image", "weight", "start", "end", "mode", "type", "pool", "annotate")
 _ANNOTATOR = re.compile(r":annotate=([^:]*)")
 
 
@@ -45,7 +45,7 @@ def parse(text: str) -> ControlUse:
     if name:
         registry.check_name("annotators", name)
     options = tuple(registry.describe("annotators", name).options) if name else ()
-    found = parse_file_options("--control", text, (*_OWN, *options))
+    found = parse_file_options("--control", text, (*OWN_SETTINGS, *options))
     start, end = found.number("start", 0.0, 0, 1), found.number("end", 1.0, 0, 1)
     if start > end:
         raise UsageError(f"--control {text}: starts at {start:g} and ends at {end:g}, before that; swap them")
