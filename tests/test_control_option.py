@@ -74,6 +74,22 @@ def test_a_control_that_cannot_be_used_is_refused_before_the_model_is_loaded(
     assert message in ran.err
 
 
+def test_a_plan_counts_the_work_and_the_memory_of_a_control(sd, net, tmp_path):
+    sd("models", "convert", "test:sd1", "model.safetensors")
+
+    def planned(*more):
+        return json.loads(
+            sd("txt2img", "a cat", "-m", "model.safetensors", "--plan", "--json", *more).lines[0]
+        )
+
+    plain, half, whole = (
+        planned(*more)["plan"]["picture"]
+        for more in ((), ("--control", f"{net}:end=0.5"), ("--control", net))
+    )
+    assert plain["operations"] < half["operations"] < whole["operations"] < 2 * plain["operations"]
+    assert plain["bytes"] < half["bytes"] == whole["bytes"]
+
+
 def test_a_hint_is_upright_and_over_white(sd, net, monkeypatch):
     seen = []
     from sdcli.models.architectures.controlnet import ControlNet

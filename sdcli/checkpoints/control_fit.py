@@ -21,6 +21,9 @@ Settings = dict[str, Any]
 LATENT_CHANNELS = 4
 """What a ControlNet sees of x; the channels that other U-Nets are given besides come behind them."""
 
+HINT_CHANNELS = (16, 32, 96, 256)
+"""Widths of the hint's encoder in published nets."""
+
 _OWN_KEYS = frozenset(
     [
         "conditioning_channels",
@@ -121,14 +124,19 @@ def _controlnet_settings(file: ControlFile, unet: Mapping[str, Any]) -> Settings
         settings = dict(usual)  # what the file leaves out is the U-Net's own
     else:
         settings = network_config.settings("unet", unet_layout.config_of(usual, names, 0))
-    hint = "controlnet_cond_embedding"
-    first = file.shape(f"{hint}.conv_in.weight")
     return settings | {
         "conditioning_channels": 3,
-        "hint_channels": [first[0], *(file.shape(f"{hint}.blocks.{i}.weight")[0] for i in (1, 3, 5))],
+        "hint_channels": _hint_channels(file),
         "control_types": file.shape("task_embedding")[0] if file.kind == "union" else 0,
         "pools": bool(file.config.get("global_pool_conditions")),
     }
+
+
+def _hint_channels(file: ControlFile) -> list[int]:
+    """The widths of the hint's encoder by its tensors; where one is missing, that of all published nets."""
+    layers = ("conv_in", "blocks.1", "blocks.3", "blocks.5")
+    shapes = (file.shape(f"controlnet_cond_embedding.{layer}.weight") for layer in layers)
+    return [shape[0] if shape else usual for shape, usual in zip(shapes, HINT_CHANNELS, strict=True)]
 
 
 def _adapter_settings(file: ControlFile, unet: Mapping[str, Any]) -> Settings:
@@ -143,8 +151,8 @@ def _adapter_settings(file: ControlFile, unet: Mapping[str, Any]) -> Settings:
             *channels,
             channels[-1],
         ]  # as diffusers makes them of four widths; the U-Net takes four features
-    inputs = file.shape("body.0.in_conv.weight" if light else "conv_in.weight")[1]
     shrink = file.shrink
+    inputs = (*file.shape("body.0.in_conv.weight" if light else "conv_in.weight"), 0, 0)[1]
     return {
         "channels": channels,
         "hint_channels": 1 if inputs == shrink**2 else 3,

@@ -54,7 +54,7 @@ def controls_of(model: Model, job: Job, images: SizedImages, levels: Sequence[fl
         settings = control_fit.check_fit(file, model.name, model.configs["unet"])
         control_fit.check_type(file, use.type)
         if use.weight:
-            hint = partial(_hint, model, job, use, images, i)
+            hint = partial(_hint, model, job, use, images, i, _is_masked(use, file))
             span = CONVENTIONS[job.like].step_range(use.start, use.end, levels, model.levels)
             found.append(_Asked(model, job, use, file, settings, span, cache(hint)).control())
     return tuple(found)
@@ -66,13 +66,25 @@ def facts(uses: Sequence[ControlUse]) -> dict[str, dict[str, Any]]:
     return {file.name: {"file": file.path.name, "sha256": hashes.digest(file.paths)} for file in files}
 
 
-def _hint(model: Model, job: Job, use: ControlUse, images: SizedImages, i: int) -> Tensor:
-    """What a control network is shown: (1, 3, height, width) in 0 … 1, annotated at the size that is drawn."""
+def _is_masked(use: ControlUse, file: ControlFile) -> bool:
+    """True for a net that fills what is masked, and is shown -1 there: those for inpainting."""
+    return "inpaint" in file.name.lower() if use.masked is None else use.masked
+
+
+def _hint(
+    model: Model, job: Job, use: ControlUse, images: SizedImages, i: int, masked: bool = False
+) -> Tensor:
+    """What a control network is shown: (1, 3, height, width) in 0 … 1, annotated at the size that is drawn.
+
+    With `masked`, it is -1 where the run repaints by half or more.
+    """
     image = images.hint(i, (job.width, job.height), job.fit)
     if use.annotate:
         annotate: Callable[[Image, str, str], Image] = registry.find("annotators", use.annotate)
         image = _to_8_bits(annotate(image, model.name, str(model.placement.device)))
     pixels = np.asarray(image.convert("RGB"), dtype=np.float32) / 255
+    if masked and images.mask is not None:
+        pixels = np.where(np.asarray(images.mask)[..., None] >= 128, np.float32(-1), pixels)
     return torch.from_numpy(pixels).permute(2, 0, 1)[None]
 
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from sdcli import registry
 from sdcli.errors import UsageError
-from sdcli.request.file_options import parse_file_options
+from sdcli.request.file_options import FileOptions, parse_file_options
 
 MODES = ("balanced", "prompt", "control")
 """A1111's control modes: balanced, My prompt is more important, ControlNet is more important."""
 MAX_WEIGHT = 10.0
 
-OWN_SETTINGS = ("image", "weight", "start", "end", "mode", "type", "pool", "annotate")
+OWN_SETTINGS = ("image", "weight", "start", "end", "mode", "type", "pool", "masked", "annotate")
 _ANNOTATOR = re.compile(r":annotate=([^:]*)")
 
 
@@ -24,7 +24,7 @@ class ControlUse:
 
     `start` and `end` are shares of the steps. `annotate` is an annotator with its options, which makes the hint of the
     picture; empty if the picture is the hint. `type` is told to a union net. `pool` says that the mean over the picture
-    of each residual is added; None leaves it to the file.
+    of each residual is added, `masked` that what is repainted is cut out of the hint; None leaves it to the file.
     """
 
     path: str
@@ -36,6 +36,7 @@ class ControlUse:
     type: str = ""
     annotate: str = ""
     pool: bool | None = None
+    masked: bool | None = None
 
 
 def parse(text: str) -> ControlUse:
@@ -55,7 +56,6 @@ def parse(text: str) -> ControlUse:
         registry.parse("annotators", spec)
     if found.settings.get("image") == "-":
         raise UsageError(f"--control {text}: its picture cannot be standard input; name a file")
-    pool = found.choice("pool", "auto", ("auto", "yes", "no"))
     return ControlUse(
         path=found.path,
         image=found.file("image"),
@@ -65,8 +65,14 @@ def parse(text: str) -> ControlUse:
         mode=found.choice("mode", "balanced", MODES),
         type=found.settings.get("type", ""),
         annotate=spec,
-        pool={"yes": True, "no": False}.get(pool),
+        pool=_yes_or_no(found, "pool"),
+        masked=_yes_or_no(found, "masked"),
     )
+
+
+def _yes_or_no(found: FileOptions, name: str) -> bool | None:
+    """A setting that is yes, no or auto; None if it is left to the file."""
+    return {"yes": True, "no": False}.get(found.choice(name, "auto", ("auto", "yes", "no")))
 
 
 def check(texts: Sequence[str], has_picture: bool) -> None:

@@ -205,6 +205,22 @@ def test_a_net_sees_the_latents_alone_of_an_inpainting_model(models, folder, tmp
     assert not torch.equal(plain, controlled)
 
 
+def test_a_net_for_inpainting_is_shown_minus_1_where_the_mask_is_white(models, folder, tmp_path, monkeypatch):
+    hints = []
+    encode = ControlNet.encode_hint
+    monkeypatch.setattr(ControlNet, "encode_hint", lambda net, hint: hints.append(hint) or encode(net, hint))
+    mask = np.zeros((64, 64), np.uint8)
+    mask[16:48, 16:48] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    more = {"image": str(folder / "hint.png"), "mask": str(tmp_path / "mask.png"), "mask_blur": 0}
+    for masked in ("yes", "no"):
+        drawn(models, control(folder, masked=masked), **more)
+    picture = torch.from_numpy(np.asarray(Image.open(folder / "hint.png"), np.float32) / 255).permute(2, 0, 1)
+    cut = picture.where(torch.from_numpy(mask) == 0, torch.tensor(-1.0))
+    assert torch.equal(hints[0][0], cut)
+    assert torch.equal(hints[1][0], picture)
+
+
 def test_without_a_picture_of_its_own_a_control_is_shown_the_one_to_start_from(models, folder):
     more = {"image": str(folder / "hint.png"), "strength": 0.5}
     own = drawn(models, control(folder), **more).latents
