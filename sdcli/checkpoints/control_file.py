@@ -28,6 +28,14 @@ KINDS = {
 
 UNION_TYPES = ("openpose", "depth", "scribble", "canny", "normal", "segment", "tile", "repaint")
 """The kinds of hints that a union net is told, by their numbers."""
+_TYPES_ELSEWHERE = {
+    **dict.fromkeys(("pose", "dwpose"), "openpose"),
+    **dict.fromkeys(("hed", "pidi", "softedge"), "scribble"),
+    **dict.fromkeys(("lineart", "anime_lineart", "mlsd"), "canny"),
+    "seg": "segment",
+    "inpaint": "repaint",
+}
+"""Other words for them: nets take hints that look alike for one kind."""
 
 _MODELS = {768: "SD 1", 1024: "SD 2", 2048: "SDXL"}
 """Width of the text that a network reads -> the models that have it."""
@@ -101,6 +109,12 @@ class ControlFile:
         """The side of the squares of pixels that a T2I-Adapter takes for one input: 16 for SDXL, else 8."""
         inputs = self.shape("conv_in.weight" if self.kind == "t2i" else "body.0.in_conv.weight")
         return 16 if inputs[1:2] in ((256,), (768,)) else 8
+
+
+def type_number(word: str) -> int | None:
+    """The number of the kind of hint that a word stands for; None if it stands for none."""
+    known = _TYPES_ELSEWHERE.get(word, word)
+    return UNION_TYPES.index(known) if known in UNION_TYPES else None
 
 
 def models_of(width: int) -> str:

@@ -10,7 +10,7 @@ from sdcli.checkpoints import control_file, network_config, tensor_shapes, unet_
 from sdcli.checkpoints.checkpoint import Checkpoint
 from sdcli.checkpoints.completeness import check_tensors
 from sdcli.checkpoints.component import Component, listing
-from sdcli.checkpoints.control_file import KINDS, UNION_TYPES, ControlFile, models_of
+from sdcli.checkpoints.control_file import KINDS, UNION_TYPES, ControlFile, models_of, type_number
 from sdcli.checkpoints.header import FLOATS
 from sdcli.checkpoints.tensor_shapes import Shapes
 from sdcli.errors import ModelError
@@ -85,7 +85,8 @@ def check_type(file: ControlFile, type: str) -> None:
             raise ModelError(f"{file.path}: is {KINDS[file.kind]}, and takes no type=; leave it out")
         return
     known = UNION_TYPES[: file.shape("task_embedding")[0]]
-    if type not in known:
+    number = type_number(type)
+    if number is None or number >= len(known):
         said = f"does not know type={type}" if type else "is told what its hint is"
         raise ModelError(
             f"{file.path}: is {KINDS[file.kind]}, and {said}; give type= one of {', '.join(known)}"

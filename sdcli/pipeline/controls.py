@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sdcli import registry
 from sdcli.checkpoints import control_file, control_fit, hashes
-from sdcli.checkpoints.control_file import UNION_TYPES, ControlFile
+from sdcli.checkpoints.control_file import ControlFile, type_number
 from sdcli.diffusion.conventions import CONVENTIONS
 from sdcli.diffusion.spans import Span, steps_apart
 from sdcli.diffusion.step_range import holds
@@ -142,13 +142,13 @@ class _Asked:
         if isinstance(net, T2IAdapter):
             hint = _for_adapter(hint, net)
         elif isinstance(net, ControlNetUnion):
-            net.control_type = UNION_TYPES.index(self.use.type)
+            net.control_type = type_number(self.use.type) or 0
         hint = hint.to(placement.device, placement.dtype).contiguous(memory_format=torch.channels_last)
         return net(hint)[: len(FADED_FEATURES)] if isinstance(net, T2IAdapter) else [net.encode_hint(hint)]
 
     def _residuals(self, net: ControlNet, call: UNetCall, rows: Sequence[int], features: Tensor) -> Residuals:
         if isinstance(net, ControlNetUnion):
-            net.control_type = UNION_TYPES.index(self.use.type)
+            net.control_type = type_number(self.use.type) or 0
         device, dtype = self.model.placement.device, self.model.placement.dtype
         x = call.x[list(rows), : net.conv_in.in_channels]
         residuals: Residuals = net(
@@ -188,9 +188,17 @@ class _Asked:
         weighted = list(_times(all_of_them, self._factors(len(all_of_them))))
         return Residuals(weighted[:-1], weighted[-1])
 
+    @property
+    def _mode(self) -> str:
+        """The mode; for edges in a second pass, A1111 takes the factors of `prompt` by itself."""
+        is_second_of_a1111 = self.job.like == "a1111" and self.job.first_pass_steps > 0
+        if self.use.mode == "balanced" and is_second_of_a1111 and self.use.annotate.startswith("canny"):
+            return "prompt"
+        return self.use.mode
+
     def _factors(self, count: int) -> list[float]:
         """What each residual, or feature, is multiplied by, from the shallowest on."""
-        weight, mode = self.use.weight, self.use.mode
+        weight, mode = self.use.weight, self._mode
         if mode == "balanced":
             return [weight] * count
         if self.file.is_adapter:

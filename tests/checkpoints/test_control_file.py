@@ -182,6 +182,7 @@ def test_the_width_of_the_text_names_the_family(width, models):
 def test_a_union_net_is_told_a_type_and_no_other_net_is(tmp_path):
     union = write(tmp_path / "union.safetensors", weights("test:sdxl", "union"))
     check(union, "test:sdxl", ":type=canny")
+    check(union, "test:sdxl", ":type=lineart")  # looks like edges
     for settings in ("", ":type=anime", ":type=tile"):  # the net has six types, and tile is the seventh
         with pytest.raises(ModelError, match="give type= one of openpose, depth"):
             check(union, "test:sdxl", settings)

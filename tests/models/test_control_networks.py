@@ -3,6 +3,10 @@
 import pytest
 import torch
 
+from sdcli import registry
+from sdcli.checkpoints import network_config, tensor_shapes
+from sdcli.models import build
+from sdcli.models.control import network_of
 from tests import control_files
 
 TOLERANCE = 1e-5
@@ -48,12 +52,11 @@ def assert_close(ours, judge):
     assert all(each.abs().max() > 1e-3 for each in ours)
 
 
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("kind", ["controlnet", "union"])
+@pytest.mark.parametrize(
+    ("model", "kind"), [*((model, "controlnet") for model in MODELS), ("test:sdxl", "union")]
+)
 def test_a_controlnet_adds_what_diffusers_own_adds(model, kind):
     settings = control_files.settings(model, kind)
-    if kind == "union" and model != "test:sdxl":
-        pytest.skip("union nets are for SDXL")
     net = control_files.network(model, kind)
     judge = theirs(kind, settings).eval()
     judge.load_state_dict(net.state_dict())
@@ -126,3 +129,28 @@ def test_a_unet_adds_an_adapters_features_where_diffusers_own_adds_them(model):
         ).sample
     assert torch.allclose(ours, judge, atol=TOLERANCE)
     assert not torch.allclose(ours, plain, atol=1e-2)
+
+
+FULL_SIZE = [("sd1", "controlnet"), ("sd2", "controlnet"), ("sdxl", "controlnet"), ("sdxl", "union")]
+
+
+@pytest.mark.parametrize(("family", "kind"), FULL_SIZE)
+def test_the_shapes_of_a_published_controlnet_are_those_of_diffusers_and_of_our_module(family, kind):
+    unet = network_config.settings("unet", registry.find("families", family).configs["unet"])
+    extra = {"in_channels": 4, "conditioning_channels": 3, "hint_channels": [16, 32, 96, 256]}
+    settings = unet | extra | {"control_types": 6 if kind == "union" else 0}
+    with torch.device("meta"):
+        judge = theirs(kind, settings)
+    told = tensor_shapes.of_control(kind, settings, "net")
+    assert told == {name: list(tensor.shape) for name, tensor in judge.state_dict().items()}
+    own = build.build_control(network_of(kind), settings, "net")
+    assert told == {name: list(tensor.shape) for name, tensor in own.state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"), [("test:sd1", "t2i"), ("test:sd1", "t2i-light"), ("test:sdxl", "t2i")]
+)
+def test_the_shapes_of_an_adapter_are_told_without_torch(model, kind):
+    settings = control_files.settings(model, kind)
+    told = tensor_shapes.of_control(kind, settings, "net")
+    assert told == {name: list(each.shape) for name, each in control_files.weights(model, kind).items()}

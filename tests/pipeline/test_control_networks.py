@@ -196,6 +196,32 @@ def test_a_second_pass_is_shown_the_hint_at_its_size(models, folder, monkeypatch
     assert sizes == [(64, 64), (96, 96)]
 
 
+@pytest.mark.parametrize(("like", "soft"), [("a1111", True), ("sdcli", False)])
+def test_edges_count_less_in_the_second_pass_of_a1111(models, folder, monkeypatch, like, soft):
+    calls = spied(monkeypatch)
+    for mode in ("balanced", "prompt"):
+        drawn(
+            models,
+            control(folder, annotate="canny", mode=mode),
+            like=like,
+            hires=1.5,
+            hires_by="latents",
+            cfg=1,
+        )
+    balanced, prompt = calls[: len(calls) // 2], calls[len(calls) // 2 :]
+    second = next(i for i, (_, added) in enumerate(balanced) if added.mid.shape != balanced[0][1].mid.shape)
+    ratio = balanced[second][1].down[0].norm() / prompt[second][1].down[0].norm()
+    assert bool(0.5 < ratio < 2) is soft
+
+
+@pytest.mark.parametrize("name", ["sd1", "t2i"])
+def test_the_networks_of_diffusers_take_what_controls_add(models, folder, name):
+    ours, theirs = (
+        drawn(ModelCache(), control(folder, name), networks=code).latents for code in ("sdcli", "diffusers")
+    )
+    assert torch.allclose(ours, theirs, atol=1e-3)
+
+
 def test_a_net_sees_the_latents_alone_of_an_inpainting_model(models, folder, tmp_path):
     mask = np.zeros((64, 64), np.uint8)
     mask[16:48, 16:48] = 255
