@@ -75,22 +75,23 @@ def check_controls(found: Checkpoint, uses: Sequence[ControlUse]) -> None:
     for use in uses:
         file = control_file.read(Path(use.path))
         check_fit(file, found.name, unet)
-        check_type(file, use.type)
+        check_settings(file, use)
 
 
-def check_type(file: ControlFile, type: str) -> None:
-    """Raise ModelError if a union net does not know this kind of hint, or if another net is told one."""
+def check_settings(file: ControlFile, use: ControlUse) -> None:
+    """Raise ModelError if a file's network cannot be used with these settings, or needs some that are not given."""
+    kind = KINDS[file.kind]
+    if use.pool and file.is_adapter:
+        raise ModelError(f"{file.path}: is {kind}, whose features are not averaged; leave pool=yes out")
     if file.kind != "union":
-        if type:
-            raise ModelError(f"{file.path}: is {KINDS[file.kind]}, and takes no type=; leave it out")
+        if use.type:
+            raise ModelError(f"{file.path}: is {kind}, and takes no type=; leave it out")
         return
     known = UNION_TYPES[: file.shape("task_embedding")[0]]
-    number = type_number(type)
+    number = type_number(use.type)
     if number is None or number >= len(known):
-        said = f"does not know type={type}" if type else "is told what its hint is"
-        raise ModelError(
-            f"{file.path}: is {KINDS[file.kind]}, and {said}; give type= one of {', '.join(known)}"
-        )
+        said = f"does not know type={use.type}" if use.type else "is told what its hint is"
+        raise ModelError(f"{file.path}: is {kind}, and {said}; give type= one of {', '.join(known)}")
 
 
 def _check_family(file: ControlFile, name: str, unet: Mapping[str, Any]) -> None:

@@ -52,7 +52,7 @@ def controls_of(model: Model, job: Job, images: SizedImages, levels: Sequence[fl
     found = []
     for i, (use, file) in enumerate(zip(job.controls, files, strict=True)):
         settings = control_fit.check_fit(file, model.name, model.configs["unet"])
-        control_fit.check_type(file, use.type)
+        control_fit.check_settings(file, use)
         if use.weight:
             hint = partial(_hint, model, job, use, images, i, _is_masked(use, file))
             span = CONVENTIONS[job.like].step_range(use.start, use.end, levels, model.levels)

@@ -75,10 +75,15 @@ def _yes_or_no(found: FileOptions, name: str) -> bool | None:
     return {"yes": True, "no": False}.get(found.choice(name, "auto", ("auto", "yes", "no")))
 
 
-def check(texts: Sequence[str], has_picture: bool) -> None:
-    """Raise UsageError for a control that is typed wrong, or that is shown no picture."""
+def check(texts: Sequence[str], has_picture: bool, has_mask: bool) -> None:
+    """Raise UsageError for a control that is typed wrong, or that is shown no picture, or no mask."""
     for text in texts:
-        if not parse(text).image and not has_picture:
+        use = parse(text)
+        if use.masked and not has_mask:
+            raise UsageError(
+                f"--control {text}: there is no mask; give one with --mask, or leave masked=yes out"
+            )
+        if not use.image and not has_picture:
             raise UsageError(
                 f"--control {text}: names no picture; write image=pose.png behind it, or give one with -i"
             )

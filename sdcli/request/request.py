@@ -351,7 +351,8 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
             _check_multiple_of_8(side, getattr(self, side))
         for region in self.region:
             regions.parse(region)
-        controls.check(self.control, self.image is not None)
+        is_masked = self.mask is not None or self.alpha_mask or self.margins is not None
+        controls.check(self.control, self.image is not None, is_masked)
         _check_seeds(self)
         _check_masks(self)
         _check_hires(self)

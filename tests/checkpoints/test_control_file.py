@@ -191,6 +191,12 @@ def test_a_union_net_is_told_a_type_and_no_other_net_is(tmp_path):
         check(plain, "test:sd1", ":type=canny")
 
 
+def test_the_features_of_an_adapter_are_not_averaged(tmp_path):
+    adapter = write(tmp_path / "net.safetensors", weights("test:sd1", "t2i"))
+    with pytest.raises(ModelError, match="leave pool=yes out"):
+        check(adapter, "test:sd1", ":pool=yes")
+
+
 def test_an_x4_upscaler_takes_no_control(tmp_path):
     path = write(tmp_path / "net.safetensors", weights("test:sd1"))
     with pytest.raises(ModelError, match="x4 upscaler"):

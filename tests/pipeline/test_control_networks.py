@@ -7,8 +7,9 @@ from PIL import Image
 
 from sdcli.engine import generate
 from sdcli.models.architectures.controlnet import ControlNet
+from sdcli.models.architectures.t2i_adapter import T2IAdapter
 from sdcli.models.cache import ModelCache
-from sdcli.pipeline import unet
+from sdcli.pipeline import latents_file, unet
 from sdcli.request.request import Request
 from tests import control_files
 
@@ -278,6 +279,24 @@ def test_the_same_net_is_loaded_once_for_several_pictures(models, folder, monkey
     assert loaded == []
 
 
-def test_another_seed_draws_the_same_bytes_whatever_was_drawn_before(models, folder):
+def test_an_adapter_runs_once_a_picture(models, folder, monkeypatch):
+    runs = []
+    forward = T2IAdapter.forward
+    monkeypatch.setattr(T2IAdapter, "forward", lambda net, hint: runs.append(hint) or forward(net, hint))
+    drawn(models, control(folder, "t2i"))
+    assert len(runs) == 1
+
+
+def test_a_stopped_run_with_a_control_goes_on_bit_for_bit(models, folder, tmp_path):
+    controls = (control(folder, start=0.2, end=0.7),)
+    half = drawn(models, *controls, stop_after=2)
+    (tmp_path / "half.safetensors").write_bytes(
+        latents_file.to_bytes(half.latents, half.sigma, half.recording)
+    )
+    rest = drawn(models, *controls, latents_in=str(tmp_path / "half.safetensors"))
+    assert torch.equal(rest.latents, drawn(models, *controls).latents)
+
+
+def test_a_picture_with_a_control_has_the_same_bytes_whatever_was_drawn_before(models, folder):
     alone = drawn(ModelCache(), control(folder)).picture.png()
     assert drawn(models, control(folder)).picture.png() == alone
