@@ -1,15 +1,23 @@
 """Our ControlNets and T2I-Adapters answer as diffusers' own classes with the same weights."""
 
+import zlib
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from sdcli import registry
-from sdcli.checkpoints import network_config, tensor_shapes
+from sdcli.checkpoints import control_file, network_config, tensor_shapes
+from sdcli.checkpoints.control_fit import check_fit
 from sdcli.models import build
-from sdcli.models.control import network_of
+from sdcli.models.control import ControlNetworks, network_of
+from sdcli.models.device import Placement
 from tests import control_files
 
 TOLERANCE = 1e-5
+GOLDEN = Path(__file__).parent.parent / "golden"
 MODELS = ["test:sd1", "test:sd2", "test:sdxl"]
 
 
@@ -154,3 +162,40 @@ def test_the_shapes_of_an_adapter_are_told_without_torch(model, kind):
     settings = control_files.settings(model, kind)
     told = tensor_shapes.of_control(kind, settings, "net")
     assert told == {name: list(each.shape) for name, each in control_files.weights(model, kind).items()}
+
+
+def value_by_rule(name, shape):
+    """A weight that follows from its LDM name: normally distributed, from a generator seeded with the name, float16."""
+    generator = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
+    drawn = generator.standard_normal(shape, dtype=np.float32)
+    if len(shape) == 1:
+        drawn = drawn * np.float32(0.1) + np.float32(name.endswith("weight"))
+    else:
+        drawn = drawn * np.float32(1 / np.sqrt(np.prod(shape[1:])))
+    return torch.from_numpy(drawn.astype(np.float16))
+
+
+def test_a_file_of_the_authors_adds_what_their_code_adds(tmp_path):
+    unet = network_config.settings("unet", registry.find("families", "sd1").configs["unet"])
+    unet |= {"block_out_channels": [32, 64, 128, 128], "cross_attention_dim": 64, "attention_head_dim": 8}
+    extra = {
+        "in_channels": 4,
+        "conditioning_channels": 3,
+        "hint_channels": [16, 32, 96, 256],
+        "control_types": 0,
+    }
+    shapes = tensor_shapes.of_control("controlnet", unet | extra, "net")
+    keys = {f"control_model.{control_files.ldm_key(name, shapes)}": shape for name, shape in shapes.items()}
+    control_files.write(tmp_path / "net.safetensors", {key: value_by_rule(key, keys[key]) for key in keys})
+    file = control_file.read(tmp_path / "net.safetensors")
+    placement = Placement(torch.device("cpu"), torch.float32)
+    net = ControlNetworks(placement).load(file, check_fit(file, "a model", unet), dict)
+    stored = load_file(GOLDEN / "controlnet.safetensors")
+    with torch.no_grad():
+        added = net(
+            stored["x"], stored["t"].float().squeeze(), stored["context"], net.encode_hint(stored["hint"])
+        )
+    assert len(added.down) == 12
+    for i, ours in enumerate([*added.down, added.mid]):
+        expected = stored[f"out.{i}"]
+        assert (ours - expected).norm() < 1e-5 * expected.norm()
