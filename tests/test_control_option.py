@@ -40,6 +40,27 @@ def test_a_control_is_drawn_recorded_and_drawn_again_byte_for_byte(sd, net, tmp_
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
 
 
+def test_nets_of_one_name_are_recorded_apart(sd, net, tmp_path):
+    (tmp_path / "other").mkdir()
+    write(tmp_path / "other" / "canny.safetensors", control_files.as_ldm(weights("test:sd1", seed=2)))
+    sd(
+        "txt2img",
+        "a cat",
+        *MODEL,
+        "--control",
+        net,
+        "--control",
+        f"other/{net}",
+        "--control",
+        net,
+        "-o",
+        "one.png",
+    )
+    record = json.loads(Image.open("one.png").text["sd"])
+    assert list(record["controls"]) == ["canny", "canny (2)"]
+    assert len({each["sha256"] for each in record["controls"].values()}) == 2
+
+
 def test_again_tells_of_another_hint_and_another_net(sd, net, tmp_path):
     sd("txt2img", "a cat", *MODEL, "--control", net, "-o", "one.png")
     Image.new("RGB", (64, 64), "red").save("hint.png")
@@ -62,6 +83,7 @@ def test_again_tells_of_another_hint_and_another_net(sd, net, tmp_path):
         ),
         ("canny.safetensors:image=nowhere.png", 4, "nowhere.png"),
         ("canny.safetensors", 2, "names no picture"),
+        ("canny.safetensors:image=hint.png:annotate=depth", 3, "annotate=depth needs a depth network"),
     ],
 )
 def test_a_control_that_cannot_be_used_is_refused_before_the_model_is_loaded(

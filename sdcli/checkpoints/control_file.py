@@ -70,6 +70,16 @@ class ControlFile:
         return [] if self.component.header is None else self.component.header.paths
 
     @property
+    def everything(self) -> Component:
+        """All that is stored; the two factors of a product as `NAME.up` and `NAME.down`."""
+        halves = {
+            f"{name}.{half}": Source(key)
+            for name, keys in self.factors.items()
+            for half, key in zip(("up", "down"), keys, strict=True)
+        }
+        return Component(self.config, self.component.header, {**self.component.sources, **halves})
+
+    @property
     def is_adapter(self) -> bool:
         """True for a T2I-Adapter, which adds features and reads no text."""
         return self.kind.startswith("t2i")

@@ -76,6 +76,11 @@ def check_controls(found: Checkpoint, uses: Sequence[ControlUse]) -> None:
         file = control_file.read(Path(use.path))
         check_fit(file, found.name, unet)
         check_settings(file, use)
+        if use.annotate.startswith("depth") and "depth_estimator" not in found.components:
+            raise ModelError(
+                f"--control {use.path}: annotate=depth needs a depth network, and {found.name} has none; make the map "
+                "with sd annotate depth and a Stable Diffusion 2 depth model"
+            )
 
 
 def check_settings(file: ControlFile, use: ControlUse) -> None:

@@ -170,7 +170,7 @@ def _control_facts(file: str) -> dict[str, Any]:
     """What a control network is, and for which models."""
     found = control_file.read(Path(file))
     facts = control_file.facts(found)
-    return {**facts, "network": _weights(found.component), "sha256": hashes.digest(found.paths)}
+    return {**facts, "network": _weights(found.everything), "sha256": hashes.digest(found.paths)}
 
 
 def _model_facts(file: str, request: Request) -> dict[str, Any]:

@@ -9,9 +9,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sdcli.checkpoints.component import Component, listing
+from sdcli.checkpoints.component import listing
 from sdcli.checkpoints.control_file import KINDS, ControlFile
-from sdcli.checkpoints.keys.types import Source
 from sdcli.errors import ModelError, OutOfMemory
 from sdcli.models import build, memory
 from sdcli.models.architectures.controlnet import ControlNet, ControlNetUnion
@@ -81,7 +80,7 @@ def _check_memory(file: ControlFile, module: nn.Module, placement: Placement) ->
 
 def _on_top_of(unet: Weights, file: ControlFile, module: nn.Module, placement: Placement) -> nn.Module:
     """Fill a network whose weights are the U-Net's and what the file adds to them, computed in float32."""
-    stored = _stored(file)
+    stored = {name: tensor.clone() for name, tensor in read_tensors(file.everything)}
     weights, not_finite = {}, []
     for name, empty in module.state_dict().items():
         tensor = _combined(name, empty, file, stored, unet)
@@ -112,13 +111,3 @@ def _combined(name: str, empty: Tensor, file: ControlFile, stored: Weights, unet
         return base.clone()
     up, down = (stored[f"{name}.{half}"].float().flatten(1).to(base.device) for half in ("up", "down"))
     return base + (up @ down).reshape(base.shape)
-
-
-def _stored(file: ControlFile) -> dict[str, Tensor]:
-    """The file's tensors by name; the two factors of a product as `NAME.up` and `NAME.down`."""
-    sources = dict(file.component.sources)
-    for name, (up, down) in file.factors.items():
-        sources |= {f"{name}.up": Source(up), f"{name}.down": Source(down)}
-    return {
-        name: tensor.clone() for name, tensor in read_tensors(Component({}, file.component.header, sources))
-    }

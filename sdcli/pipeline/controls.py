@@ -61,9 +61,17 @@ def controls_of(model: Model, job: Job, images: SizedImages, levels: Sequence[fl
 
 
 def facts(uses: Sequence[ControlUse]) -> dict[str, dict[str, Any]]:
-    """Of each control by its name: its file's name and sha256, for the metadata of a picture."""
-    files = [control_file.read(Path(use.path)) for use in uses]
-    return {file.name: {"file": file.path.name, "sha256": hashes.digest(file.paths)} for file in files}
+    """Of each control by its name: its file's name and sha256, for the metadata of a picture.
+
+    Files of one name in several folders are numbered.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for path in dict.fromkeys(use.path for use in uses):
+        file = control_file.read(Path(path))
+        same = sum(each["file"] == file.path.name for each in found.values())
+        name = f"{file.name} ({same + 1})" if same else file.name
+        found[name] = {"file": file.path.name, "sha256": hashes.digest(file.paths)}
+    return found
 
 
 def _is_masked(use: ControlUse, file: ControlFile) -> bool:
