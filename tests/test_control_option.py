@@ -139,6 +139,44 @@ def test_info_tells_what_a_control_file_is(sd, tmp_path, kind, text):
     assert json.loads(sd("info", "net.safetensors", "--json").lines[0])["kind"] == text
 
 
+def test_a_hint_is_fitted_as_its_setting_says(sd, net):
+    for i, fit in enumerate(("crop", "pad", "stretch")):
+        assert (
+            sd("txt2img", "a cat", *MODEL, "-W", 128, "--control", f"{net}:fit={fit}", "-o", f"{i}.png").code
+            == 0
+        )
+    assert len({pixels(f"{i}.png").tobytes() for i in range(3)}) == 3
+    ran = sd("txt2img", "a cat", *MODEL, "-W", 128, "--control", f"{net}:fit=error")
+    assert ran.code == 4
+    assert "is 64x64, not 128x64" in ran.err
+
+
+def test_an_enlarged_picture_is_its_own_hint(sd, net):
+    control = ("--control", "canny.safetensors")
+    ran = sd(
+        "upscale", "hint.png", "-m", "test:sd1", "--steps", 8, "--scale", 1.3, *control, "-o", "large.png"
+    )
+    assert (ran.code, pixels("large.png").shape) == (0, (83, 83, 3)), ran.err
+
+
+def test_the_hint_is_cut_where_the_picture_is_cut(sd, net, monkeypatch):
+    from sdcli.models.architectures.controlnet import ControlNet
+
+    seen, encode = [], ControlNet.encode_hint
+    monkeypatch.setattr(ControlNet, "encode_hint", lambda net, hint: seen.append(hint) or encode(net, hint))
+    Image.new("RGB", (128, 128), "white").save("in.png")
+    halves = Image.new("RGB", (128, 128), "white")
+    halves.paste("black", (64, 0, 128, 128))
+    halves.save("hint.png")
+    mask = Image.new("L", (128, 128), 0)
+    mask.paste(255, (96, 32, 112, 48))  # in the black half
+    mask.save("mask.png")
+    more = ("--mask", "mask.png", "--only-masked", "--padding", 8, "--mask-blur", 0)
+    ran = sd("inpaint", "a cat", "-i", "in.png", *more, *MODEL, "--control", net)
+    assert ran.code == 0, ran.err
+    assert seen[0].max() == 0
+
+
 def test_pictures_of_a_count_with_a_control_are_those_drawn_alone(sd, net):
     sd("txt2img", "a cat", *MODEL, "--control", net, "-c", 2, "-o", "many/{seed}.png")
     sd("txt2img", "a cat", *MODEL[:-1], 8, "--control", net, "-o", "alone.png")

@@ -33,7 +33,7 @@ def upscale(picture: str, **values: Any) -> None:
     if sides and "scale" in options:
         raise UsageError(f"--scale and {sides[0]} both say how large the result is; leave one of them out")
     models = ModelCache()
-    checkpoint = models.checkpoint(Request(**options).loading)
+    checkpoint = models.checkpoint(Request(**options, image=picture).loading)
     if checkpoint.family.name == "x4_upscaler":
         if options.get("scale", 4) != 4:
             raise UsageError(f"--scale {options['scale']:g}: an x4 upscaler enlarges 4 times; leave it out")

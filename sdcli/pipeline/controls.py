@@ -86,7 +86,7 @@ def _hint(
 
     With `masked`, it is -1 where the run repaints by half or more.
     """
-    image = images.hint(i, (job.width, job.height), job.fit)
+    image = images.hint(i, (job.width, job.height), use.fit or job.fit)
     if use.annotate:
         annotate: Callable[[Image, str, str], Image] = registry.find("annotators", use.annotate)
         image = _to_8_bits(annotate(image, model.name, str(model.placement.device)))

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from sdcli import registry
 from sdcli.errors import UsageError
 from sdcli.request.file_options import FileOptions, parse_file_options
+from sdcli.request.resize import FITS
 
 MODES = ("balanced", "prompt", "control")
 """A1111's control modes: balanced, My prompt is more important, ControlNet is more important."""
 MAX_WEIGHT = 10.0
 
-OWN_SETTINGS = ("image", "weight", "start", "end", "mode", "type", "pool", "masked", "annotate")
+OWN_SETTINGS = ("image", "weight", "start", "end", "mode", "type", "pool", "masked", "fit", "annotate")
 _ANNOTATOR = re.compile(r":annotate=([^:]*)")
 
 
@@ -23,8 +24,9 @@ class ControlUse:
     """A control network, the picture that it is shown, and how and when it counts.
 
     `start` and `end` are shares of the steps. `annotate` is an annotator with its options, which makes the hint of the
-    picture; empty if the picture is the hint. `type` is told to a union net. `pool` says that the mean over the picture
-    of each residual is added, `masked` that what is repainted is cut out of the hint; None leaves it to the file.
+    picture; empty if the picture is the hint. `type` is told to a union net. `fit` is how a hint of another size is
+    fitted; empty: as the request says. `pool` says that the mean over the picture of each residual is added, `masked`
+    that what is repainted is cut out of the hint; None leaves these to the file.
     """
 
     path: str
@@ -37,12 +39,13 @@ class ControlUse:
     annotate: str = ""
     pool: bool | None = None
     masked: bool | None = None
+    fit: str = ""
 
 
 def parse(text: str) -> ControlUse:
     """The control network that `--control TEXT` asks for; raises UsageError. Its files are not opened."""
     annotator = match[1] if (match := _ANNOTATOR.search(text)) else ""
-    name = annotator.partition(",")[0]
+    name, _, rest = annotator.partition(",")
     if name:
         registry.check_name("annotators", name)
     options = tuple(registry.describe("annotators", name).options) if name else ()
@@ -50,7 +53,8 @@ def parse(text: str) -> ControlUse:
     start, end = found.number("start", 0.0, 0, 1), found.number("end", 1.0, 0, 1)
     if start > end:
         raise UsageError(f"--control {text}: starts at {start:g} and ends at {end:g}, before that; swap them")
-    given = ",".join(f"{option}={found.settings[option]}" for option in options if option in found.settings)
+    own = [f"{option}={found.settings[option]}" for option in options if option in found.settings]
+    given = ",".join([rest, *own] if rest else own)
     spec = f"{name}:{given}" if given else name
     if spec:
         registry.parse("annotators", spec)
@@ -67,6 +71,7 @@ def parse(text: str) -> ControlUse:
         annotate=spec,
         pool=_yes_or_no(found, "pool"),
         masked=_yes_or_no(found, "masked"),
+        fit=found.choice("fit", "", FITS) if "fit" in found.settings else "",
     )
 
 
