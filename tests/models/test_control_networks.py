@@ -199,3 +199,30 @@ def test_a_file_of_the_authors_adds_what_their_code_adds(tmp_path):
     for i, ours in enumerate([*added.down, added.mid]):
         expected = stored[f"out.{i}"]
         assert (ours - expected).norm() < 1e-5 * expected.norm()
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"),
+    [
+        *((model, "controlnet") for model in MODELS),
+        ("test:sdxl", "union"),
+        ("test:sd1", "t2i"),
+        ("test:sdxl", "t2i"),
+    ],
+)
+def test_a_folder_that_diffusers_saved_is_read(tmp_path, model, kind):
+    from diffusers import T2IAdapter
+
+    settings = control_files.settings(model, kind)
+    if kind == "t2i":
+        name = "full_adapter_xl" if settings["shrink"] == 16 else "full_adapter"
+        judge = T2IAdapter(3, settings["channels"], settings["blocks"], settings["shrink"], name)
+    else:
+        judge = theirs(kind, settings)
+    judge.save_pretrained(tmp_path)
+    file = control_file.read(tmp_path)
+    assert file.kind == kind
+    own = check_fit(file, model, control_files.unet_settings(model))
+    net = ControlNetworks(Placement(torch.device("cpu"), torch.float32)).load(file, own, dict)
+    saved = {name.removeprefix("adapter."): tensor for name, tensor in judge.state_dict().items()}
+    assert all(torch.equal(tensor, saved[name]) for name, tensor in net.state_dict().items())
