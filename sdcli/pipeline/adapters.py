@@ -10,7 +10,7 @@ from sdcli import registry
 from sdcli.diffusion.unet_call import See, UNetCall
 from sdcli.models.model import Model
 from sdcli.models.offload import Adapter
-from sdcli.pipeline import embeddings, loras
+from sdcli.pipeline import controls, embeddings, loras
 from sdcli.request.job import Job
 
 Begin = Callable[[Sequence[float]], None]
@@ -53,7 +53,11 @@ def adapters_of(model: Model, job: Job) -> JobAdapters:
 
 def facts_of(job: Job) -> dict[str, Any]:
     """What the metadata of a picture say of the files that alter the networks: kind -> name -> file and sha256."""
-    found = {"loras": loras.facts(job.lora), "embeddings": embeddings.facts(job.embedding)}
+    found = {
+        "loras": loras.facts(job.lora),
+        "embeddings": embeddings.facts(job.embedding),
+        "controls": controls.facts(job.controls),
+    }
     return {kind: facts for kind, facts in found.items() if facts}
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from sdcli import registry
 from sdcli.checkpoints import network_config
 from sdcli.checkpoints.checkpoint import Checkpoint
+from sdcli.checkpoints.control_fit import check_controls
 from sdcli.checkpoints.embeddings import check_fit
 from sdcli.checkpoints.lora_file import check_loras
 from sdcli.diffusion.conditioning import Composed, Cond, composed
@@ -31,9 +32,9 @@ def rehearse(found: Checkpoint, job: Job, inputs: InputImages) -> None:
     """Raise the SdError that the job would end with, as far as the headers of its model can tell.
 
     That is: a picture that the model needs is missing or does not fit, `clip_skip` counts too many layers, an
-    embedding or a LoRA is for other models, a run has fewer steps than `stop_after`, a latents file is damaged or of
-    another run, or an option of the sampler, schedule or guidance is outside its range, which the first step of a run
-    with a network that answers 0.1 x shows.
+    embedding, a LoRA or a control network is for other models, a run has fewer steps than `stop_after`, a latents file
+    is damaged or of another run, or an option of the sampler, schedule or guidance is outside its range, which the
+    first step of a run with a network that answers 0.1 x shows.
     """
     if found.family.embeds_guidance and job.guidance.name != "cfg":
         raise UsageError(
@@ -54,6 +55,7 @@ def rehearse(found: Checkpoint, job: Job, inputs: InputImages) -> None:
         )
     check_loras(found, [lora.path for lora in job.lora], job.allow_partial)
     check_fit(found, job.embedding, [lora.path for lora in job.lora])
+    check_controls(found, job.controls)
     over_picture = inputs.picture is not None and extra_channels in REDRAWING
     trained = found.levels
     sigmas, first = levels_of(job, trained, over_picture)

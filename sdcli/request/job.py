@@ -9,7 +9,8 @@ from typing import Any
 from sdcli import registry
 from sdcli.errors import UsageError
 from sdcli.registry import Spec
-from sdcli.request import loras, regions, sigmas
+from sdcli.request import controls, loras, regions, sigmas
+from sdcli.request.controls import ControlUse
 from sdcli.request.loras import Lora
 from sdcli.request.regions import Region
 from sdcli.request.request import Hires, Mask, Request, parse_size
@@ -29,6 +30,7 @@ class Job:
     prompt_2: str  # for the second text encoder
     negative_2: str
     regions: tuple[Region, ...]
+    controls: tuple[ControlUse, ...]
     emphasis: str
     embedding: tuple[str, ...]  # paths of the textual inversions that the prompts name
     lora: tuple[Lora, ...]
@@ -114,6 +116,7 @@ def job_of(request: Request) -> Job:
             "first_pass_steps": 0,
             "regions": tuple(map(regions.parse, request.region)),
             "lora": tuple(map(loras.parse, request.lora)),
+            "controls": tuple(map(controls.parse, request.control)),
             "strength": 1.0 if request.strength is None else request.strength,
             "fit": request.fit or FIT,
             "window": request.window or 0,
