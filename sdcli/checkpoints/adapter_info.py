@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sdcli.checkpoints import embedding_file, hashes, lora_file
+from sdcli.checkpoints import embedding_file, hashes, hypernet_file, lora_file
 from sdcli.checkpoints.lora_file import LoraFile
 from sdcli.errors import ModelError
 
@@ -37,6 +37,21 @@ def _embedding(path: Path) -> dict[str, Any] | None:
         "typed as": ", ".join(dict.fromkeys((file.name, file.trigger) if file.trigger else (file.name,))),
         "vectors": file.vectors,
         "width": f"{' and '.join(map(str, file.widths.values()))} values a vector",
+    }
+
+
+def _hypernet(path: Path) -> dict[str, Any] | None:
+    if not hypernet_file.is_hypernet(path):
+        return None
+    file = hypernet_file.read_header(path)
+    output = ", of its output too" if file.activates_output and file.activation != "linear" else ""
+    return {
+        "kind": f"a hypernetwork for {file.trained_for}" if file.trained_for else "a hypernetwork",
+        "changes": f"attention to contexts of width {', '.join(map(str, file.widths))}",
+        "layers": f"{' '.join(f'{each:g}' for each in file.structure)} times the width",
+        "activation": file.activation + output,
+        "layer norms": "yes" if file.has_norms else "no",
+        "typed as": f"<hypernet:{file.name}:1>",
     }
 
 
@@ -75,5 +90,5 @@ def trained_words(file: LoraFile) -> list[str]:
     return [tag for tag, _ in counts.most_common(SHOWN_WORDS)]
 
 
-_KINDS: tuple[Callable[[Path], dict[str, Any] | None], ...] = (_embedding, _lora)
+_KINDS: tuple[Callable[[Path], dict[str, Any] | None], ...] = (_embedding, _hypernet, _lora)
 """The kinds of adapters, each asked in turn."""

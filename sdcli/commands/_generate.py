@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sdcli import settings, store
-from sdcli.checkpoints import hub
+from sdcli.checkpoints import hub, hypernets
 from sdcli.checkpoints.defaults import job_by
 from sdcli.checkpoints.embeddings import check_fit
 from sdcli.checkpoints.lora_file import check_loras
@@ -86,6 +86,7 @@ def draw(
     check_fit(found, job.embedding, [lora.path for lora in job.lora])
     for note in lora_notes(left, request):
         print_note(note)
+    hypernets.check_fit(found, job.hypernet)
     if request.emphasis != "none":
         for note in _notes_on_prompts(job):
             print_note(note)

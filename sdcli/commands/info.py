@@ -38,9 +38,9 @@ LISTED_ALONE = 3
 def info(file: str, as_json: bool, words: bool, **values: Any) -> None:
     """Show what a picture, a model or an adapter is, by its header alone.
 
-    FILE is a picture, - for one on standard input, a textual inversion or a LoRA, or a model as -m takes it: tiny, a
-    safetensors file, a diffusers folder, a name in a model folder, or a hub repo that was fetched before. For a picture
-    by another tool, what that tool wrote into it is shown.
+    FILE is a picture, - for one on standard input, an embedding, LoRA or hypernetwork, or a model as -m takes it: tiny,
+    a safetensors file, a diffusers folder, a name in a model folder, or a hub repo that was fetched before. For a
+    picture by another tool, what that tool wrote into it is shown.
     """
     options = options_given(values)
     if words:

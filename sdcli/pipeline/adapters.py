@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sdcli import registry
+from sdcli.adapters.hypernet import hypernet
+from sdcli.checkpoints import hypernets
 from sdcli.diffusion.unet_call import See, UNetCall
 from sdcli.models.model import Model
 from sdcli.models.offload import Adapter
@@ -48,12 +50,16 @@ class JobAdapters:
 
 def adapters_of(model: Model, job: Job) -> JobAdapters:
     """What alters the model's networks while the job is done; nothing if the job asks for nothing."""
-    return _seamless(job) + _loras(model, job)
+    return _seamless(job) + _loras(model, job) + _hypernets(model, job)
 
 
 def facts_of(job: Job) -> dict[str, Any]:
     """What the metadata of a picture say of the files that alter the networks: kind -> name -> file and sha256."""
-    found = {"loras": loras.facts(job.lora), "embeddings": embeddings.facts(job.embedding)}
+    found = {
+        "loras": loras.facts(job.lora),
+        "embeddings": embeddings.facts(job.embedding),
+        "hypernets": hypernets.facts(job.hypernet),
+    }
     return {kind: facts for kind, facts in found.items() if facts}
 
 
@@ -62,6 +68,11 @@ def _loras(model: Model, job: Job) -> JobAdapters:
         return JobAdapters()
     found = loras.loras_of(model, job)
     return JobAdapters((found.adapted,), (found.see,), (found.begin,))
+
+
+def _hypernets(model: Model, job: Job) -> JobAdapters:
+    files = hypernets.read_fitting(model.name, model.configs["unet"], job.hypernet)
+    return JobAdapters(tuple(hypernet(file, strength) for file, strength in files))
 
 
 def _seamless(job: Job) -> JobAdapters:

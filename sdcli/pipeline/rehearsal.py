@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sdcli import registry
-from sdcli.checkpoints import network_config
+from sdcli.checkpoints import hypernets, network_config
 from sdcli.checkpoints.checkpoint import Checkpoint
 from sdcli.checkpoints.embeddings import check_fit
 from sdcli.checkpoints.lora_file import check_loras
@@ -30,10 +30,10 @@ from sdcli.request.prompts import check_prompts
 def rehearse(found: Checkpoint, job: Job, inputs: InputImages) -> None:
     """Raise the SdError that the job would end with, as far as the headers of its model can tell.
 
-    That is: a picture that the model needs is missing or does not fit, `clip_skip` counts too many layers, an
-    embedding or a LoRA is for other models, a run has fewer steps than `stop_after`, a latents file is damaged or of
-    another run, or an option of the sampler, schedule or guidance is outside its range, which the first step of a run
-    with a network that answers 0.1 x shows.
+    That is: a picture that the model needs is missing or does not fit, `clip_skip` counts too many layers, a file that
+    alters networks is damaged or for other models, a run has fewer steps than `stop_after`, a latents file is damaged
+    or of another run, or an option of the sampler, schedule or guidance is outside its range, which the first step of a
+    run with a network that answers 0.1 x shows.
     """
     if found.family.embeds_guidance and job.guidance.name != "cfg":
         raise UsageError(
@@ -52,6 +52,7 @@ def rehearse(found: Checkpoint, job: Job, inputs: InputImages) -> None:
             part,
             network_config.settings(part, found.components[part].config),
         )
+    hypernets.check_fit(found, job.hypernet)
     check_loras(found, [lora.path for lora in job.lora], job.allow_partial)
     check_fit(found, job.embedding, [lora.path for lora in job.lora])
     over_picture = inputs.picture is not None and extra_channels in REDRAWING

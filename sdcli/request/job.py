@@ -14,6 +14,7 @@ from sdcli.request.loras import Lora
 from sdcli.request.regions import Region
 from sdcli.request.request import Hires, Mask, Request, parse_size
 from sdcli.request.resize import FIT
+from sdcli.request.weighted_file import WeightedFile, parse_weighted_file
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Job:
     emphasis: str
     embedding: tuple[str, ...]  # paths of the textual inversions that the prompts name
     lora: tuple[Lora, ...]
+    hypernet: tuple[WeightedFile, ...]
     allow_partial: bool  # an adapter may have tensors that fit nothing in the model
     clip_skip: (
         int  # text encoder layer, counted from the end; 1 is the last, or the family's own if that is earlier
@@ -114,6 +116,7 @@ def job_of(request: Request) -> Job:
             "first_pass_steps": 0,
             "regions": tuple(map(regions.parse, request.region)),
             "lora": tuple(map(loras.parse, request.lora)),
+            "hypernet": tuple(parse_weighted_file("--hypernet", each) for each in request.hypernet),
             "strength": 1.0 if request.strength is None else request.strength,
             "fit": request.fit or FIT,
             "window": request.window or 0,

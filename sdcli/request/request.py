@@ -19,6 +19,7 @@ from sdcli.request.fields import option
 from sdcli.request.prompt.emphases import EMPHASES
 from sdcli.request.resize import FITS
 from sdcli.request.sigmas import MAX_STEPS
+from sdcli.request.weighted_file import parse_weighted_file
 
 if TYPE_CHECKING:
     from sdcli.request.field_types import OptionalImage, OptionalPath, Path
@@ -250,6 +251,11 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
              "encoder, FILE@0.8:0-0.5 for the first half of the steps. Repeatable; a prompt names one as "
              "<lora:name:0.8>, from the folder SDCLI_LORAS.",
     )  # fmt: skip
+    hypernet: tuple[str, ...] = option(
+        (), "--hypernet", type=str, many=True, path=True,
+        help="Hypernetwork of A1111, as safetensors: FILE, or FILE@0.5 for half its strength. Repeatable; a prompt "
+             "names one as <hypernet:name:0.5>, from the folder SDCLI_HYPERNETS.",
+    )  # fmt: skip
     allow_partial: bool = option(
         False, "--allow-partial", type=bool,
         help="Draw with an adapter of which some tensors fit nothing in the model; they are listed.",
@@ -357,6 +363,8 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
             regions.parse(region)
         for lora in self.lora:
             loras.parse(lora)
+        for hypernet in self.hypernet:
+            parse_weighted_file("--hypernet", hypernet)
         _check_seeds(self)
         _check_masks(self)
         _check_hires(self)
