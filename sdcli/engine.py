@@ -76,7 +76,7 @@ def generate(
         maps = AttentionMaps(attention)
         images = inputs.at_size(job)
         doing = f"drawing {job.width}x{job.height} pixels"
-        adapters = adapters_of(model, job) + JobAdapters((maps.adapted,), (maps.see,))
+        adapters = adapters_of(model, job, inputs) + JobAdapters((maps.adapted,), (maps.see,))
         with memory_errors(doing), model.networks.adapted(adapters.adapters):
             end = _run(model, job, images, watch, clock, maps, adapters)
             if job.hires.hires > 1:

@@ -58,6 +58,12 @@ def build_on_meta(part: str, config: Config, path: str, by_library: bool = False
         raise network_config.not_built(path, reason) from None
 
 
+def module_on_meta(make: Callable[[], nn.Module]) -> nn.Module:
+    """The module that `make` makes, on the meta device: it has shapes, but no memory."""
+    with torch.device("meta"), _WithoutInit():
+        return make()
+
+
 def build_random(part: str, config: Config) -> nn.Module:
     """The network `part` of this config with the random weights of seed 0; torch's own seed is left as it was."""
     with torch.random.fork_rng(devices=[]):

@@ -9,10 +9,13 @@ from typing import Any
 from sdcli import registry
 from sdcli.adapters.hypernet import hypernet
 from sdcli.checkpoints import hypernets
+from sdcli.checkpoints import ip_adapters as ip_adapter_files
 from sdcli.diffusion.unet_call import See, UNetCall
+from sdcli.models.memory import memory_errors
 from sdcli.models.model import Model
 from sdcli.models.offload import Adapter
-from sdcli.pipeline import embeddings, loras
+from sdcli.pipeline import embeddings, ip_adapters, loras
+from sdcli.request.inputs import InputImages
 from sdcli.request.job import Job
 
 Begin = Callable[[Sequence[float]], None]
@@ -48,9 +51,9 @@ class JobAdapters:
         )
 
 
-def adapters_of(model: Model, job: Job) -> JobAdapters:
+def adapters_of(model: Model, job: Job, inputs: InputImages) -> JobAdapters:
     """What alters the model's networks while the job is done; nothing if the job asks for nothing."""
-    return _seamless(job) + _loras(model, job) + _hypernets(model, job)
+    return _seamless(job) + _loras(model, job) + _hypernets(model, job) + _ip_adapters(model, job, inputs)
 
 
 def facts_of(job: Job) -> dict[str, Any]:
@@ -59,6 +62,7 @@ def facts_of(job: Job) -> dict[str, Any]:
         "loras": loras.facts(job.lora),
         "embeddings": embeddings.facts(job.embedding),
         "hypernets": hypernets.facts(job.hypernet),
+        "ip_adapters": ip_adapter_files.facts(job.ip_adapter),
     }
     return {kind: facts for kind, facts in found.items() if facts}
 
@@ -73,6 +77,14 @@ def _loras(model: Model, job: Job) -> JobAdapters:
 def _hypernets(model: Model, job: Job) -> JobAdapters:
     files = hypernets.read_fitting(model.name, model.configs["unet"], job.hypernet)
     return JobAdapters(tuple(hypernet(file, strength) for file, strength in files))
+
+
+def _ip_adapters(model: Model, job: Job, inputs: InputImages) -> JobAdapters:
+    if not job.ip_adapter:
+        return JobAdapters()
+    with memory_errors("encoding the picture of --ip-adapter"):
+        found = ip_adapters.ip_adapters_of(model, job, inputs.ip_adapter_pictures)
+    return JobAdapters((found.adapted,), (found.see,), (found.begin,))
 
 
 def _seamless(job: Job) -> JobAdapters:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sdcli import registry
-from sdcli.checkpoints import hypernets, network_config
+from sdcli.checkpoints import hypernets, ip_adapters, network_config
 from sdcli.checkpoints.checkpoint import Checkpoint
 from sdcli.checkpoints.embeddings import check_fit
 from sdcli.checkpoints.lora_file import check_loras
@@ -53,6 +53,7 @@ def rehearse(found: Checkpoint, job: Job, inputs: InputImages) -> None:
             network_config.settings(part, found.components[part].config),
         )
     hypernets.check_fit(found, job.hypernet)
+    ip_adapters.check_fit(found, job.ip_adapter)
     check_loras(found, [lora.path for lora in job.lora], job.allow_partial)
     check_fit(found, job.embedding, [lora.path for lora in job.lora])
     over_picture = inputs.picture is not None and extra_channels in REDRAWING

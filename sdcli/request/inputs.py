@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from sdcli.errors import ImageError, UsageError
-from sdcli.request import regions
+from sdcli.request import ip_adapters, regions
 from sdcli.request.composite import composite
 from sdcli.request.images import OpenedImage, Source, extremes, open_image
 from sdcli.request.infill import infill
@@ -38,6 +38,7 @@ class InputImages:
     facts: Mapping[str, Any] = field(default_factory=dict)  # SHA-256 of each file, for the metadata
     notes: tuple[str, ...] = ()  # for the user, such as "in.png: first of 12 frames"
     region_masks: tuple[Image | None, ...] = ()  # L; None for a region that has no mask
+    ip_adapter_pictures: tuple[OpenedImage, ...] = ()  # one for each IP-Adapter
 
     @property
     def icc(self) -> bytes | None:
@@ -210,6 +211,8 @@ def open_inputs(request: Request, stdin: BinaryIO | None = None) -> InputImages:
     region_masks = _region_masks(request)
     files: dict[str, OpenedImage | OpenedMask] = {**opened, **({"mask": mask_file} if mask_file else {})}
     files |= {f"region {i}": each for i, each in enumerate(region_masks, 1) if each is not None}
+    shown = [open_image(ip_adapters.parse(each).image, background=background) for each in request.ip_adapter]
+    files |= {f"IP-Adapter picture {i}": each for i, each in enumerate(shown, 1)}
     facts = {role: each.sha256 for role, each in files.items()}
     if request.latents_in is not None:
         facts["latents"] = _sha256(request.latents_in)
@@ -223,6 +226,7 @@ def open_inputs(request: Request, stdin: BinaryIO | None = None) -> InputImages:
         facts,
         tuple(notes),
         tuple(None if each is None else each.image for each in region_masks),
+        tuple(shown),
     )
     return dataclasses.replace(inputs, notes=(*inputs.notes, *_rounded_size(request, inputs)))
 

@@ -9,7 +9,8 @@ from typing import Any
 from sdcli import registry
 from sdcli.errors import UsageError
 from sdcli.registry import Spec
-from sdcli.request import loras, regions, sigmas
+from sdcli.request import ip_adapters, loras, regions, sigmas
+from sdcli.request.ip_adapters import IpAdapter
 from sdcli.request.loras import Lora
 from sdcli.request.regions import Region
 from sdcli.request.request import Hires, Mask, Request, parse_size
@@ -34,6 +35,7 @@ class Job:
     embedding: tuple[str, ...]  # paths of the textual inversions that the prompts name
     lora: tuple[Lora, ...]
     hypernet: tuple[WeightedFile, ...]
+    ip_adapter: tuple[IpAdapter, ...]
     allow_partial: bool  # an adapter may have tensors that fit nothing in the model
     clip_skip: (
         int  # text encoder layer, counted from the end; 1 is the last, or the family's own if that is earlier
@@ -116,6 +118,7 @@ def job_of(request: Request) -> Job:
             "first_pass_steps": 0,
             "regions": tuple(map(regions.parse, request.region)),
             "lora": tuple(map(loras.parse, request.lora)),
+            "ip_adapter": tuple(map(ip_adapters.parse, request.ip_adapter)),
             "hypernet": tuple(parse_weighted_file("--hypernet", each) for each in request.hypernet),
             "strength": 1.0 if request.strength is None else request.strength,
             "fit": request.fit or FIT,

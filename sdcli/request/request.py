@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sdcli import errors, registry
 from sdcli.errors import UsageError
-from sdcli.request import aliases, fields, loras, regions, sigmas
+from sdcli.request import aliases, fields, ip_adapters, loras, regions, sigmas
 from sdcli.request.fields import option
 from sdcli.request.prompt.emphases import EMPHASES
 from sdcli.request.resize import FITS
@@ -256,6 +256,12 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
         help="Hypernetwork of A1111, as safetensors: FILE, or FILE@0.5 for half its strength. Repeatable; a prompt "
              "names one as <hypernet:name:0.5>, from the folder SDCLI_HYPERNETS.",
     )  # fmt: skip
+    ip_adapter: tuple[str, ...] = option(
+        (), "--ip-adapter", type=str, many=True, path=True,
+        help="A picture as a prompt: FILE:image=face.png, with the file of an IP-Adapter; behind it :weight=0.8, "
+             ":start=0 and :end=0.5 in shares of the steps, and :encoder=FILE for the image encoder, which "
+             "SDCLI_IMAGE_ENCODER names once for all. Repeatable.",
+    )  # fmt: skip
     allow_partial: bool = option(
         False, "--allow-partial", type=bool,
         help="Draw with an adapter of which some tensors fit nothing in the model; they are listed.",
@@ -365,6 +371,8 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
             loras.parse(lora)
         for hypernet in self.hypernet:
             parse_weighted_file("--hypernet", hypernet)
+        for ip_adapter in self.ip_adapter:
+            ip_adapters.parse(ip_adapter)
         _check_seeds(self)
         _check_masks(self)
         _check_hires(self)
