@@ -174,6 +174,7 @@ def _pass_operations(found: Checkpoint, request: Request, height: int, width: in
     rows = 1 if cfg == 1 and guidance not in ROWS else ROWS.get(guidance, 2)
     steps = max(1, round((request.steps or found.family.steps) * share))
     sampler = str(request.sampler or found.family.sampler).partition(":")[0]
+    rows *= 2 if request.reference else 1
     evaluations = steps * _evaluations_a_step(sampler) * rows
     unet, vae = _shapes(found.components["unet"]), _shapes(found.components["vae"])
     return evaluations * unet_operations(unet, height, width) + decoder_operations(vae, height, width)

@@ -8,6 +8,7 @@ from typing import Any
 
 from sdcli import registry
 from sdcli.adapters.hypernet import hypernet
+from sdcli.adapters.reference import ReferenceFeatures
 from sdcli.checkpoints import hypernets
 from sdcli.checkpoints import ip_adapters as ip_adapter_files
 from sdcli.diffusion.unet_call import See, UNetCall
@@ -15,6 +16,7 @@ from sdcli.models.memory import memory_errors
 from sdcli.models.model import Model
 from sdcli.models.offload import Adapter
 from sdcli.pipeline import embeddings, ip_adapters, loras
+from sdcli.pipeline.reference import features_of
 from sdcli.request.inputs import InputImages
 from sdcli.request.job import Job
 
@@ -26,12 +28,14 @@ Begin = Callable[[Sequence[float]], None]
 class JobAdapters:
     """The adapters of a job, entered in their order, and who is told of its runs.
 
-    `beginners` are told the noise levels of each run, `watchers` of each call of the U-Net.
+    `beginners` are told the noise levels of each run, `watchers` of each call of the U-Net. `reference` holds the
+    features of a reference picture, if there is one.
     """
 
     adapters: tuple[Adapter, ...] = ()
     watchers: tuple[See, ...] = ()
     beginners: tuple[Begin, ...] = ()
+    reference: ReferenceFeatures | None = None
 
     def begin(self, levels: Sequence[float]) -> None:
         """Tell the beginners that a run begins that visits these noise levels."""
@@ -48,12 +52,20 @@ class JobAdapters:
             self.adapters + other.adapters,
             self.watchers + other.watchers,
             self.beginners + other.beginners,
+            self.reference or other.reference,
         )
 
 
 def adapters_of(model: Model, job: Job, inputs: InputImages) -> JobAdapters:
     """What alters the model's networks while the job is done; nothing if the job asks for nothing."""
-    return _seamless(job) + _loras(model, job) + _hypernets(model, job) + _ip_adapters(model, job, inputs)
+    parts = (
+        _seamless(job),
+        _loras(model, job),
+        _hypernets(model, job),
+        _ip_adapters(model, job, inputs),
+        _reference(job),
+    )
+    return sum(parts, JobAdapters())
 
 
 def facts_of(job: Job) -> dict[str, Any]:
@@ -85,6 +97,11 @@ def _ip_adapters(model: Model, job: Job, inputs: InputImages) -> JobAdapters:
     with memory_errors("encoding the picture of --ip-adapter"):
         found = ip_adapters.ip_adapters_of(model, job, inputs.ip_adapter_pictures)
     return JobAdapters((found.adapted,), (found.see,), (found.begin,))
+
+
+def _reference(job: Job) -> JobAdapters:
+    found = features_of(job)
+    return JobAdapters() if found is None else JobAdapters((found.adapted,), (found.see,), (), found)
 
 
 def _seamless(job: Job) -> JobAdapters:

@@ -10,8 +10,10 @@ from sdcli import registry
 from sdcli.errors import UsageError
 from sdcli.registry import Spec
 from sdcli.request import ip_adapters, loras, regions, sigmas
+from sdcli.request import reference as references
 from sdcli.request.ip_adapters import IpAdapter
 from sdcli.request.loras import Lora
+from sdcli.request.reference import Reference
 from sdcli.request.regions import Region
 from sdcli.request.request import Hires, Mask, Request, parse_size
 from sdcli.request.resize import FIT
@@ -36,6 +38,7 @@ class Job:
     lora: tuple[Lora, ...]
     hypernet: tuple[WeightedFile, ...]
     ip_adapter: tuple[IpAdapter, ...]
+    reference: Reference | None
     allow_partial: bool  # an adapter may have tensors that fit nothing in the model
     clip_skip: (
         int  # text encoder layer, counted from the end; 1 is the last, or the family's own if that is earlier
@@ -118,6 +121,7 @@ def job_of(request: Request) -> Job:
             "first_pass_steps": 0,
             "regions": tuple(map(regions.parse, request.region)),
             "lora": tuple(map(loras.parse, request.lora)),
+            "reference": None if request.reference is None else references.parse(request.reference),
             "ip_adapter": tuple(map(ip_adapters.parse, request.ip_adapter)),
             "hypernet": tuple(parse_weighted_file("--hypernet", each) for each in request.hypernet),
             "strength": 1.0 if request.strength is None else request.strength,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sdcli import errors, registry
 from sdcli.errors import UsageError
 from sdcli.request import aliases, fields, ip_adapters, loras, regions, sigmas
+from sdcli.request import reference as references
 from sdcli.request.fields import option
 from sdcli.request.prompt.emphases import EMPHASES
 from sdcli.request.resize import FITS
@@ -262,6 +263,12 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
              ":start=0 and :end=0.5 in shares of the steps, and :encoder=FILE for the image encoder, which "
              "SDCLI_IMAGE_ENCODER names once for all. Repeatable.",
     )  # fmt: skip
+    reference: str | None = option(
+        None, "--reference", type=str, path=True,
+        help="Take on the looks of this picture: in.png, or in.png:fidelity=0.5:mode=attention:weight=1; mode is "
+             "attention, adain or both, and a higher fidelity keeps closer to its style. Each step takes twice as "
+             "long.",
+    )  # fmt: skip
     allow_partial: bool = option(
         False, "--allow-partial", type=bool,
         help="Draw with an adapter of which some tensors fit nothing in the model; they are listed.",
@@ -373,6 +380,8 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
             parse_weighted_file("--hypernet", hypernet)
         for ip_adapter in self.ip_adapter:
             ip_adapters.parse(ip_adapter)
+        if self.reference is not None:
+            references.parse(self.reference)
         _check_seeds(self)
         _check_masks(self)
         _check_hires(self)
