@@ -9,6 +9,7 @@ from typing import Any
 from sdcli import registry
 from sdcli.adapters.hypernet import hypernet
 from sdcli.adapters.reference import ReferenceFeatures
+from sdcli.adapters.tome import TokenMerging
 from sdcli.checkpoints import hypernets
 from sdcli.checkpoints import ip_adapters as ip_adapter_files
 from sdcli.diffusion.unet_call import See, UNetCall
@@ -16,6 +17,7 @@ from sdcli.models.memory import memory_errors
 from sdcli.models.model import Model
 from sdcli.models.offload import Adapter
 from sdcli.pipeline import embeddings, ip_adapters, loras
+from sdcli.pipeline.freeu import check_freeu, freeu_of
 from sdcli.pipeline.reference import features_of
 from sdcli.request.inputs import InputImages
 from sdcli.request.job import Job
@@ -64,6 +66,8 @@ def adapters_of(model: Model, job: Job, inputs: InputImages) -> JobAdapters:
         _hypernets(model, job),
         _ip_adapters(model, job, inputs),
         _reference(job),
+        _freeu(model, job),
+        _tome(job),  # behind the reference, which is then given the merged tokens
     )
     return sum(parts, JobAdapters())
 
@@ -102,6 +106,19 @@ def _ip_adapters(model: Model, job: Job, inputs: InputImages) -> JobAdapters:
 def _reference(job: Job) -> JobAdapters:
     found = features_of(job)
     return JobAdapters() if found is None else JobAdapters((found.adapted,), (found.see,), (), found)
+
+
+def _freeu(model: Model, job: Job) -> JobAdapters:
+    check_freeu(job, model.name, model.configs["unet"])
+    found = freeu_of(job, model.family.name)
+    return JobAdapters() if found is None else JobAdapters((found,))
+
+
+def _tome(job: Job) -> JobAdapters:
+    if not job.tome:
+        return JobAdapters()
+    found = TokenMerging(job.tome, job.seed)
+    return JobAdapters((found.adapted,), (found.see,))
 
 
 def _seamless(job: Job) -> JobAdapters:

@@ -20,6 +20,7 @@ from sdcli.models.model import pixels_per_latent
 from sdcli.pipeline import latents_file
 from sdcli.pipeline.depth import LACKING, PART
 from sdcli.pipeline.encode import check_clip_skip
+from sdcli.pipeline.freeu import check_freeu
 from sdcli.pipeline.start import levels_of
 from sdcli.pipeline.unet_inputs import NEEDED_PICTURE, REDRAWING, missing
 from sdcli.request.inputs import InputImages
@@ -54,6 +55,7 @@ def rehearse(found: Checkpoint, job: Job, inputs: InputImages) -> None:
         )
     hypernets.check_fit(found, job.hypernet)
     ip_adapters.check_fit(found, job.ip_adapter)
+    check_freeu(job, found.name, network_config.settings("unet", found.components["unet"].config))
     check_loras(found, [lora.path for lora in job.lora], job.allow_partial)
     check_fit(found, job.embedding, [lora.path for lora in job.lora])
     over_picture = inputs.picture is not None and extra_channels in REDRAWING

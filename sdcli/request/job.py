@@ -9,8 +9,9 @@ from typing import Any
 from sdcli import registry
 from sdcli.errors import UsageError
 from sdcli.registry import Spec
-from sdcli.request import ip_adapters, loras, regions, sigmas
+from sdcli.request import freeu, ip_adapters, loras, regions, sigmas
 from sdcli.request import reference as references
+from sdcli.request.freeu import FreeU
 from sdcli.request.ip_adapters import IpAdapter
 from sdcli.request.loras import Lora
 from sdcli.request.reference import Reference
@@ -39,6 +40,8 @@ class Job:
     hypernet: tuple[WeightedFile, ...]
     ip_adapter: tuple[IpAdapter, ...]
     reference: Reference | None
+    freeu: FreeU | None
+    tome: float  # share of the tokens that are merged
     allow_partial: bool  # an adapter may have tensors that fit nothing in the model
     clip_skip: (
         int  # text encoder layer, counted from the end; 1 is the last, or the family's own if that is earlier
@@ -122,6 +125,7 @@ def job_of(request: Request) -> Job:
             "regions": tuple(map(regions.parse, request.region)),
             "lora": tuple(map(loras.parse, request.lora)),
             "reference": None if request.reference is None else references.parse(request.reference),
+            "freeu": None if request.freeu is None else freeu.parse(request.freeu),
             "ip_adapter": tuple(map(ip_adapters.parse, request.ip_adapter)),
             "hypernet": tuple(parse_weighted_file("--hypernet", each) for each in request.hypernet),
             "strength": 1.0 if request.strength is None else request.strength,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sdcli import errors, registry
 from sdcli.errors import UsageError
-from sdcli.request import aliases, fields, ip_adapters, loras, regions, sigmas
+from sdcli.request import aliases, fields, freeu, ip_adapters, loras, regions, sigmas
 from sdcli.request import reference as references
 from sdcli.request.fields import option
 from sdcli.request.prompt.emphases import EMPHASES
@@ -269,6 +269,16 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
              "attention, adain or both, and a higher fidelity keeps closer to its style. Each step takes twice as "
              "long.",
     )  # fmt: skip
+    freeu: str | None = option(
+        None, "--freeu", type=str,
+        help="Weigh the U-Net's own features more and its skip connections less: auto, or b1,b2,s1,s2 as "
+             "1.5,1.6,0.9,0.2; version=2 and by=block may follow.",
+    )  # fmt: skip
+    tome: float = option(
+        0.0, "--tome", type=float, low=0, high=0.75,
+        help="Merge this share of the tokens that are alike before self-attention: faster on large pictures, less "
+             "exact; 0.5 is common.",
+    )  # fmt: skip
     allow_partial: bool = option(
         False, "--allow-partial", type=bool,
         help="Draw with an adapter of which some tensors fit nothing in the model; they are listed.",
@@ -382,6 +392,8 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
             ip_adapters.parse(ip_adapter)
         if self.reference is not None:
             references.parse(self.reference)
+        if self.freeu is not None:
+            freeu.parse(self.freeu)
         _check_seeds(self)
         _check_masks(self)
         _check_hires(self)
