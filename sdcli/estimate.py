@@ -29,7 +29,7 @@ GUESSED_GPU = 5e12  # of a GPU
 TOO_SLOW = 1200.0  # seconds for one picture from which it has to be asked for
 WORTH_MEASURING = 1.0  # seconds of steps; a shorter run says little
 TOKENS = 77
-ROWS = {"pag": 3, "perp_neg": 3, "pix2pix": 3}
+ROWS = {"pag": 3, "sag": 3, "perp_neg": 3, "pix2pix": 3}
 """Guidance -> evaluations of the network for each level, if not 2."""
 
 

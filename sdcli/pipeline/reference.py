@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sdcli.adapters.reference import ReferenceFeatures
-from sdcli.diffusion.conditioning import Cond
+from sdcli.diffusion.conditioning import Cond, rows_of_call
 from sdcli.diffusion.types import Predict
 from sdcli.models.model import Model
 from sdcli.pipeline import vae
@@ -63,8 +63,8 @@ def referenced(
         noisy = latents + sigma * _noise(seed, sigma, latents)
         with features.writing():
             write(
-                noisy, sigma, [replace(cond) for cond in conds]
-            )  # copies: nobody who watches a cond counts them
+                noisy, sigma, [replace(cond) for cond in rows_of_call(conds)]
+            )  # copies, which nobody watches
         with features.reading():
             return predict(x, sigma, conds)
 

@@ -37,6 +37,7 @@ WAYS = {
     "cfg 1": {"cfg": 1.0},
     "pag": {"guidance": "pag"},
     "perp_neg": {"guidance": "perp_neg"},
+    "sag": {"guidance": "sag"},
     "long prompt": {"prompt": "a cat, " * 40},
     "parts": {"prompt": "a [cat:dog:0.5] AND a hat"},
     "region": {"region": ["a dog@0,0,0.5,1"]},
