@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sdcli.diffusion.conditioning import Cond
 from sdcli.diffusion.windows import Window
 from sdcli.errors import ModelError
-from sdcli.models.architectures.attention import Attention, split_heads
+from sdcli.models.architectures.attention import Attention, Processor, split_heads
 from sdcli.models.architectures.unet import UNet
 
 
@@ -55,7 +55,7 @@ class MiddleAttention:
                     self._add(cond, received.reshape(1, 1, *plane), window)
             return processor(attention, x, context)
 
-        processor = attention.processor
+        processor: Processor = attention.processor
         hook = transformers[0].register_forward_pre_hook(see_plane)
         attention.processor = record
         try:

@@ -8,9 +8,13 @@ import torch
 from PIL import Image
 from safetensors.numpy import load_file
 
+from sdcli.checkpoints import header
+from sdcli.checkpoints.header import Entry, Header
 from sdcli.checkpoints.image_encoder_file import is_image_encoder, read_header
 from sdcli.checkpoints.ip_adapter_file import read_header as read_ip_adapter
 from sdcli.errors import ModelError
+from sdcli.models.architectures.clip_vision import CLIPVisionModel
+from sdcli.models.build import module_on_meta
 from sdcli.models.device import Placement
 from sdcli.pipeline.ip_adapters import encode_image, load_image_encoder, load_projection, preprocessed
 from tests import adapter_files
@@ -72,6 +76,38 @@ def test_an_encoder_of_unknown_width_needs_its_config(encoder, tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "llama", "num_attention_heads": 3}')
     with pytest.raises(ModelError, match=r"an image encoder of width 32, of which only the config\.json"):
         read_header(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "projection", "layers", "inner", "act"),
+    [
+        ("ViT-H/14", 1280, 1024, 32, 5120, "gelu"),
+        ("ViT-bigG/14", 1664, 1280, 48, 8192, "gelu"),
+        ("ViT-L/14", 1024, 768, 24, 4096, "quick_gelu"),
+    ],
+)
+def test_published_encoders_are_known_by_their_shapes_alone(
+    tmp_path, monkeypatch, name, width, projection, layers, inner, act
+):
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    config = CLIPVisionConfig(
+        hidden_size=width, projection_dim=projection, num_hidden_layers=layers, intermediate_size=inner,
+        num_attention_heads=16, patch_size=14,
+    )  # fmt: skip
+    with torch.device("meta"):
+        shapes = CLIPVisionModelWithProjection(config).state_dict()
+    path = tmp_path / "x.safetensors"
+    path.touch()
+    entries = {key: Entry("F16", tuple(each.shape), 0, 0, path, key) for key, each in shapes.items()}
+    monkeypatch.setattr(header, "read", lambda path: Header(path, entries, {}))
+    file = read_header(path)
+    assert (file.kind, file.settings["hidden_act"], file.settings["num_attention_heads"]) == (name, act, 16)
+    assert (file.settings["image_size"], file.settings["num_hidden_layers"]) == (224, layers)
+    ours = module_on_meta(lambda: CLIPVisionModel(file.settings)).state_dict()
+    assert {key: list(each.shape) for key, each in ours.items()} == {
+        key: file.component.shape(key) for key in file.component.sources
+    }
 
 
 def test_what_is_missing_or_too_many_is_named(encoder, tmp_path):
