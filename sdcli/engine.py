@@ -24,7 +24,6 @@ from sdcli.diffusion.conventions import CONVENTIONS
 from sdcli.diffusion.finite import check_finite
 from sdcli.diffusion.replay import Call, Recording, replay
 from sdcli.diffusion.types import Denoise, Predict
-from sdcli.diffusion.unet_call import See
 from sdcli.errors import UsageError
 from sdcli.models.cache import ModelCache
 from sdcli.models.device import choose_device
@@ -35,10 +34,12 @@ from sdcli.pipeline.adapters import JobAdapters, adapters_of, facts_of
 from sdcli.pipeline.attention import check_attention, check_recorded, rows_of
 from sdcli.pipeline.hires import second_pass
 from sdcli.pipeline.preview import preview
+from sdcli.pipeline.reference import fidelity_of, inputs_while_writing, reference_latents, referenced
 from sdcli.pipeline.rehearsal import check_stop, rehearse
 from sdcli.pipeline.start import Start, start_of
 from sdcli.pipeline.text import encode_prompts
 from sdcli.pipeline.unet import predictor
+from sdcli.pipeline.unet_inputs import UNetInputs
 from sdcli.request.inputs import InputImages, SizedImages, open_inputs
 from sdcli.request.job import Job
 from sdcli.request.picture import Picture
@@ -76,7 +77,7 @@ def generate(
         maps = AttentionMaps(attention)
         images = inputs.at_size(job)
         doing = f"drawing {job.width}x{job.height} pixels"
-        adapters = adapters_of(model, job) + JobAdapters((maps.adapted,), (maps.see,))
+        adapters = adapters_of(model, job, inputs) + JobAdapters((maps.adapted,), (maps.see,))
         with memory_errors(doing), model.networks.adapted(adapters.adapters):
             end = _run(model, job, images, watch, clock, maps, adapters)
             if job.hires.hires > 1:
@@ -120,7 +121,7 @@ def _run(
     positive, negative = encode_prompts(model, job, start.levels, images.inputs.region_masks)
     clock("text")
     maps.begin(rows_of(maps.words, positive, model.tokenizers), (start.x.shape[-2], start.x.shape[-1]))
-    predict, calls = _predict(model, job, start, adapters.see)
+    predict, calls = _predict(model, job, start, adapters, images.inputs)
     guidance = registry.find("guidance", job.guidance)
     scale = CONVENTIONS[job.like].cfg(job.cfg, job.sampler.name)
     if model.family.embeds_guidance:
@@ -135,11 +136,22 @@ def _run(
     return _end(job, start, last, calls)
 
 
-def _predict(model: Model, job: Job, start: Start, see: See) -> tuple[Predict, list[Call]]:
+def _predict(
+    model: Model, job: Job, start: Start, adapters: JobAdapters, inputs: InputImages
+) -> tuple[Predict, list[Call]]:
     """The U-Net, and the list of its calls, which is filled if the run is stopped or goes on from a stopped one."""
     calls: list[Call] = []
     timestep = CONVENTIONS[job.like].timestep(job.sampler.name, job.schedule.name)
-    predict = predictor(model, start.inputs, job.window // model.factor, timestep, see)
+
+    def network(given: UNetInputs) -> Predict:
+        return predictor(model, given, job.window // model.factor, timestep, adapters.see)
+
+    predict = network(start.inputs)
+    if adapters.reference is not None:
+        adapters.reference.fidelity = fidelity_of(model, job)
+        latents = reference_latents(model, job, inputs)
+        write = network(inputs_while_writing(start.inputs, latents))
+        predict = referenced(predict, write, adapters.reference, latents, job.seed)
     if job.stop_after or start.recording is not None:
         predict = replay(predict, start.recording, calls)
     return predict, calls

@@ -35,7 +35,7 @@ WORTH_MEASURING = 1.0  # seconds of steps; a shorter run says little
 TOKENS = 77
 _ENCODER = ("conv_in.", "down_blocks.", "mid_block.")
 """The parts of a ControlNet that work at every step."""
-ROWS = {"pag": 3, "perp_neg": 3, "pix2pix": 3}
+ROWS = {"pag": 3, "sag": 3, "perp_neg": 3, "pix2pix": 3}
 """Guidance -> evaluations of the network for each level, if not 2."""
 
 
@@ -180,6 +180,7 @@ def _pass_operations(found: Checkpoint, request: Request, height: int, width: in
     rows = 1 if cfg == 1 and guidance not in ROWS else ROWS.get(guidance, 2)
     steps = max(1, round((request.steps or found.family.steps) * share))
     sampler = str(request.sampler or found.family.sampler).partition(":")[0]
+    rows *= 2 if request.reference else 1
     evaluations = steps * _evaluations_a_step(sampler) * rows
     unet, vae = _shapes(found.components["unet"]), _shapes(found.components["vae"])
     once = unet_operations(unet, height, width) + _control_operations(request, height, width)

@@ -98,6 +98,12 @@ def network_folders(kind: str) -> list[Path]:
     return [folder for folder in dict.fromkeys(found) if folder.is_dir()]
 
 
+def image_encoder() -> Path | None:
+    """The image encoder of IP-Adapters that name none: the file, or folder, in SDCLI_IMAGE_ENCODER; None without it."""
+    path = os.environ.get("SDCLI_IMAGE_ENCODER")
+    return Path(os.path.expanduser(path)) if path else None
+
+
 def cache_folder() -> Path | None:
     """The folder for what can be computed again: SDCLI_CACHE, else ~/.cache/sdcli on Linux.
 

@@ -8,7 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sdcli.checkpoints import control_file, embedding_file, hashes, lora_file
+from sdcli.checkpoints import (
+    control_file,
+    embedding_file,
+    hashes,
+    hypernet_file,
+    image_encoder_file,
+    ip_adapter_file,
+    lora_file,
+)
 from sdcli.checkpoints.component import amount_of_weights
 from sdcli.checkpoints.lora_file import LoraFile
 from sdcli.errors import ModelError
@@ -18,12 +26,12 @@ SHOWN_WORDS = 10
 
 
 def describe(path: Path) -> dict[str, Any] | None:
-    """What an adapter file is: `kind` first, then its facts; None if it is none, or cannot be told from a model."""
+    """What an adapter file is: `kind` first, then its facts; None if it is none, or cannot be told from a model.
+
+    Raises ModelError for a file that can be nothing else, but is damaged or of a kind that is not drawn with here.
+    """
     for described in _KINDS:
-        try:
-            facts = described(path)
-        except ModelError:
-            facts = None
+        facts = described(path)
         if facts is not None:
             return facts
     return None
@@ -42,8 +50,54 @@ def _embedding(path: Path) -> dict[str, Any] | None:
     }
 
 
+def _hypernet(path: Path) -> dict[str, Any] | None:
+    if not hypernet_file.is_hypernet(path):
+        return None
+    file = hypernet_file.read_header(path)
+    output = ", of its output too" if file.activates_output and file.activation != "linear" else ""
+    return {
+        "kind": f"a hypernetwork for {file.trained_for}" if file.trained_for else "a hypernetwork",
+        "changes": f"attention to contexts of width {', '.join(map(str, file.widths))}",
+        "layers": f"{' '.join(f'{each:g}' for each in file.structure)} times the width",
+        "activation": file.activation + output,
+        "layer norms": "yes" if file.has_norms else "no",
+        "typed as": f"<hypernet:{file.name}:1>",
+        "sha256": hashes.digest([path]),
+    }
+
+
+def _ip_adapter(path: Path) -> dict[str, Any] | None:
+    if not ip_adapter_file.is_ip_adapter(path):
+        return None
+    file = ip_adapter_file.read_header(path)
+    kind = file.kind.replace("_", "-")
+    return {
+        "kind": f"a {kind} IP-Adapter for {file.trained_for}" if file.trained_for else f"a {kind} IP-Adapter",
+        "image encoder": f"{file.encoder}, of width {file.reads}",
+        "tokens": file.tokens or "one for each state of the encoder",
+        "layers": len(file.layers),
+        "sha256": hashes.digest([path]),
+    }
+
+
+def _image_encoder(path: Path) -> dict[str, Any] | None:
+    if not image_encoder_file.is_image_encoder(path):
+        return None
+    file = image_encoder_file.read_header(path)
+    return {
+        "kind": f"an image encoder, {file.kind}",
+        "states": f"of width {file.hidden}, {file.settings['num_hidden_layers']} layers",
+        "vector of a picture": f"of width {file.projection}" if file.projection else "none",
+        "pictures": f"{file.settings['image_size']}x{file.settings['image_size']}",
+        "sha256": hashes.digest([path]),
+    }
+
+
 def _lora(path: Path) -> dict[str, Any] | None:
-    file = lora_file.read_header(path)
+    try:
+        file = lora_file.read_header(path)
+    except ModelError:
+        return None
     if len(file.others) > len(file.modules):
         return None
     kinds = " and ".join(file.kinds)
@@ -86,5 +140,12 @@ def _control(path: Path) -> dict[str, Any] | None:
     return {**facts, "network": amount_of_weights(found.everything), "sha256": hashes.digest(found.paths)}
 
 
-_KINDS: tuple[Callable[[Path], dict[str, Any] | None], ...] = (_embedding, _lora, _control)
+_KINDS: tuple[Callable[[Path], dict[str, Any] | None], ...] = (
+    _embedding,
+    _hypernet,
+    _ip_adapter,
+    _image_encoder,
+    _lora,
+    _control,
+)
 """The kinds of adapters, each asked in turn."""

@@ -18,7 +18,7 @@ from sdcli.request.request import Request
 Folders = Callable[[str], Sequence[Path]]
 """Kind of network (loras, hypernets) -> the folders in which its files are looked for by name."""
 
-KINDS = {"lora": "lora", "lyco": "lora"}
+KINDS = {"lora": "lora", "lyco": "lora", "hypernet": "hypernet"}
 """Kind that a prompt names -> the field of a request that such files are in."""
 
 ALIAS = "ss_output_name"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sdcli import settings, store
-from sdcli.checkpoints import hub
+from sdcli.checkpoints import hub, hypernets, ip_adapters
 from sdcli.checkpoints.control_fit import check_controls
 from sdcli.checkpoints.defaults import job_by
 from sdcli.checkpoints.embeddings import check_fit
@@ -88,6 +88,8 @@ def draw(
     check_controls(found, job.controls)
     for note in lora_notes(left, request):
         print_note(note)
+    hypernets.check_fit(found, job.hypernet)
+    ip_adapters.check_fit(found, job.ip_adapter)
     if request.emphasis != "none":
         for note in _notes_on_prompts(job):
             print_note(note)

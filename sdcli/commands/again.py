@@ -23,7 +23,13 @@ from sdcli.request.request import Depth, Hires, Mask, MaskEdge, StartImage, Upsc
 DECIDES_LAST_BITS = ("model", "sdcli", "torch", "diffusers", "transformers", "device", "dtype", "threads")
 """Recorded facts of a run on which the last bits of its picture depend."""
 
-ADAPTERS = {"embeddings": "embedding", "loras": "LoRA", "controls": "control"}
+ADAPTERS = {
+    "embeddings": "embedding",
+    "loras": "LoRA",
+    "hypernets": "hypernetwork",
+    "controls": "control",
+    "ip_adapters": "IP-Adapter",
+}
 """Recorded facts of a run that are files by their names -> what such a file is called."""
 
 

@@ -97,7 +97,10 @@ def _adapters() -> Iterator[Path]:
 def _kind_of_adapter(file: Path) -> str:
     from sdcli.checkpoints.adapter_info import describe  # not needed by those who have none
 
-    facts = describe(file)
+    try:
+        facts = describe(file)
+    except SdError as error:
+        return f"unusable: {error}"
     return str(facts["kind"]) if facts else "unusable: not recognised; `sd info` says more"
 
 

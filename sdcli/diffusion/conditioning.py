@@ -22,6 +22,9 @@ class Cond:
     pooled: Tensor | None = None  # (1, width), for families that add it to the time embedding
     time_ids: tuple[float, ...] = ()  # sizes in pixels, or a score, that such a family is told as well
     perturb_attention: bool = False  # the U-Net's middle self-attention is replaced by the identity
+    attention_of: Cond | None = (
+        None  # the answer is the middle self-attention in the row of this cond, no estimate
+    )
     zero_concat: bool = False  # the channels concatenated to x are zeros
     is_negative: bool = (
         False  # it is the negative prompt's, or the empty prompt that others are compared with
@@ -35,6 +38,14 @@ class Cond:
     def perturbed(self) -> Cond:
         """The same prompt, for a U-Net whose middle self-attention is the identity."""
         return replace(self, perturb_attention=True)
+
+    @cached_property
+    def attention(self) -> Cond:
+        """What asks for the U-Net's middle self-attention in this cond's row; it is no row of a call itself.
+
+        The answer is the attention that each place gets in the sum over all places, averaged over the heads.
+        """
+        return replace(self, attention_of=self)
 
     @cached_property
     def without_concat(self) -> Cond:
@@ -98,6 +109,11 @@ class Composed:
         return self._map(lambda cond: cond.perturbed)
 
     @cached_property
+    def attention(self) -> Composed:
+        """What asks for the attention of each part's cond."""
+        return self._map(lambda cond: cond.attention)
+
+    @cached_property
     def without_concat(self) -> Composed:
         """The same prompt, each part's cond `without_concat`."""
         return self._map(lambda cond: cond.without_concat)
@@ -153,6 +169,11 @@ def _base(prompt: Composed) -> Composed:
     if prompt.base is None:
         raise ValueError("a prompt of several parts, or of none, needs a base")
     return prompt.base
+
+
+def rows_of_call(conds: Sequence[Cond]) -> list[Cond]:
+    """The conds that are rows of a call which answers these."""
+    return list(dict.fromkeys(cond.attention_of or cond for cond in conds))
 
 
 def _is_single(parts: Sequence[Part]) -> bool:

@@ -64,11 +64,16 @@ def build_control(network: type[nn.Module], settings: Mapping[str, Any], path: s
     Raises ModelError, which names `path`, if they describe no network that can be built.
     """
     try:
-        with torch.device("meta"), _WithoutInit():
-            return network(settings)
+        return module_on_meta(lambda: network(settings))
     except _NONSENSE as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise network_config.not_built(path, reason) from None
+
+
+def module_on_meta(make: Callable[[], nn.Module]) -> nn.Module:
+    """The module that `make` makes, on the meta device: it has shapes, but no memory."""
+    with torch.device("meta"), _WithoutInit():
+        return make()
 
 
 def build_random(part: str, config: Config) -> nn.Module:

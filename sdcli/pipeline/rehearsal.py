@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sdcli import registry
-from sdcli.checkpoints import network_config
+from sdcli.checkpoints import hypernets, ip_adapters, network_config
 from sdcli.checkpoints.checkpoint import Checkpoint
 from sdcli.checkpoints.control_fit import check_controls
 from sdcli.checkpoints.embeddings import check_fit
@@ -21,6 +21,7 @@ from sdcli.models.model import pixels_per_latent
 from sdcli.pipeline import latents_file
 from sdcli.pipeline.depth import LACKING, PART
 from sdcli.pipeline.encode import check_clip_skip
+from sdcli.pipeline.freeu import check_freeu
 from sdcli.pipeline.start import levels_of
 from sdcli.pipeline.unet_inputs import NEEDED_PICTURE, REDRAWING, missing
 from sdcli.request.inputs import InputImages
@@ -31,10 +32,10 @@ from sdcli.request.prompts import check_prompts
 def rehearse(found: Checkpoint, job: Job, inputs: InputImages) -> None:
     """Raise the SdError that the job would end with, as far as the headers of its model can tell.
 
-    That is: a picture that the model needs is missing or does not fit, `clip_skip` counts too many layers, an
-    embedding, a LoRA or a control network is for other models, a run has fewer steps than `stop_after`, a latents file
-    is damaged or of another run, or an option of the sampler, schedule or guidance is outside its range, which the
-    first step of a run with a network that answers 0.1 x shows.
+    That is: a picture that the model needs is missing or does not fit, `clip_skip` counts too many layers, a file that
+    alters networks is damaged or for other models, a run has fewer steps than `stop_after`, a latents file is damaged
+    or of another run, or an option of the sampler, schedule or guidance is outside its range, which the first step of a
+    run with a network that answers 0.1 x shows.
     """
     if found.family.embeds_guidance and job.guidance.name != "cfg":
         raise UsageError(
@@ -53,6 +54,9 @@ def rehearse(found: Checkpoint, job: Job, inputs: InputImages) -> None:
             part,
             network_config.settings(part, found.components[part].config),
         )
+    hypernets.check_fit(found, job.hypernet)
+    ip_adapters.check_fit(found, job.ip_adapter)
+    check_freeu(job, found.name, network_config.settings("unet", found.components["unet"].config))
     check_loras(found, [lora.path for lora in job.lora], job.allow_partial)
     check_fit(found, job.embedding, [lora.path for lora in job.lora])
     check_controls(found, job.controls)

@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from sdcli.diffusion.conditioning import Cond, by_length
+from sdcli.diffusion.conditioning import Cond, by_length, rows_of_call
 from sdcli.diffusion.preconditioning import preconditioning
 from sdcli.diffusion.types import Predict
 from sdcli.diffusion.unet_call import See, UNetCall
 from sdcli.diffusion.windows import blend, windows
 from sdcli.models.architectures.unet import Residuals, Sinusoids
 from sdcli.models.model import Model
+from sdcli.pipeline.middle_attention import MiddleAttention
 from sdcli.pipeline.perturb import perturbed
 from sdcli.pipeline.unet_inputs import UNetInputs
 
@@ -35,7 +36,9 @@ def predictor(
     inputs = inputs or UNetInputs()
     network = preconditioning(model.levels, model.prediction)
 
-    def predict(x: Tensor, sigma: float, conds: Sequence[Cond]) -> list[Tensor]:
+    def predict(x: Tensor, sigma: float, asked: Sequence[Cond]) -> list[Tensor]:
+        conds = rows_of_call(asked)
+        attention = MiddleAttention(x, [cond.attention_of for cond in asked if cond.attention_of is not None])
         scaled = network.scaled(x, sigma).expand(len(conds), -1, -1, -1)
         if inputs.concat is not None:
             concat = torch.cat([inputs.concat * (not cond.zero_concat) for cond in conds])
@@ -48,11 +51,13 @@ def predictor(
             call = UNetCall(part, sigma, t, conds, window)
             see(call)
             residuals = summed([control(call) for control in inputs.controls])
-            return call_unet(model, part, t, conds, inputs.class_label, residuals, inputs.guidance_scale)
+            with attention.recorded(model.unet, conds, window):
+                return call_unet(model, part, t, conds, inputs.class_label, residuals, inputs.guidance_scale)
 
         with perturbed(model.unet, any(cond.perturb_attention for cond in conds)):
             out = blend(size, windows(*size, side or max(size), side // 4), predict_window)
-        return list(torch.split(network.denoised(x, out, sigma), 1))
+        estimates = dict(zip(conds, torch.split(network.denoised(x, out, sigma), 1), strict=True))
+        return [attention.of(cond.attention_of) if cond.attention_of else estimates[cond] for cond in asked]
 
     return by_length(predict)
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from sdcli.errors import ImageError, UsageError
-from sdcli.request import controls, regions
+from sdcli.request import controls, ip_adapters, regions
+from sdcli.request import reference as references
 from sdcli.request.composite import composite
 from sdcli.request.images import Colour, OpenedImage, Source, extremes, open_image
 from sdcli.request.infill import infill
@@ -39,6 +40,8 @@ class InputImages:
     notes: tuple[str, ...] = ()  # for the user, such as "in.png: first of 12 frames"
     region_masks: tuple[Image | None, ...] = ()  # L; None for a region that has no mask
     hints: tuple[Image | None, ...] = ()  # RGB, shown to each control; None for one that is shown the picture
+    ip_adapter_pictures: tuple[OpenedImage, ...] = ()  # one for each IP-Adapter
+    reference: OpenedImage | None = None
 
     @property
     def icc(self) -> bytes | None:
@@ -226,6 +229,13 @@ def open_inputs(request: Request, stdin: BinaryIO | None = None) -> InputImages:
     files: dict[str, OpenedImage | OpenedMask] = {**opened, **({"mask": mask_file} if mask_file else {})}
     files |= {f"region {i}": each for i, each in enumerate(region_masks, 1) if each is not None}
     files |= {f"picture of control {i}": each for i, each in enumerate(hints, 1) if each is not None}
+    shown = [open_image(ip_adapters.parse(each).image, background=background) for each in request.ip_adapter]
+    files |= {f"IP-Adapter picture {i}": each for i, each in enumerate(shown, 1)}
+    reference = None
+    if request.reference is not None:
+        files["reference"] = reference = open_image(
+            references.parse(request.reference).image, background=background
+        )
     facts = {role: each.sha256 for role, each in files.items()}
     if request.latents_in is not None:
         facts["latents"] = _sha256(request.latents_in)
@@ -240,6 +250,8 @@ def open_inputs(request: Request, stdin: BinaryIO | None = None) -> InputImages:
         tuple(notes),
         tuple(None if each is None else each.image for each in region_masks),
         tuple(None if each is None else each.image for each in hints),
+        tuple(shown),
+        reference,
     )
     return dataclasses.replace(inputs, notes=(*inputs.notes, *_rounded_size(request, inputs)))
 

@@ -9,12 +9,17 @@ from typing import Any
 from sdcli import registry
 from sdcli.errors import UsageError
 from sdcli.registry import Spec
-from sdcli.request import controls, loras, regions, sigmas
+from sdcli.request import controls, freeu, ip_adapters, loras, regions, sigmas
+from sdcli.request import reference as references
 from sdcli.request.controls import ControlUse
+from sdcli.request.freeu import FreeU
+from sdcli.request.ip_adapters import IpAdapter
 from sdcli.request.loras import Lora
+from sdcli.request.reference import Reference
 from sdcli.request.regions import Region
 from sdcli.request.request import Hires, Mask, Request, parse_size
 from sdcli.request.resize import FIT
+from sdcli.request.weighted_file import WeightedFile, parse_weighted_file
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,11 @@ class Job:
     emphasis: str
     embedding: tuple[str, ...]  # paths of the textual inversions that the prompts name
     lora: tuple[Lora, ...]
+    hypernet: tuple[WeightedFile, ...]
+    ip_adapter: tuple[IpAdapter, ...]
+    reference: Reference | None
+    freeu: FreeU | None
+    tome: float  # share of the tokens that are merged
     allow_partial: bool  # an adapter may have tensors that fit nothing in the model
     clip_skip: (
         int  # text encoder layer, counted from the end; 1 is the last, or the family's own if that is earlier
@@ -117,6 +127,10 @@ def job_of(request: Request) -> Job:
             "regions": tuple(map(regions.parse, request.region)),
             "lora": tuple(map(loras.parse, request.lora)),
             "controls": tuple(map(controls.parse, request.control)),
+            "reference": None if request.reference is None else references.parse(request.reference),
+            "freeu": None if request.freeu is None else freeu.parse(request.freeu),
+            "ip_adapter": tuple(map(ip_adapters.parse, request.ip_adapter)),
+            "hypernet": tuple(parse_weighted_file("--hypernet", each) for each in request.hypernet),
             "strength": 1.0 if request.strength is None else request.strength,
             "fit": request.fit or FIT,
             "window": request.window or 0,

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sdcli import errors, registry
 from sdcli.errors import UsageError
-from sdcli.request import aliases, controls, fields, loras, regions, sigmas
+from sdcli.request import aliases, controls, fields, freeu, ip_adapters, loras, regions, sigmas
+from sdcli.request import reference as references
 from sdcli.request.fields import option
 from sdcli.request.prompt.emphases import EMPHASES
 from sdcli.request.resize import FITS
 from sdcli.request.sigmas import MAX_STEPS
+from sdcli.request.weighted_file import parse_weighted_file
 
 if TYPE_CHECKING:
     from sdcli.request.field_types import OptionalImage, OptionalPath, Path
@@ -255,6 +257,33 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
              "encoder, FILE@0.8:0-0.5 for the first half of the steps. Repeatable; a prompt names one as "
              "<lora:name:0.8>, from the folder SDCLI_LORAS.",
     )  # fmt: skip
+    hypernet: tuple[str, ...] = option(
+        (), "--hypernet", type=str, many=True, path=True,
+        help="Hypernetwork of A1111, as safetensors: FILE, or FILE@0.5 for half its strength. Repeatable; a prompt "
+             "names one as <hypernet:name:0.5>, from the folder SDCLI_HYPERNETS.",
+    )  # fmt: skip
+    ip_adapter: tuple[str, ...] = option(
+        (), "--ip-adapter", type=str, many=True, path=True,
+        help="A picture as a prompt: FILE:image=face.png, with the file of an IP-Adapter; behind it :weight=0.8, "
+             ":start=0 and :end=0.5 in shares of the steps, and :encoder=FILE for the image encoder, which "
+             "SDCLI_IMAGE_ENCODER names once for all. Repeatable.",
+    )  # fmt: skip
+    reference: str | None = option(
+        None, "--reference", type=str, path=True,
+        help="Take on the looks of this picture: in.png, or in.png:fidelity=0.5:mode=attention:weight=1; mode is "
+             "attention, adain or both, and a higher fidelity keeps closer to its style. Each step takes twice as "
+             "long.",
+    )  # fmt: skip
+    freeu: str | None = option(
+        None, "--freeu", type=str,
+        help="Weigh the U-Net's own features more and its skip connections less: auto, or b1,b2,s1,s2 as "
+             "1.5,1.6,0.9,0.2; version=2 and by=block may follow.",
+    )  # fmt: skip
+    tome: float = option(
+        0.0, "--tome", type=float, low=0, high=0.75,
+        help="Merge this share of the tokens that are alike before self-attention: faster on large pictures, less "
+             "exact; 0.5 is common.",
+    )  # fmt: skip
     allow_partial: bool = option(
         False, "--allow-partial", type=bool,
         help="Draw with an adapter of which some tensors fit nothing in the model; they are listed.",
@@ -364,6 +393,14 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
             loras.parse(lora)
         is_masked = self.mask is not None or self.alpha_mask or self.margins is not None
         controls.check(self.control, self.image is not None, is_masked)
+        for hypernet in self.hypernet:
+            parse_weighted_file("--hypernet", hypernet)
+        for ip_adapter in self.ip_adapter:
+            ip_adapters.parse(ip_adapter)
+        if self.reference is not None:
+            references.parse(self.reference)
+        if self.freeu is not None:
+            freeu.parse(self.freeu)
         _check_seeds(self)
         _check_masks(self)
         _check_hires(self)

@@ -41,6 +41,7 @@ class Prompt:
     perturbed: "Prompt | None" = None
     empty: "Prompt | None" = None
     without_concat: "Prompt | None" = None
+    attention: "Prompt | None" = None
 
 
 def random(*shape, seed):
@@ -48,9 +49,12 @@ def random(*shape, seed):
 
 
 EMPTY = Prompt(random(1, 4, 6, 6, seed=0))
-POSITIVE = Prompt(random(1, 4, 6, 6, seed=1), perturbed=Prompt(random(1, 4, 6, 6, seed=3)))
+ATTENTION = Prompt(random(1, 1, 6, 6, seed=8).expand(1, 4, 6, 6) + 1)
+POSITIVE = Prompt(
+    random(1, 4, 6, 6, seed=1), perturbed=Prompt(random(1, 4, 6, 6, seed=3)), attention=ATTENTION
+)
 NO_PICTURE = Prompt(random(1, 4, 6, 6, seed=7))
-NEGATIVE = Prompt(random(1, 4, 6, 6, seed=2), empty=EMPTY, without_concat=NO_PICTURE)
+NEGATIVE = Prompt(random(1, 4, 6, 6, seed=2), empty=EMPTY, without_concat=NO_PICTURE, attention=ATTENTION)
 X = random(1, 4, 6, 6, seed=4) * 3
 
 
@@ -73,7 +77,7 @@ def test_an_estimate_without_guidance_is_its_own_unguided_one():
     assert uncond_of(X) is X
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if name not in ("pag", "classifier")])
+@pytest.mark.parametrize("name", [name for name in ALL if name not in ("pag", "sag", "classifier")])
 def test_at_scale_1_guidance_is_the_prompt_alone(name):
     option = {"perp_neg": ":weight=0", "pix2pix": ":image_cfg=1"}.get(name, "")
     assert torch.allclose(guided(name + option, 1.0), POSITIVE.answer, atol=1e-5)
@@ -92,6 +96,7 @@ def test_pix2pix_has_one_scale_for_the_picture_and_one_for_the_words():
         "cfg_interval",
         "apg:eta=1,norm=0,momentum=0",
         "pag:strength=0",
+        "sag:strength=0",
         "classifier:strength=0",
     ],
 )
@@ -147,6 +152,31 @@ def test_the_momentum_of_apg_remembers_the_steps_of_its_own_picture_only():
     assert torch.equal(other(X, 2.0), first)
     difference = POSITIVE.answer - NEGATIVE.answer
     assert torch.allclose(second, POSITIVE.answer + difference * 0.25, atol=1e-5)
+
+
+@pytest.mark.parametrize(("scale", "own"), [(7.5, NEGATIVE), (1.0, POSITIVE)])
+def test_sag_goes_from_the_estimate_of_the_blurred_one_towards_that(scale, own):
+    """By diffusers' blur and mask; the network answers the same again, so what is left is the blur alone."""
+    from diffusers.pipelines.deprecated.stable_diffusion_sag.pipeline_stable_diffusion_sag import (
+        gaussian_blur_2d,
+    )
+
+    mask = (ATTENTION.answer > 1).float()
+    degraded = gaussian_blur_2d(own.answer, 9, 1.0) * mask + own.answer * (1 - mask)
+    aside = guided("sag:strength=2,blur=1", scale) - guided("cfg", scale)
+    assert torch.allclose(aside, 2 * (degraded - own.answer), atol=1e-5)
+
+
+def test_sag_shows_the_network_the_blurred_estimate_with_the_noise_there_was():
+    shown = []
+
+    def predict(x, sigma, prompts):
+        shown.append(x)
+        return answers(x, sigma, prompts)
+
+    registry.find("guidance", "sag")(predict, POSITIVE, NEGATIVE, 7.5)(X, 2.0)
+    aside = guided("sag:strength=1", 7.5) - guided("cfg", 7.5)
+    assert torch.allclose(shown[1], X + aside, atol=1e-5)
 
 
 def test_pag_guides_away_from_the_perturbed_estimate():

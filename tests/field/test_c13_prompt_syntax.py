@@ -8,7 +8,6 @@ import pytest
 FOREIGN = {
     "sdcli": [
         "<other:detail:0.8>",
-        "<hypernet:x:1>",
         "embedding:bad-hands",
         "bright++",
         "(a cat)++",

@@ -213,3 +213,8 @@ def test_a_run_over_a_picture_at_strength_1_starts_with_the_noise_of_txt2img(com
 
     z = vae.encode(model, vae.to_tensor(Image.open("in.png")))
     assert torch.allclose(both.x, z + unit * words.sigmas[0], atol=1e-4)
+
+
+def test_self_attention_guidance_is_the_run_of_diffusers_pipeline(compare):
+    theirs = {"sag_scale": 0.75, "height": 64, "width": 64}
+    assert compare("SAG", "test:sd1", theirs, guidance="sag:strength=0.75,blur=1") < 1e-4

@@ -69,10 +69,39 @@ def test_perturbed_attention_is_that_of_diffusers(toy, request_):
 
 
 @pytest.mark.parametrize(
-    "guidance", ["cfg", "cfg_rescale", "cfg_interval", "apg", "perp_neg", "pag", "classifier"]
+    "guidance", ["cfg", "cfg_rescale", "cfg_interval", "apg", "perp_neg", "pag", "sag", "classifier"]
 )
 def test_each_guidance_draws_and_the_same_twice(request_, guidance):
     runs = [generate(request_.replace(guidance=guidance)).latents for _ in range(2)]
     assert torch.equal(*runs)
     assert torch.isfinite(runs[0]).all()
     assert guidance == "cfg" or not torch.equal(runs[0], generate(request_).latents)
+
+
+def test_the_recorded_attention_is_that_of_diffusers(toy, request_):
+    from diffusers.pipelines.deprecated.stable_diffusion_sag.pipeline_stable_diffusion_sag import (
+        CrossAttnStoreProcessor,
+    )
+
+    model = load(str(toy), "cpu", "float32")
+    positive, negative = conds(model, request_)
+    x = torch.randn(1, 4, 8, 12, generator=torch.Generator().manual_seed(0))
+    asked = [negative, negative.attention, positive]
+    plain, attention, other = predictor(model)(x, 1.0, asked)
+    assert [plain.shape, attention.shape] == [x.shape, x.shape]
+    assert all(map(torch.equal, (plain, other), predictor(model)(x, 1.0, [negative, positive])))
+    judge, store = judges.unet(model), CrossAttnStoreProcessor()
+    judge.mid_block.attentions[0].transformer_blocks[0].attn1.processor = store
+    with torch.no_grad():
+        judge(x / 2**0.5, torch.tensor(model.levels.t(1.0)), negative.context)
+    received = store.attention_probs.mean(0).sum(0).reshape(1, 1, 4, 6)
+    expected = torch.nn.functional.interpolate(received, (8, 12)).expand_as(x)
+    assert torch.allclose(attention, expected, atol=1e-4)
+
+
+def test_the_attention_of_windows_is_put_together(toy, request_):
+    model = load(str(toy), "cpu", "float32")
+    positive, _ = conds(model, request_)
+    x = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    (attention,) = predictor(model, side=8)(x, 1.0, [positive.attention])
+    assert attention.min() > 0

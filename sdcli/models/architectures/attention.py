@@ -33,11 +33,15 @@ def attend(attention: Attention, x: Tensor, context: Tensor | None = None) -> Te
     """Scaled dot-product attention (Vaswani et al. 2017, equation 1), the default processor."""
     source = x if context is None else context
     q = split_heads(attention.to_q(x), attention.heads)
+    out: Tensor = attention.to_out[0](join_heads(attend_heads(attention, q, source)))
+    return out
+
+
+def attend_heads(attention: Attention, q: Tensor, source: Tensor) -> Tensor:
+    """Queries (n, heads, tokens, width) over the source's keys and values -> the same shape, not yet projected."""
     k = split_heads(attention.to_k(source), attention.heads)
     v = split_heads(attention.to_v(source), attention.heads)
-    out = F.scaled_dot_product_attention(q, k, v)
-    projected: Tensor = attention.to_out[0](join_heads(out))
-    return projected
+    return F.scaled_dot_product_attention(q, k, v)
 
 
 def check_heads(width: int, heads: int) -> None:

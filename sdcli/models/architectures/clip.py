@@ -50,7 +50,7 @@ class CLIPTextModel(nn.Module):
         self.encoder = Encoder(settings)
         self.final_layer_norm = nn.LayerNorm(width, settings["layer_norm_eps"])
         for module in self.modules():
-            if isinstance(module, Embeddings | CausalAttention | MLP):
+            if isinstance(module, Embeddings | SelfAttention | MLP):
                 module.init_weights()
         if settings["architectures"] == ["CLIPTextModelWithProjection"]:
             self.end = int(settings["eos_token_id"])
@@ -106,38 +106,38 @@ class Embeddings(nn.Module):
 class Encoder(nn.Module):
     """The layers, one after the other."""
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
+    def __init__(self, settings: Mapping[str, Any], causal: bool = True) -> None:
         super().__init__()
         count = settings["num_hidden_layers"]
-        self.layers = nn.ModuleList(EncoderLayer(settings) for _ in range(count))
+        self.layers = nn.ModuleList(EncoderLayer(settings, causal) for _ in range(count))
 
 
 class EncoderLayer(nn.Module):
-    """Causal self-attention and two linear layers, each behind a layer norm."""
+    """Self-attention and two linear layers, each behind a layer norm; causal unless the tokens are of a picture."""
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
+    def __init__(self, settings: Mapping[str, Any], causal: bool = True) -> None:
         super().__init__()
         width, eps = settings["hidden_size"], settings["layer_norm_eps"]
         count = settings["num_hidden_layers"]
-        self.self_attn = CausalAttention(width, settings["num_attention_heads"], count)
+        self.self_attn = SelfAttention(width, settings["num_attention_heads"], count, causal)
         self.layer_norm1 = nn.LayerNorm(width, eps)
         self.mlp = MLP(width, settings["intermediate_size"], ACTIVATIONS[settings["hidden_act"]], count)
         self.layer_norm2 = nn.LayerNorm(width, eps)
 
     def forward(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
-        """(n, tokens, width) -> the same shape; `seen` as in CausalAttention."""
+        """(n, tokens, width) -> the same shape; `seen` as in SelfAttention."""
         x = x + self.self_attn(self.layer_norm1(x), seen)
         out: Tensor = x + self.mlp(self.layer_norm2(x))
         return out
 
 
-class CausalAttention(nn.Module):
-    """Multi-head attention in which a token sees those before it."""
+class SelfAttention(nn.Module):
+    """Multi-head attention in which a token sees those before it if it is `causal`, else all."""
 
-    def __init__(self, width: int, heads: int, count: int) -> None:
+    def __init__(self, width: int, heads: int, count: int, causal: bool = True) -> None:
         super().__init__()
         check_heads(width, heads)
-        self.heads, self._count = heads, count
+        self.heads, self.causal, self._count = heads, causal, count
         self.k_proj = nn.Linear(width, width)
         self.v_proj = nn.Linear(width, width)
         self.q_proj = nn.Linear(width, width)
@@ -146,12 +146,12 @@ class CausalAttention(nn.Module):
     def forward(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
         """(n, tokens, width) -> the same shape.
 
-        `seen` (n, 1, tokens, tokens) says which tokens each token sees; None: itself and those before it.
+        `seen` (n, 1, tokens, tokens) says which tokens each token sees; None: itself and those before it, or all.
         """
         q, k, v = (
             split_heads(projection(x), self.heads) for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
-        attended = F.scaled_dot_product_attention(q, k, v, seen, is_causal=seen is None)
+        attended = F.scaled_dot_product_attention(q, k, v, seen, is_causal=self.causal and seen is None)
         out: Tensor = self.out_proj(join_heads(attended))
         return out
 
