@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdcli.adapters import deltas
+from sdcli.adapters.deltas.scale import scale
+from sdcli.checkpoints import lora_kinds
 from sdcli.checkpoints.header import Entry
 from sdcli.checkpoints.lora_file import Change
 from sdcli.diffusion.spans import Span, steps_between
@@ -157,18 +159,31 @@ def _tensors(use: Use, device: torch.device) -> dict[str, Tensor]:
     tensors = {suffix: _read(entry).to(device) for suffix, entry in use.change.tensors.items()}
     if use.change.scale is not None:
         tensors["scale"] = torch.tensor(use.change.scale)
-    return deltas.first_ranks(tensors, use.rank) if use.rank else tensors
+    return _first_ranks(tensors, use.rank) if use.rank else tensors
 
 
 def _read(entry: Entry) -> Tensor:
-    tensor = read_entry(entry).float()
+    tensor = read_entry(entry)
+    tensor = tensor.float() if tensor.is_floating_point() else tensor
     if not all_finite(tensor):
         raise ModelError(f"{entry.path}: {entry.name[:80]} has values that are not finite; fetch it again")
     return tensor
 
 
 def _delta(use: Use, tensors: Mapping[str, Tensor], base: Tensor) -> Tensor:
-    return deltas.delta(use.change.kind, tensors, base)
+    try:
+        return deltas.delta(use.change.kind, tensors, base)
+    except ModelError as error:
+        entry = next(iter(use.change.tensors.values()))
+        raise ModelError(f"{entry.path}: {use.change.module.path}: {error}") from None
+
+
+def _first_ranks(tensors: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
+    """A plain LoRA with its first ranks only, at the scale of all of them; other kinds as they are (A1111's `dyn`)."""
+    if not {"up", "down"} <= tensors.keys() or "mid" in tensors:
+        return dict(tensors)
+    kept = {"up": tensors["up"][:, :count], "down": tensors["down"][:count]}
+    return {**tensors, **kept, "scale": torch.tensor(scale(tensors)), "scalar": torch.ones(())}
 
 
 def _sum(changes: Iterable[tuple[Use, Tensor]]) -> Tensor:
@@ -186,11 +201,11 @@ def _set(parameter: nn.Parameter, values: Tensor) -> None:
 def _branch(layer: Any, use: Use, tensors: Mapping[str, Tensor], base: Tensor) -> Callable[[Tensor], Tensor]:
     """strength * what the change adds to the layer's answer."""
     dtype = layer.weight.dtype
-    if pair := deltas.low_rank(use.change.kind, tensors):
-        down = pair[0].reshape(-1, *layer.weight.shape[1:]).to(dtype)
-        up = (pair[1] * use.strength).reshape(*pair[1].shape, *[1] * (layer.weight.dim() - 2)).to(dtype)
-        wide = F.conv2d if isinstance(layer, nn.Conv2d) else F.linear
-        return lambda x: wide(_answer(layer, down, None, x), up)
+    if lora_kinds.has_low_rank_form(use.change.kind, tensors) and "mid" not in tensors:
+        narrow, wide, _, factor = deltas.low_rank(tensors, layer.weight.shape)
+        down, up = narrow.to(dtype), (wide * (factor * use.strength)).to(dtype)
+        widen = F.conv2d if isinstance(layer, nn.Conv2d) else F.linear
+        return lambda x: widen(_answer(layer, down, None, x), up)
     bias = deltas.bias_delta(tensors)
     own_bias = None if bias is None else (bias * use.strength).to(dtype)
     weight = (_delta(use, tensors, base) * use.strength).to(dtype)

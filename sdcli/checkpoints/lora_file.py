@@ -16,6 +16,8 @@ from sdcli.checkpoints.component import listing
 from sdcli.checkpoints.embedding_file import BUNDLED
 from sdcli.checkpoints.header import Entry, Header
 from sdcli.checkpoints.keys.adapters import Module, spellings
+from sdcli.checkpoints.lora_kinds import Kind
+from sdcli.checkpoints.lora_suffixes import split_key
 from sdcli.checkpoints.tensor_shapes import Shapes, of_network
 from sdcli.errors import ModelError
 
@@ -41,7 +43,7 @@ class Change:
     """
 
     module: Module
-    kind: str
+    kind: Kind
     tensors: Mapping[str, Entry]
     scale: float | None = None
 
@@ -71,7 +73,7 @@ class LoraFile:
     @property
     def kinds(self) -> tuple[str, ...]:
         """What its changes are called, each once: LoRA, LoHa, …"""
-        found = {lora_kinds.name(tensors) for tensors in self.modules.values()}
+        found = {_name(self.path, module, tensors) for module, tensors in self.modules.items()}
         return tuple(sorted(found))
 
     @property
@@ -94,7 +96,7 @@ def read_header(path: Path) -> LoraFile:
     modules: dict[str, dict[str, Entry]] = {}
     others, bundled = [], []
     for key, entry in head.tensors.items():
-        split = lora_kinds.split_key(key)
+        split = split_key(key)
         if key.startswith(BUNDLED):
             bundled.append(key)
         elif split is None:
@@ -104,14 +106,36 @@ def read_header(path: Path) -> LoraFile:
             raise ModelError(
                 f"{path}: {other[:80]} and {key[:80]} are two names of one tensor; get a file with one"
             )
-    others += [
-        entry.name for each in modules.values() if not lora_kinds.is_telling(each) for entry in each.values()
-    ]
-    modules = {module: each for module, each in modules.items() if lora_kinds.is_telling(each)}
+    others += [entry.name for each in modules.values() if not _is_telling(each) for entry in each.values()]
+    modules = {module: each for module, each in modules.items() if _is_telling(each)}
     if not modules:
         has = listing(others) if others else "no tensors"
         raise ModelError(f"{path}: has {has}, and is no LoRA; sd info {path} tells what it is")
     return LoraFile(head, modules, others, bundled, _peft_config(head))
+
+
+KIND_NAMES = {
+    "lora": "LoRA",
+    "loha": "LoHa",
+    "lokr": "LoKr",
+    "ia3": "(IA)^3",
+    "glora": "GLoRA",
+    "boft": "BOFT",
+    "full": "full difference",
+    "norm": "norm difference",
+}
+"""Kind -> what it is called, where that is not OFT."""
+
+
+def _name(path: Path, module: str, tensors: Mapping[str, Entry]) -> str:
+    """What the change of a module is called; a DoRA is named so, whatever it scales. Raises ModelError."""
+    kind = lora_kinds.recognise(path, module, tensors)
+    return "DoRA" if {"dora_scale", "magnitude"} & tensors.keys() else KIND_NAMES.get(kind, "OFT")
+
+
+def _is_telling(tensors: Mapping[str, Entry]) -> bool:
+    """True for tensors that nothing but an adapter has; `weight` alone is that of any layer."""
+    return bool(tensors.keys() - {"weight", "scale", "alpha"}) or tensors.keys() >= {"weight", "on_input"}
 
 
 def is_lora(path: Path) -> bool:
@@ -148,7 +172,17 @@ def changes(
             )
         own = shapes[module.part]
         has_bias = f"{module.path}.bias" in own
-        kind = lora_kinds.check(file.path, spelling, tensors, own[f"{module.path}.weight"], has_bias)
+        kind = lora_kinds.check(file.path, spelling, tensors, own[f"{module.path}.weight"])
+        if not has_bias and (bias := {"diff_b", "b_norm"} & tensors.keys()):
+            raise ModelError(
+                f"{file.path}: {spelling[:80]}: has {bias.pop()}, and the model's layer has no bias; "
+                "is it for another model?"
+            )
+        if kind == "oft_inputs" and "base_model.model." in spelling and len(own[f"{module.path}.weight"]) > 2:
+            raise ModelError(
+                f"{file.path}: {spelling[:80]}: peft turns the inputs of a convolution one way when it trains and the "
+                "other when it merges; get a file without OFT on convolutions"
+            )
         spelled[module] = spelling
         found[module] = Change(module, kind, tensors, _peft_scale(file, module, tensors))
     _check_left(file, name, found, left, allow_partial)

@@ -1,9 +1,4 @@
-"""Deltas: what a LoRA-like file adds to the weight of a module, at strength 1; a file for each kind of change.
-
-All are in float32 and take the tensors by their suffixes (see checkpoints/lora_kinds.py) and the weight W, (outputs,
-inputs) or (outputs, inputs, rows, columns). They return W' - W in the shape of W, so that strength m gives
-W + m (W' - W): nothing at 0, whatever the kind.
-"""
+"""Deltas: by how much the tensors of one module in a LoRA-like file change its weight and bias; one file a kind."""
 
 from __future__ import annotations
 
@@ -19,56 +14,46 @@ from sdcli.adapters.deltas.glora import glora
 from sdcli.adapters.deltas.ia3 import ia3
 from sdcli.adapters.deltas.loha import loha
 from sdcli.adapters.deltas.lokr import lokr
-from sdcli.adapters.deltas.lora import lora
-from sdcli.adapters.deltas.norm import norm
-from sdcli.adapters.deltas.oft import oft, oft_diag, oft_input
-from sdcli.adapters.deltas.scale import scale
+from sdcli.adapters.deltas.lora import lora, low_rank
+from sdcli.adapters.deltas.oft import oft, oft_diag
+from sdcli.adapters.deltas.oft_inputs import oft_inputs
+from sdcli.checkpoints.lora_kinds import Kind, reads_weight
 
-Delta = Callable[[Mapping[str, Tensor], Tensor], Tensor]
-"""(tensors by suffix, W) -> W' - W."""
+__all__ = ["bias_delta", "delta", "low_rank"]
 
-DELTAS: Mapping[str, Delta] = {
+DELTAS: dict[Kind, Callable[[Mapping[str, Tensor], Tensor], Tensor]] = {
     "lora": lora,
     "loha": loha,
     "lokr": lokr,
+    "glora": glora,
     "ia3": ia3,
     "full": full,
-    "norm": norm,
-    "glora": glora,
+    "norm": full,
     "oft": oft,
-    "oft_diag": oft_diag,
-    "oft_input": oft_input,
     "boft": boft,
+    "oft_diag": oft_diag,
+    "oft_inputs": oft_inputs,
 }
 
 
-def delta(kind: str, tensors: Mapping[str, Tensor], base: Tensor) -> Tensor:
-    """W' - W in float32 of a change of this kind; a DoRA if the tensors have a magnitude."""
-    change = DELTAS[kind](tensors, base)
-    return dora(tensors, base, change) if {"dora_scale", "magnitude"} & tensors.keys() else change
+def delta(kind: Kind, tensors: Mapping[str, Tensor], base: Tensor) -> Tensor:
+    """W' − W at strength 1, in float32, in the shape and on the device of the base weight W.
+
+    The tensors, by canonical suffix, have passed `lora_kinds.check`. Other strengths m are W + m (W' − W) in all kinds.
+    alpha is not used in kinds without a rank. Raises ModelError, with the reason alone, if values that a header does
+    not show do not fit the weight (`on_input`, `bias_indices`).
+    """
+    weight = base.to(torch.float32) if reads_weight(kind, tensors) else base
+    tensors = {name: _as_float32(tensor, weight) for name, tensor in tensors.items()}
+    change = DELTAS[kind](tensors, weight)
+    return dora(tensors, weight, change) if tensors.keys() & {"dora_scale", "magnitude"} else change
 
 
 def bias_delta(tensors: Mapping[str, Tensor]) -> Tensor | None:
-    """What is added to the bias; None for nothing."""
-    return tensors.get("diff_b", tensors.get("b_norm"))
+    """The bias's change at strength 1, in float32, of any kind; None if the bias stays as it is."""
+    found = next((tensors[name] for name in ("diff_b", "b_norm") if name in tensors), None)
+    return None if found is None else found.to(torch.float32).flatten()
 
 
-def low_rank(kind: str, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
-    """(down (rank, inputs), s · up (outputs, rank)) of a plain LoRA, whose product is W' - W; None for other kinds."""
-    if kind != "lora" or {"mid", "dora_scale", "magnitude"} & tensors.keys():
-        return None
-    up, down = tensors["up"].flatten(1), tensors["down"].flatten(1)
-    return down, up * scale(tensors, down.shape[0])
-
-
-def first_ranks(tensors: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
-    """A plain LoRA with its first ranks only, at the scale of all of them; other kinds as they are (A1111's `dyn`)."""
-    if not {"up", "down"} <= tensors.keys() or "mid" in tensors:
-        return dict(tensors)
-    kept = {"up": tensors["up"][:, :count], "down": tensors["down"][:count]}
-    return {
-        **tensors,
-        **kept,
-        "scale": torch.tensor(scale(tensors, tensors["down"].shape[0])),
-        "scalar": torch.ones(()),
-    }
+def _as_float32(tensor: Tensor, base: Tensor) -> Tensor:
+    return tensor.to(base.device, torch.float32 if tensor.is_floating_point() else tensor.dtype)

@@ -1,5 +1,4 @@
-"""BOFT: stages of rotations whose outputs are shuffled as a butterfly (Liu et al. 2023, "Parameter-Efficient
-Orthogonal Finetuning via Butterfly Factorization")."""
+"""BOFT: several stages of rotations, each mixing outputs that are twice as far apart. https://arxiv.org/abs/2311.06243"""
 
 from __future__ import annotations
 
@@ -8,17 +7,27 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from sdcli.adapters.deltas.oft import cayley, constrained, rescaled
+from sdcli.adapters.deltas.rotation import rescaled, turns
 
 
 def boft(tensors: Mapping[str, Tensor], base: Tensor) -> Tensor:
-    """Stage i turns groups of outputs that lie 2^i half blocks apart, each by its R; then `rescale`."""
-    turned = base
-    for stage, rotations in enumerate(cayley(constrained(tensors, base))):
-        half = 2**stage * rotations.shape[-1] // 2
-        inputs = base.shape[1:]
-        shuffled = turned.reshape(-1, 2, half, *inputs).transpose(1, 2)
-        groups = shuffled.reshape(*rotations.shape[:2], *inputs)
-        shuffled = torch.einsum("nij,nj...->ni...", rotations, groups)
-        turned = shuffled.reshape(-1, half, 2, *inputs).transpose(1, 2).reshape(base.shape)
-    return rescaled(tensors, turned) - base
+    """R_m … R_1 W − W, with the blocks of each stage in `oft_blocks` [m, n, b, b]; then `rescale`, if there is one."""
+    weight = base.flatten(1)
+    delta = torch.zeros_like(weight)
+    for stage, turn in enumerate(turns(tensors, base.shape[0]).to(base.dtype)):
+        step = torch.bmm(turn, _gathered(weight + delta, stage, turn))
+        delta += _spread(step, stage)
+    return rescaled(delta.reshape(base.shape), tensors, base)
+
+
+def _gathered(weight: Tensor, stage: int, turn: Tensor) -> Tensor:
+    """[out, i] as blocks [n, b, i]: a block joins b/2 pairs of outputs that are 2^stage · b/2 apart."""
+    blocks, size, _ = turn.shape
+    distance = 2**stage * size // 2
+    return weight.reshape(-1, 2, distance, weight.shape[1]).transpose(1, 2).reshape(blocks, size, -1)
+
+
+def _spread(blocks: Tensor, stage: int) -> Tensor:
+    """The inverse of `_gathered`."""
+    distance = 2**stage * blocks.shape[1] // 2
+    return blocks.reshape(-1, distance, 2, blocks.shape[2]).transpose(1, 2).reshape(-1, blocks.shape[2])

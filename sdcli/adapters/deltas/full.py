@@ -1,4 +1,4 @@
-"""Full: the whole difference of a weight, as fine-tuning leaves it."""
+"""Full: the difference itself, of a layer or of a norm."""
 
 from __future__ import annotations
 
@@ -9,5 +9,6 @@ from torch import Tensor
 
 
 def full(tensors: Mapping[str, Tensor], base: Tensor) -> Tensor:
-    """`diff`, or nothing if the file changes the bias alone."""
-    return tensors["diff"].reshape(base.shape) if "diff" in tensors else torch.zeros_like(base)
+    """`diff`, or `w_norm` of a norm layer; zeros if only the bias is changed."""
+    found = next((tensors[name] for name in ("diff", "w_norm") if name in tensors), None)
+    return torch.zeros_like(base, dtype=torch.float32) if found is None else found.reshape(base.shape).clone()

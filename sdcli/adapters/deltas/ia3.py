@@ -1,4 +1,4 @@
-"""(IA)^3: a factor for each output or input (Liu et al. 2022, "Few-Shot Parameter-Efficient Fine-Tuning")."""
+"""(IA)³: a factor for each output, or for each input. https://arxiv.org/abs/2205.05638"""
 
 from __future__ import annotations
 
@@ -6,10 +6,17 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from sdcli.adapters.deltas.scale import number
+from sdcli.errors import ModelError
+
 
 def ia3(tensors: Mapping[str, Tensor], base: Tensor) -> Tensor:
-    """W[o, ·] · w[o], or W[·, i] · w[i] if `on_input` is 1."""
-    axis = 1 if bool(tensors["on_input"].reshape(-1)[0]) else 0
-    sides = [1] * base.dim()
-    sides[axis] = base.shape[axis]
-    return base * tensors["weight"].reshape(sides)
+    """W[o, i] · weight[o], or W[o, i] · weight[i] if on_input is 1: weight is what the factor is above 1."""
+    factors = tensors["weight"].flatten()
+    axis = int(number(tensors, "on_input", 0) != 0)
+    if len(factors) != base.shape[axis]:
+        raise ModelError(
+            f"weight has {len(factors)} factors for {base.shape[axis]} {('outputs', 'inputs')[axis]}; "
+            "is it for another model?"
+        )
+    return base * factors.reshape([-1 if i == axis else 1 for i in range(base.dim())])

@@ -1,23 +1,26 @@
-"""LoHa: the element-wise product of two low-rank matrices (Hyeon-Woo et al. 2021, "FedPara")."""
+"""LoHa: the Hadamard (elementwise) product of two low-rank products. https://arxiv.org/abs/2108.06098"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from sdcli.adapters.deltas.scale import scale
+from sdcli.adapters.deltas.tucker import tucker
 
 
 def loha(tensors: Mapping[str, Tensor], base: Tensor) -> Tensor:
-    """s · (w1_a · w1_b) ∘ (w2_a · w2_b); with cores t1 and t2, each factor is t · a · b along the first two axes."""
-    s = scale(tensors, tensors["hada_w1_b"].shape[0])
-    return (_factor(tensors, 1) * _factor(tensors, 2)).reshape(base.shape) * s
+    """scale · (w1_a w1_b) ∘ (w2_a w2_b): w_a [out, r], w_b [r, in · k · k].
+
+    With cores t [r, r, k, k], w_a is [r, out] and w_b [r, in].
+    """
+    product = _half(tensors, "1", scale(tensors))
+    return product.mul_(_half(tensors, "2")).reshape(base.shape)
 
 
-def _factor(tensors: Mapping[str, Tensor], number: int) -> Tensor:
-    a, b = tensors[f"hada_w{number}_a"], tensors[f"hada_w{number}_b"]
-    if f"hada_t{number}" in tensors:
-        return torch.einsum("ijkl,io,jp->opkl", tensors[f"hada_t{number}"], a, b)
-    return a.flatten(1) @ b.flatten(1)
+def _half(tensors: Mapping[str, Tensor], half: str, factor: float = 1.0) -> Tensor:
+    """One of the two products, [out, in · k · k], times a factor."""
+    a, b = tensors[f"hada_w{half}_a"] * factor, tensors[f"hada_w{half}_b"]
+    core = tensors.get(f"hada_t{half}")
+    return a.flatten(1) @ b.flatten(1) if core is None else tucker(a.flatten(1).T, core, b.flatten(1))
