@@ -15,9 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sdcli import registry
+from sdcli.checkpoints import control_file
 from sdcli.checkpoints.checkpoint import Checkpoint
 from sdcli.checkpoints.component import Component
+from sdcli.checkpoints.control_file import ControlFile
 from sdcli.errors import OutOfMemory, UsageError
+from sdcli.request import controls
+from sdcli.request.controls import ControlUse
 from sdcli.request.request import Request
 from sdcli.settings import cache_folder
 
@@ -29,6 +33,8 @@ GUESSED_GPU = 5e12  # of a GPU
 TOO_SLOW = 1200.0  # seconds for one picture from which it has to be asked for
 WORTH_MEASURING = 1.0  # seconds of steps; a shorter run says little
 TOKENS = 77
+_ENCODER = ("conv_in.", "down_blocks.", "mid_block.")
+"""The parts of a ControlNet that work at every step."""
 ROWS = {"pag": 3, "sag": 3, "perp_neg": 3, "pix2pix": 3}
 """Guidance -> evaluations of the network for each level, if not 2."""
 
@@ -40,7 +46,7 @@ class Estimate:
     operations: float  # floating point operations of all steps and of the decoding
     seconds: float
     measured: bool  # False: the speed is a guess
-    bytes: float  # of the U-Net's weights and of what it holds at once
+    bytes: float  # of the weights of the U-Net and of control networks, and of what the U-Net holds at once
     available: float  # bytes that are free; infinite where that is unknown
 
     def text(self) -> str:
@@ -72,7 +78,7 @@ def estimate(found: Checkpoint, request: Request) -> Estimate | None:
     speeds = _speeds()
     speed, measured = (speeds[key], True) if key in speeds else (guessed_speed(request), False)
     height, width = _latent_size(found, request)
-    needed = _unet_bytes(unet, height, width) * max(1.0, request.hires) ** 2
+    needed = _unet_bytes(unet, height, width) * max(1.0, request.hires) ** 2 + _control_bytes(request)
     available = math.inf if _on_gpu(request) else available_memory()
     return Estimate(operations, operations / speed, measured, needed, available)
 
@@ -177,7 +183,36 @@ def _pass_operations(found: Checkpoint, request: Request, height: int, width: in
     rows *= 2 if request.reference else 1
     evaluations = steps * _evaluations_a_step(sampler) * rows
     unet, vae = _shapes(found.components["unet"]), _shapes(found.components["vae"])
-    return evaluations * unet_operations(unet, height, width) + decoder_operations(vae, height, width)
+    once = unet_operations(unet, height, width) + _control_operations(request, height, width)
+    return evaluations * once + decoder_operations(vae, height, width)
+
+
+def _control_operations(request: Request, height: int, width: int) -> float:
+    """Of the ControlNets of a request in one evaluation, on average over the run; an adapter runs once a picture."""
+    total = 0.0
+    for use, file in _controls(request):
+        if not file.is_adapter and use.weight:
+            shapes = {
+                name: shape for name, shape in _control_shapes(file).items() if name.startswith(_ENCODER)
+            }
+            total += (use.end - use.start) * unet_operations(shapes, height, width)
+    return total
+
+
+def _control_bytes(request: Request) -> float:
+    """Of the weights of a request's control networks in float32."""
+    shapes = (_control_shapes(file) for use, file in _controls(request) if use.weight)
+    return 4.0 * sum(math.prod(shape) for own in shapes for shape in own.values())
+
+
+def _controls(request: Request) -> list[tuple[ControlUse, ControlFile]]:
+    uses = map(controls.parse, request.control)
+    return [(use, control_file.read(Path(use.path))) for use in uses]
+
+
+def _control_shapes(file: ControlFile) -> Shapes:
+    names = (name for name in (*file.component.sources, *file.factors) if name.endswith("weight"))
+    return {name: file.shape(name) for name in names}
 
 
 def _evaluations_a_step(sampler: str) -> int:

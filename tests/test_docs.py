@@ -12,7 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+
+from sdcli.checkpoints import checkpoint
+from sdcli.convert import convert
+from tests import control_files
+from tests.adapters import loras
 
 ROOT = Path(__file__).parent.parent
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
@@ -36,10 +42,25 @@ def _in_few_steps(text):
     return re.sub(r"\bsd (txt2img|img2img|inpaint|outpaint|upscale)\b", r"sd \1 --steps 2", text)
 
 
+def _write_what_a_reader_has(folder):
+    """The model, the LoRA, the nets and the pictures that the pages on adapters name, of toy width."""
+    with torch.random.fork_rng(devices=[]):
+        convert(checkpoint.read("test:sd1"), folder / "model.safetensors")
+    loras.write(folder / "style.safetensors")
+    for seed, name in enumerate(("canny", "depth", "tile")):
+        named = control_files.weights("test:sd1", seed=seed)
+        control_files.write(folder / f"{name}.safetensors", control_files.as_ldm(named))
+    for name in ("photo.png", "drawing.png"):
+        pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+
+
 @pytest.fixture(scope="module")
 def folder_of(tmp_path_factory):
     """A page -> the folder that its examples are run in."""
     folders = {page: tmp_path_factory.mktemp(Path(page).stem) for page in PAGES}
+    _write_what_a_reader_has(folders["docs/control.md"])
+    _write_what_a_reader_has(folders["docs/loras.md"])
     return folders.__getitem__
 
 

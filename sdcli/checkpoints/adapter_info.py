@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sdcli.checkpoints import (
+    control_file,
     embedding_file,
     hashes,
     hypernet_file,
@@ -16,6 +17,7 @@ from sdcli.checkpoints import (
     ip_adapter_file,
     lora_file,
 )
+from sdcli.checkpoints.component import amount_of_weights
 from sdcli.checkpoints.lora_file import LoraFile
 from sdcli.errors import ModelError
 
@@ -31,7 +33,7 @@ def describe(path: Path) -> dict[str, Any] | None:
     for described in _KINDS:
         facts = described(path)
         if facts is not None:
-            return {**facts, "sha256": hashes.digest([path])}
+            return facts
     return None
 
 
@@ -44,6 +46,7 @@ def _embedding(path: Path) -> dict[str, Any] | None:
         "typed as": ", ".join(dict.fromkeys((file.name, file.trigger) if file.trigger else (file.name,))),
         "vectors": file.vectors,
         "width": f"{' and '.join(map(str, file.widths.values()))} values a vector",
+        "sha256": hashes.digest([path]),
     }
 
 
@@ -103,6 +106,7 @@ def _lora(path: Path) -> dict[str, Any] | None:
         "trained words": ", ".join(trained_words(file)),
         "embeddings": ", ".join(file.bundled_names),
         "autov3": hashes.without_header(path)[:12],
+        "sha256": hashes.digest([path]),
     }
     return {key: value for key, value in facts.items() if value}
 
@@ -125,11 +129,20 @@ def trained_words(file: LoraFile) -> list[str]:
     return [tag for tag, _ in counts.most_common(SHOWN_WORDS)]
 
 
+def _control(path: Path) -> dict[str, Any] | None:
+    if not control_file.is_control(path):
+        return None
+    found = control_file.read(path)
+    facts = control_file.facts(found)
+    return {**facts, "network": amount_of_weights(found.everything), "sha256": hashes.digest(found.paths)}
+
+
 _KINDS: tuple[Callable[[Path], dict[str, Any] | None], ...] = (
     _embedding,
     _hypernet,
     _ip_adapter,
     _image_encoder,
     _lora,
+    _control,
 )
 """The kinds of adapters, each asked in turn."""

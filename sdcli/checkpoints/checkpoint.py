@@ -382,10 +382,12 @@ def _prediction_by_spread(head: Header, key: str) -> tuple[str, str]:
 
 
 _OTHER_FILES = {
+    "lllite_": "a ControlNet-LLLite, which is not supported; no U-Net in it",
+    "lora_controlnet": "a Control-LoRA, which --control takes; no U-Net in it",
     "lora": "a LoRA, which changes a model but is none; no U-Net in it",
     "hada_": "a LyCORIS, which changes a model but is none; no U-Net in it",
-    "control_model": "a ControlNet; no U-Net in it",
-    "controlnet_": "a ControlNet; no U-Net in it",
+    "control_model": "a ControlNet, which --control takes; no U-Net in it",
+    "controlnet_": "a ControlNet, which --control takes; no U-Net in it",
     "string_to_param": "a textual inversion, which --embedding takes; no U-Net in it",
     "emb_params": "a textual inversion, which --embedding takes; no U-Net in it",
     "double_blocks": "a Flux model; sd draws with Stable Diffusion 1, 2 and XL",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +66,16 @@ class Component:
     def path(self, name: str) -> Path:
         """The file that the tensor `name` is in."""
         return self.entry(name).path
+
+
+def amount_of_weights(component: Component) -> str:
+    """How many parameters a component has, and in which dtypes, the most frequent one first."""
+    if component.header is None:
+        return "random weights"
+    keys = {source.key for source in component.sources.values()}  # several sources may share a packed tensor
+    entries = [component.header.tensors[key] for key in keys]
+    dtypes = "/".join(dtype for dtype, _ in Counter(entry.dtype for entry in entries).most_common())
+    return f"{sum(math.prod(entry.shape) for entry in entries) / 1e6:,.1f} M parameters in {dtypes}"
 
 
 def add_source(sources: dict[str, Source], name: str, source: Source, header: Header) -> None:

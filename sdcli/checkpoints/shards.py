@@ -10,7 +10,7 @@ from sdcli.checkpoints import header
 from sdcli.checkpoints.header import Header, ReadHeader
 from sdcli.errors import ModelError
 
-STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
+STEMS = dict.fromkeys(("unet", "vae", "controlnet"), "diffusion_pytorch_model")
 """How the name of a network's weights begins; `model` for those of a text encoder."""
 VARIANTS = ("", ".fp16")
 """What follows the stem: nothing, or .fp16 for half precision, which is used if there is nothing else."""

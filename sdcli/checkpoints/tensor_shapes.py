@@ -230,6 +230,93 @@ def _unet_up_blocks(walk: _UNetWalk, settings: Mapping[str, Any]) -> None:
             walk.conv(f"{name}.upsamplers.0.conv", width, width)
 
 
+# --- control networks
+
+
+def of_control(kind: str, settings: Mapping[str, Any], path: str) -> Shapes:
+    """The tensors of a control network with these complete settings: a ControlNet, a union net or a T2I-Adapter.
+
+    Raises ModelError, which names `path`, if the settings describe no network that can be built.
+    """
+    try:
+        return _t2i_adapter(settings) if kind.startswith("t2i") else _controlnet(settings)
+    except _NONSENSE as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise network_config.not_built(path, reason) from None
+
+
+def _controlnet(settings: Mapping[str, Any]) -> Shapes:
+    walk = _UNetWalk(settings)
+    first, last = walk.widths[0], walk.widths[-1]
+    walk.conv("conv_in", settings["in_channels"], first)
+    walk.linear("time_embedding.linear_1", first, walk.time_width)
+    walk.linear("time_embedding.linear_2", walk.time_width, walk.time_width)
+    _unet_extra_embeddings(walk, settings)
+    _unet_down_blocks(walk, settings)
+    _unet_middle(walk, settings)
+    _hint_encoder(walk, settings)
+    for i, width in enumerate(_skip_widths(walk, settings)):
+        walk.conv(f"controlnet_down_blocks.{i}", width, width, 1)
+    walk.conv("controlnet_mid_block", last, last, 1)
+    if settings["control_types"]:
+        _union(walk, settings)
+    return walk.shapes
+
+
+def _hint_encoder(walk: _Walk, settings: Mapping[str, Any]) -> None:
+    name, widths = "controlnet_cond_embedding", settings["hint_channels"]
+    walk.conv(f"{name}.conv_in", settings["conditioning_channels"], widths[0])
+    for i, width in enumerate(widths[:-1]):
+        walk.conv(f"{name}.blocks.{2 * i}", width, width)
+        walk.conv(f"{name}.blocks.{2 * i + 1}", width, widths[i + 1])
+    walk.conv(f"{name}.conv_out", widths[-1], settings["block_out_channels"][0])
+
+
+def _skip_widths(walk: _UNetWalk, settings: Mapping[str, Any]) -> list[int]:
+    """The widths of the U-Net's skip connections: the first convolution's, and those of each level."""
+    count = len(walk.widths)
+    layers = network_config.per_level(settings["layers_per_block"], count)
+    own = [[width] * (layers[i] + (i < count - 1)) for i, width in enumerate(walk.widths)]
+    return [walk.widths[0], *(width for level in own for width in level)]
+
+
+def _union(walk: _UNetWalk, settings: Mapping[str, Any]) -> None:
+    width, types = walk.widths[0], settings["control_types"]
+    block = "transformer_layes.0"
+    walk.tensor("task_embedding", types, width)
+    walk.tensor(f"{block}.attn.in_proj_weight", 3 * width, width)
+    walk.tensor(f"{block}.attn.in_proj_bias", 3 * width)
+    walk.linear(f"{block}.attn.out_proj", width, width)
+    walk.norm(f"{block}.ln_1", width)
+    walk.linear(f"{block}.mlp.c_fc", width, 4 * width)
+    walk.linear(f"{block}.mlp.c_proj", 4 * width, width)
+    walk.norm(f"{block}.ln_2", width)
+    walk.linear("spatial_ch_projs", width, width)
+    walk.linear(
+        "control_add_embedding.linear_1", types * settings["addition_time_embed_dim"], walk.time_width
+    )
+    walk.linear("control_add_embedding.linear_2", walk.time_width, walk.time_width)
+
+
+def _t2i_adapter(settings: Mapping[str, Any]) -> Shapes:
+    walk, light = _Walk(), settings["light"]
+    width = settings["hint_channels"] * settings["shrink"] ** 2
+    if not light:
+        walk.conv("conv_in", width, settings["channels"][0])
+        width = settings["channels"][0]
+    for i, outputs in enumerate(settings["channels"]):
+        inner = outputs // 4 if light else outputs
+        if light or width != outputs:
+            walk.conv(f"body.{i}.in_conv", width, inner, 1)
+        for j in range(settings["blocks"]):
+            walk.conv(f"body.{i}.resnets.{j}.block1", inner, inner)
+            walk.conv(f"body.{i}.resnets.{j}.block2", inner, inner, 3 if light else 1)
+        if light:
+            walk.conv(f"body.{i}.out_conv", inner, outputs, 1)
+        width = outputs
+    return walk.shapes
+
+
 # --- VAE
 
 

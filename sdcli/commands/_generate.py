@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from sdcli import settings, store
 from sdcli.checkpoints import hub, hypernets, ip_adapters
+from sdcli.checkpoints.control_fit import check_controls
 from sdcli.checkpoints.defaults import job_by
 from sdcli.checkpoints.embeddings import check_fit
 from sdcli.checkpoints.lora_file import check_loras
@@ -84,6 +85,7 @@ def draw(
     check_prompts(found.name, found.family.text_encoders, job)
     left = check_loras(found, [lora.path for lora in job.lora], job.allow_partial)
     check_fit(found, job.embedding, [lora.path for lora in job.lora])
+    check_controls(found, job.controls)
     for note in lora_notes(left, request):
         print_note(note)
     hypernets.check_fit(found, job.hypernet)

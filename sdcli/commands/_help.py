@@ -34,6 +34,7 @@ OWN = {
         "embedding",
         "lora",
         "allow_partial",
+        "control",
         "width",
         "height",
         "tile",

@@ -28,6 +28,7 @@ ADAPTERS = {
     "loras": "LoRA",
     "hypernets": "hypernetwork",
     "ip_adapters": "IP-Adapter",
+    "controls": "control",
 }
 """Recorded facts of a run that are files by their names -> what such a file is called."""
 

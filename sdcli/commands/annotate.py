@@ -39,7 +39,10 @@ if TYPE_CHECKING:
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def annotate(kind: str, picture: str, model: str, out: str | None, device: str, as_json: bool) -> None:
-    """Make a map of a PICTURE, itself a picture: with KIND depth, the nearer the lighter.
+    """Make a map of a PICTURE, itself a picture, for --control and --depth.
+
+    KIND is canny, colour, depth, grey, invert, lineart, scribble or tile, with options as in canny:low=50,high=150.
+    With depth, the nearer the lighter; it alone takes a model.
 
     PICTURE - reads it from standard input. Prints the path of the map; nothing is ever overwritten.
     """

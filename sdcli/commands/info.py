@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from sdcli import file_signatures
 from sdcli.checkpoints import checkpoint
 from sdcli.checkpoints.adapter_info import describe
 from sdcli.checkpoints.checkpoint import Checkpoint
-from sdcli.checkpoints.component import Component
+from sdcli.checkpoints.component import amount_of_weights
 from sdcli.commands._options import options_given, options_of
 from sdcli.commands._streams import print_result, standard_input
 from sdcli.commands._types import ModelName
@@ -38,16 +37,16 @@ LISTED_ALONE = 3
 def info(file: str, as_json: bool, words: bool, **values: Any) -> None:
     """Show what a picture, a model or an adapter is, by its header alone.
 
-    FILE is a picture, - for one on standard input, an embedding, LoRA or hypernetwork, or a model as -m takes it: tiny,
-    a safetensors file, a diffusers folder, a name in a model folder, or a hub repo that was fetched before. For a
-    picture by another tool, what that tool wrote into it is shown.
+    FILE is a picture, - for one on standard input, an embedding, a LoRA, a hypernetwork, an IP-Adapter, a ControlNet or
+    a T2I-Adapter, or a model as -m takes it: tiny, a safetensors file, a diffusers folder, a name in a model folder, or
+    a hub repo that was fetched before. For a picture by another tool, what that tool wrote into it is shown.
     """
     options = options_given(values)
     if words:
         _print_words(file, as_json)
         return
     is_picture = _is_picture(file)
-    adapter = None if is_picture or not os.path.isfile(file) else describe(Path(file))
+    adapter = None if is_picture or not os.path.exists(file) else describe(Path(file))
     if options and (is_picture or adapter):
         what = "a picture" if is_picture or adapter is None else adapter["kind"]
         raise UsageError(f"{flag(next(iter(options)))} is about a model, and {file} is {what}; leave it out")
@@ -150,7 +149,7 @@ def _model_facts(file: str, request: Request) -> dict[str, Any]:
             if found.family.embeds_guidance
             else {}
         ),
-        **{part: _weights(component) for part, component in found.components.items()},
+        **{part: amount_of_weights(component) for part, component in found.components.items()},
         **_added_words(found),
         "ignored": list(found.ignored),
     }
@@ -160,16 +159,6 @@ def _added_words(found: Checkpoint) -> dict[str, str]:
     """The words that the model adds to CLIP's vocabulary, if there are any."""
     words = dict.fromkeys(word.text for tokenizer in found.tokenizers.values() for word in tokenizer.added)
     return {"added words": ", ".join(words)} if words else {}
-
-
-def _weights(component: Component) -> str:
-    """How many parameters a component has, and in which dtypes, the most frequent one first."""
-    if component.header is None:
-        return "random weights"
-    keys = {source.key for source in component.sources.values()}  # several sources may share a packed tensor
-    entries = [component.header.tensors[key] for key in keys]
-    dtypes = "/".join(dtype for dtype, _ in Counter(entry.dtype for entry in entries).most_common())
-    return f"{sum(math.prod(entry.shape) for entry in entries) / 1e6:,.1f} M parameters in {dtypes}"
 
 
 # --- how it is printed

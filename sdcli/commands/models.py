@@ -11,7 +11,6 @@ import click
 
 from sdcli import settings
 from sdcli.checkpoints import checkpoint, header, hub, toy
-from sdcli.checkpoints.adapter_info import describe
 from sdcli.checkpoints.named_files import files_in
 from sdcli.commands._help import UncutGroup
 from sdcli.commands._streams import print_result
@@ -46,8 +45,7 @@ def models(ctx: click.Context, as_json: bool) -> None:
         else:
             print_result(f"{name} --revision {revision}  {kind}" if revision else f"{name}  {kind}")
     for file in _adapters():
-        facts = describe(file)
-        kind = facts["kind"] if facts else "unusable: not recognised; `sd info` says more"
+        kind = _kind_of_adapter(file)
         if as_json:
             print_result(json.dumps({"name": file.stem, "revision": None, "path": str(file), "kind": kind}))
         else:
@@ -94,6 +92,13 @@ def _adapters() -> Iterator[Path]:
     folders = [settings.embeddings_folder(), *chain(*map(settings.network_folders, settings.NETWORK_FOLDERS))]
     for paths in files_in(folder for folder in dict.fromkeys(folders) if folder).values():
         yield from paths
+
+
+def _kind_of_adapter(file: Path) -> str:
+    from sdcli.checkpoints.adapter_info import describe  # not needed by those who have none
+
+    facts = describe(file)
+    return str(facts["kind"]) if facts else "unusable: not recognised; `sd info` says more"
 
 
 def _all_models(read_header: header.ReadHeader) -> Iterator[tuple[str, str | None, str]]:

@@ -31,7 +31,7 @@ def upscale(picture: str, **values: Any) -> None:
     sides = [flag(name) for name in ("width", "height") if name in options]
     if sides and "scale" in options:
         raise UsageError(f"--scale and {sides[0]} both say how large the result is; leave one of them out")
-    loading = Request(**options).loading
+    loading = Request(**options, image=picture).loading
 
     from sdcli.commands._generate import draw
     from sdcli.models.cache import ModelCache

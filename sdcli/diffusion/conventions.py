@@ -13,6 +13,7 @@ from torch import Tensor
 from sdcli import registry
 from sdcli.diffusion import a1111_timesteps
 from sdcli.diffusion.levels import Levels
+from sdcli.diffusion.step_range import StepRange, a1111_range, comfyui_range, diffusers_range
 from sdcli.diffusion.types import Denoise, Noise, Sampler, Sigmas
 from sdcli.errors import UsageError
 from sdcli.registry import Option, Spec
@@ -142,6 +143,8 @@ class Conventions:
     is torchsde's Brownian tree; None if it is not."""
     tree_draws: str = ""
     """The word of --rng that draws for the tree; empty: that of the picture."""
+    step_range: StepRange = a1111_range
+    """The noise levels at which a control network counts, by its start and end."""
     truncates_pixels: bool = False
     """True if pixel values are cut to whole bytes, not rounded (half to even)."""
     not_taken_over: tuple[Difference, ...] = ()
@@ -460,6 +463,7 @@ CONVENTIONS = {
     "comfyui": Conventions(
         unit_variance_start=lambda sampler, schedule, highest: highest,
         timestep=lambda *_: round,
+        step_range=comfyui_range,
         img2img_start=_comfyui_start,
         sampler_options={
             "deis": {"vp_time": True},
@@ -489,6 +493,7 @@ CONVENTIONS = {
         not_taken_over=(STEPS_OF_COMFYUI, ALIGN_YOUR_STEPS_OF_COMFYUI, CLIP_SKIP_OF_COMFYUI),
     ),
     "diffusers": Conventions(
+        step_range=diffusers_range,
         unit_variance_start=lambda sampler, schedule, _: (
             sampler not in DIFFUSERS_SIGMA_SAMPLERS or schedule == "leading"
         ),

@@ -64,6 +64,19 @@ def module_on_meta(make: Callable[[], nn.Module]) -> nn.Module:
         return make()
 
 
+def build_control(network: type[nn.Module], settings: Mapping[str, Any], path: str) -> nn.Module:
+    """A control network of these complete settings on the meta device.
+
+    Raises ModelError, which names `path`, if they describe no network that can be built.
+    """
+    try:
+        with torch.device("meta"), _WithoutInit():
+            return network(settings)
+    except _NONSENSE as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise network_config.not_built(path, reason) from None
+
+
 def build_random(part: str, config: Config) -> nn.Module:
     """The network `part` of this config with the random weights of seed 0; torch's own seed is left as it was."""
     with torch.random.fork_rng(devices=[]):

@@ -65,16 +65,18 @@ def _unet(settings: dict[str, Any]) -> nn.Module:
             time_cond: Tensor | None = None,
             control: Residuals | None = None,
         ) -> Tensor:
-            added = {} if pooled is None else {"text_embeds": pooled, "time_ids": time_ids}
+            added = control or Residuals()
+            sizes = {} if pooled is None else {"text_embeds": pooled, "time_ids": time_ids}
             out: Tensor = super().forward(
                 x,
                 t,
                 context,
                 class_labels,
                 timestep_cond=time_cond,
-                added_cond_kwargs=added,
-                down_block_additional_residuals=None if control is None else tuple(control.down),
-                mid_block_additional_residual=None if control is None else control.mid,
+                added_cond_kwargs=sizes,
+                down_block_additional_residuals=tuple(added.down) or None,
+                mid_block_additional_residual=added.mid,
+                down_intrablock_additional_residuals=[each.clone() for each in added.features] or None,
                 return_dict=False,
             )[0]
             return out

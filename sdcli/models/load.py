@@ -14,15 +14,16 @@ from torch import Tensor, nn
 from sdcli.checkpoints import checkpoint, network_config
 from sdcli.checkpoints.checkpoint import Checkpoint
 from sdcli.checkpoints.completeness import check_tensors
-from sdcli.checkpoints.component import OPTIONAL, Component, listing
+from sdcli.checkpoints.component import OPTIONAL, Component
 from sdcli.checkpoints.hashes import digest
-from sdcli.errors import ModelError
 from sdcli.models import build, library
+from sdcli.models.control import ControlNetworks
 from sdcli.models.device import Placement, choose_device
 from sdcli.models.memory import keep_memory, memory_errors
 from sdcli.models.model import Model
 from sdcli.models.offload import offloaded
-from sdcli.models.tensors import all_finite, read_tensor, read_tensors
+from sdcli.models.tensors import read_tensor
+from sdcli.models.weights import load_weights
 from sdcli.request.request import Loading
 
 
@@ -65,6 +66,7 @@ def load_model(found: Checkpoint, loading: Loading) -> Model:
         prediction=found.prediction,
         size=found.size,
         placement=placement,
+        control_networks=ControlNetworks(placement),
         facts=facts | _library_versions(found, by_library),
         load_depth_network=(
             _load_later(found, "depth_estimator", placement)
@@ -105,48 +107,8 @@ def _load_later(found: Checkpoint, part: str, placement: Placement) -> Callable[
     return functools.cache(partial(load_weights, part, module, found.components[part], placement))
 
 
-def load_weights(part: str, module: nn.Module, component: Component, placement: Placement) -> nn.Module:
-    """Fill a network on the meta device with its weights: those in its file, or a test model's random ones.
-
-    Raises ModelError if the file cannot be read or holds a value that is not finite.
-    """
-    if component.header is None:
-        weights = _random_weights(part, component, placement)
-    else:
-        weights = _stored_weights(module, component, placement)
-    module.load_state_dict(weights, assign=True)
-    library.restore_buffers(module)
-    return module.eval().requires_grad_(False).to(placement.device)
-
-
 def read_weights(part: str, names: Collection[str], component: Component) -> Iterator[tuple[str, Tensor]]:
     """Tensors of a network by their names in it, as its file stores them, or a test model's random ones."""
     random = build.build_random(part, component.config).state_dict() if component.header is None else {}
     for name in names:
         yield name, random[name] if component.header is None else read_tensor(component, name)
-
-
-def _stored_weights(module: nn.Module, component: Component, placement: Placement) -> dict[str, Tensor]:
-    needed = module.state_dict()
-    weights, not_finite = {}, []
-    for name, tensor in read_tensors(component):
-        tensor = tensor.reshape(needed[name].shape)
-        tensor = tensor.to(placement.device, placement.dtype, copy=True, memory_format=_memory_format(tensor))
-        if not all_finite(tensor):
-            not_finite.append(name)
-        weights[name] = tensor
-    if not_finite:
-        reason = f"the file is damaged, or {placement.dtype} too narrow for it"
-        raise ModelError(f"{component.path(not_finite[0])}: {listing(not_finite)} not finite; {reason}")
-    return weights
-
-
-def _random_weights(part: str, component: Component, placement: Placement) -> dict[str, Tensor]:
-    return {
-        name: tensor.to(placement.device, placement.dtype, memory_format=_memory_format(tensor))
-        for name, tensor in build.build_random(part, component.config).state_dict().items()
-    }
-
-
-def _memory_format(tensor: Tensor) -> torch.memory_format:
-    return torch.channels_last if tensor.dim() == 4 else torch.preserve_format

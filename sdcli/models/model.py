@@ -16,6 +16,7 @@ from sdcli.models.architectures.clip import CLIPTextModel
 from sdcli.models.architectures.taesd import AutoencoderTiny
 from sdcli.models.architectures.unet import UNet
 from sdcli.models.architectures.vae import AutoencoderKL
+from sdcli.models.control import ControlNetworks
 from sdcli.models.device import Placement
 from sdcli.models.offload import Networks
 from sdcli.request.job import Job
@@ -43,6 +44,7 @@ class Model:
     size: int
     placement: Placement
     facts: Mapping[str, Any]
+    control_networks: ControlNetworks
     load_depth_network: Callable[[], nn.Module] | None = None  # loads it once; None if there is none
 
     @property

@@ -16,7 +16,7 @@ from sdcli.diffusion.unet_call import See, UNetCall
 from sdcli.models.memory import memory_errors
 from sdcli.models.model import Model
 from sdcli.models.offload import Adapter
-from sdcli.pipeline import embeddings, ip_adapters, loras
+from sdcli.pipeline import controls, embeddings, ip_adapters, loras
 from sdcli.pipeline.freeu import check_freeu, freeu_of
 from sdcli.pipeline.reference import features_of
 from sdcli.request.inputs import InputImages
@@ -79,6 +79,7 @@ def facts_of(job: Job) -> dict[str, Any]:
         "embeddings": embeddings.facts(job.embedding),
         "hypernets": hypernets.facts(job.hypernet),
         "ip_adapters": ip_adapter_files.facts(job.ip_adapter),
+        "controls": controls.facts(job.controls),
     }
     return {kind: facts for kind, facts in found.items() if facts}
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from sdcli import registry
 from sdcli.checkpoints import hypernets, ip_adapters, network_config
 from sdcli.checkpoints.checkpoint import Checkpoint
+from sdcli.checkpoints.control_fit import check_controls
 from sdcli.checkpoints.embeddings import check_fit
 from sdcli.checkpoints.lora_file import check_loras
 from sdcli.diffusion.conditioning import Composed, Cond, composed
@@ -58,6 +59,7 @@ def rehearse(found: Checkpoint, job: Job, inputs: InputImages) -> None:
     check_freeu(job, found.name, network_config.settings("unet", found.components["unet"].config))
     check_loras(found, [lora.path for lora in job.lora], job.allow_partial)
     check_fit(found, job.embedding, [lora.path for lora in job.lora])
+    check_controls(found, job.controls)
     over_picture = inputs.picture is not None and extra_channels in REDRAWING
     trained = found.levels
     sigmas, first = levels_of(job, trained, over_picture)

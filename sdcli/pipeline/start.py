@@ -19,6 +19,7 @@ from sdcli.diffusion.replay import Recording
 from sdcli.diffusion.types import Denoise, Noise, Sigmas
 from sdcli.models.model import Model
 from sdcli.pipeline import latents_file, vae
+from sdcli.pipeline.controls import controls_of
 from sdcli.pipeline.draws import draws_of
 from sdcli.pipeline.latent_mask import latent_mask, without_masked_part
 from sdcli.pipeline.unet_inputs import UNetInputs, unet_inputs
@@ -78,6 +79,7 @@ def start_of(model: Model, job: Job, images: SizedImages, latents: Tensor | None
         original = latents if conventions.keeps_start else _original(model, job, images, latents)
         latents = _MASKED_CONTENT[job.mask.masked_content](latents, draws.first, mask)
     sigmas, first = levels_of(job, model.levels, over_picture=latents is not None)
+    inputs = replace(inputs, controls=controls_of(model, job, images, sigmas[first:]))
     noise = _with_path(job, draws.steps, sigmas, first, shape, model.placement.device)
     if inputs.has_mask and not conventions.holds_outside_mask:
         original = None  # the U-Net itself keeps what is not masked

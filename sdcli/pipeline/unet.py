@@ -50,7 +50,7 @@ def predictor(
             part = scaled[..., *window]
             call = UNetCall(part, sigma, t, conds, window)
             see(call)
-            residuals = _summed([control(call) for control in inputs.controls])
+            residuals = summed([control(call) for control in inputs.controls])
             with attention.recorded(model.unet, conds, window):
                 return call_unet(model, part, t, conds, inputs.class_label, residuals, inputs.guidance_scale)
 
@@ -79,18 +79,26 @@ def call_unet(
     prediction (n, 4, h/8, w/8) in float32, whatever dtype it runs in.
     """
     device, dtype = model.placement.device, model.placement.dtype
-    pooled = [cond.pooled for cond in conds if cond.pooled is not None]
     out: Tensor = model.unet(
         x.to(dtype).contiguous(memory_format=torch.channels_last),
         torch.tensor(t, dtype=torch.float32, device=device),
-        torch.cat([cond.context for cond in conds]).to(dtype),
-        pooled=torch.cat(pooled).to(dtype) if pooled else None,
-        time_ids=torch.tensor([cond.time_ids for cond in conds], device=device) if pooled else None,
+        **told(model, conds),
         class_labels=None if class_label is None else torch.full((len(conds),), class_label, device=device),
         time_cond=None if guidance_scale is None else _time_cond(model, guidance_scale, len(conds)).to(dtype),
         control=None if control is None else _cast(control, dtype),
     )
     return out.float().contiguous()
+
+
+def told(model: Model, conds: Sequence[Cond]) -> dict[str, Tensor | None]:
+    """The arguments by which a U-Net, or a control network, is told what the rows of a call are conditioned on."""
+    device, dtype = model.placement.device, model.placement.dtype
+    pooled = [cond.pooled for cond in conds if cond.pooled is not None]
+    return {
+        "context": torch.cat([cond.context for cond in conds]).to(dtype),
+        "pooled": torch.cat(pooled).to(dtype) if pooled else None,
+        "time_ids": torch.tensor([cond.time_ids for cond in conds], device=device) if pooled else None,
+    }
 
 
 def _time_cond(model: Model, guidance_scale: float, rows: int) -> Tensor:
@@ -104,15 +112,29 @@ def _time_cond(model: Model, guidance_scale: float, rows: int) -> Tensor:
 
 
 def _cast(control: Residuals, dtype: torch.dtype) -> Residuals:
-    return Residuals([each.to(dtype) for each in control.down], control.mid.to(dtype))
+    return Residuals(
+        [each.to(dtype) for each in control.down],
+        None if control.mid is None else control.mid.to(dtype),
+        [each.to(dtype) for each in control.features],
+    )
 
 
-def _summed(residuals: Sequence[Residuals]) -> Residuals | None:
-    """The sum of what several controls add to the U-Net; None if there is no control."""
-    if not residuals:
-        return None
-    total = residuals[0]
-    for more in residuals[1:]:
-        down = [one + other for one, other in zip(total.down, more.down, strict=True)]
-        total = Residuals(down, total.mid + more.mid)
+def summed(residuals: Sequence[Residuals | None]) -> Residuals | None:
+    """The sum of what several controls add to the U-Net; None if none of them adds anything."""
+    found = [each for each in residuals if each is not None]
+    if len(found) < 2:
+        return found[0] if found else None
+    mids = [each.mid for each in found if each.mid is not None]
+    return Residuals(
+        _sums([each.down for each in found if each.down]),
+        _sums([[mid] for mid in mids])[0] if mids else None,
+        _sums([each.features for each in found if each.features]),
+    )
+
+
+def _sums(lists: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+    """The sum of the first tensors of all lists, of the second ones, and so on."""
+    total = list(lists[0]) if lists else []
+    for more in lists[1:]:
+        total = [one + other for one, other in zip(total, more, strict=True)]
     return total

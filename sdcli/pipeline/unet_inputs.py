@@ -26,8 +26,8 @@ from sdcli.pipeline.latent_mask import concat_mask, without_masked_part
 from sdcli.request.inputs import SizedImages
 from sdcli.request.job import Job
 
-Control = Callable[[UNetCall], Residuals]
-"""ControlNet, T2I-Adapter: a call of the U-Net -> what is added to its skip connections and its middle block."""
+Control = Callable[[UNetCall], Residuals | None]
+"""ControlNet, T2I-Adapter: a call of the U-Net -> what is added to the U-Net in it; None adds nothing."""
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sdcli import registry
-from sdcli.request import aliases, loras
+from sdcli.request import aliases, controls, loras
+from sdcli.request.controls import ControlUse
 from sdcli.request.loras import Lora
+from sdcli.request.resize import FIT
 
 SAMPLER_KEYS = {
     "eta": "Eta",
@@ -23,6 +26,13 @@ SCHEDULE_KEYS = {
     "beta beta": "Beta schedule beta",
 }
 """An option, or a plugin's own option -> A1111's key. Other options become `Sampler order`, `Schedule offset`, …"""
+
+CONTROL_MODES = {
+    "balanced": "Balanced",
+    "prompt": "My prompt is more important",
+    "control": "ControlNet is more important",
+}
+RESIZE_MODES = {"crop": "Crop and Resize", "pad": "Resize and Fill", "stretch": "Just Resize"}
 
 Pairs = dict[str, str | None]
 
@@ -56,6 +66,28 @@ def embedding_hashes(embeddings: Mapping[str, Mapping[str, str]]) -> str:
     """The value of `TI hashes`: {"cat-toy": {"sha256": …}} -> "cat-toy: c74b4e810b03"."""
     hashes = ((re.sub("[:,]", "", name), each["sha256"][:12]) for name, each in embeddings.items())
     return ", ".join(f"{name}: {sha256}" for name, sha256 in hashes)
+
+
+def control_pairs(texts: Sequence[str], fit: str | None, hashes: Mapping[str, Mapping[str, str]]) -> Pairs:
+    """`ControlNet 0`, `ControlNet 1`, … as sd-webui-controlnet writes them; `hashes` are by the files' names."""
+    return {f"ControlNet {i}": _control(controls.parse(text), fit, hashes) for i, text in enumerate(texts)}
+
+
+def _control(use: ControlUse, fit: str | None, hashes: Mapping[str, Mapping[str, str]]) -> str:
+    file = os.path.basename(os.path.normpath(use.path))
+    name = next((name for name, each in hashes.items() if each["file"] == file), file)
+    sha256 = hashes.get(name, {}).get("sha256", "")
+    pairs = {
+        "Module": use.annotate.partition(":")[0] or "none",
+        "Model": f"{re.sub('[:,]', '', name)} [{sha256[:8]}]",
+        "Weight": f"{use.weight:g}",
+        "Resize Mode": RESIZE_MODES.get(use.fit or fit or FIT, "Crop and Resize"),
+        "Guidance Start": f"{use.start:g}",
+        "Guidance End": f"{use.end:g}",
+        "Pixel Perfect": "True",
+        "Control Mode": CONTROL_MODES[use.mode],
+    }
+    return ", ".join(f"{key}: {value}" for key, value in pairs.items())
 
 
 def sampler_options(name: str, texts: dict[str, str]) -> str:

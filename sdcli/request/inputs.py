@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from sdcli.errors import ImageError, UsageError
-from sdcli.request import ip_adapters, regions
+from sdcli.request import controls, ip_adapters, regions
 from sdcli.request import reference as references
 from sdcli.request.composite import composite
-from sdcli.request.images import OpenedImage, Source, extremes, open_image
+from sdcli.request.images import Colour, OpenedImage, Source, extremes, open_image
 from sdcli.request.infill import infill
 from sdcli.request.inline_image import InlineImage
 from sdcli.request.job import Job
@@ -41,6 +41,7 @@ class InputImages:
     region_masks: tuple[Image | None, ...] = ()  # L; None for a region that has no mask
     ip_adapter_pictures: tuple[OpenedImage, ...] = ()  # one for each IP-Adapter
     reference: OpenedImage | None = None
+    hints: tuple[Image | None, ...] = ()  # RGB, shown to each control; None for one that is shown the picture
 
     @property
     def icc(self) -> bytes | None:
@@ -179,6 +180,19 @@ class SizedImages:
         result = composite(picture, _crop(drawn, whole_picture), mask)
         return result, {"kept": _kept_pixels(picture.original, result, mask)}
 
+    def hint(self, i: int, size: Size, fit: str) -> Image:
+        """What control i is shown (RGB), at the size that is drawn; where the picture is cut or extended, so is it."""
+        hint, picture = self.inputs.hints[i], self.inputs.picture
+        if hint is None:
+            assert picture is not None  # or the request would not have been made
+            hint = picture.image
+        if picture is None or (self.inputs.mask is None and self.enlargement is None):
+            return fit_image(hint, *size, fit, "the picture of --control")
+        hint = fit_image(hint, *picture.image.size, fit, "the picture of --control")
+        if self.enlargement is not None:
+            return self.enlargement.extended(hint, size)
+        return _resize_box(hint, self.box, size)
+
     def placed(self, plane: Image) -> Image:
         """A plane of numbers (mode F), of the size that is drawn, at its place in the result, with 0 around it."""
         if self.enlargement is not None:
@@ -211,6 +225,7 @@ def open_inputs(request: Request, stdin: BinaryIO | None = None) -> InputImages:
         if picture is not None:
             _check_size(opened["depth"].name, depth.size, picture, request.fit)
     region_masks = _region_masks(request)
+    hints = _hints(request, background)
     files: dict[str, OpenedImage | OpenedMask] = {**opened, **({"mask": mask_file} if mask_file else {})}
     files |= {f"region {i}": each for i, each in enumerate(region_masks, 1) if each is not None}
     shown = [open_image(ip_adapters.parse(each).image, background=background) for each in request.ip_adapter]
@@ -220,6 +235,7 @@ def open_inputs(request: Request, stdin: BinaryIO | None = None) -> InputImages:
         files["reference"] = reference = open_image(
             references.parse(request.reference).image, background=background
         )
+    files |= {f"picture of control {i}": each for i, each in enumerate(hints, 1) if each is not None}
     facts = {role: each.sha256 for role, each in files.items()}
     if request.latents_in is not None:
         facts["latents"] = _sha256(request.latents_in)
@@ -235,6 +251,7 @@ def open_inputs(request: Request, stdin: BinaryIO | None = None) -> InputImages:
         tuple(None if each is None else each.image for each in region_masks),
         tuple(shown),
         reference,
+        tuple(None if each is None else each.image for each in hints),
     )
     return dataclasses.replace(inputs, notes=(*inputs.notes, *_rounded_size(request, inputs)))
 
@@ -243,6 +260,12 @@ def _region_masks(request: Request) -> list[OpenedMask | None]:
     """The mask of each region that has one; raises ImageError."""
     masks = (regions.parse(each).mask for each in request.region)
     return [open_mask(mask, f"--region …@{mask}") if mask else None for mask in masks]
+
+
+def _hints(request: Request, background: Colour) -> list[OpenedImage | None]:
+    """The picture that each control is shown, if it names one; raises ImageError."""
+    images = (controls.parse(each).image for each in request.control)
+    return [open_image(image, background=background) if image else None for image in images]
 
 
 def _source(role: str, path: str | InlineImage, stdin: BinaryIO | None) -> tuple[Source, str]:

@@ -9,8 +9,9 @@ from typing import Any
 from sdcli import registry
 from sdcli.errors import UsageError
 from sdcli.registry import Spec
-from sdcli.request import freeu, ip_adapters, loras, regions, sigmas
+from sdcli.request import controls, freeu, ip_adapters, loras, regions, sigmas
 from sdcli.request import reference as references
+from sdcli.request.controls import ControlUse
 from sdcli.request.freeu import FreeU
 from sdcli.request.ip_adapters import IpAdapter
 from sdcli.request.loras import Lora
@@ -34,6 +35,7 @@ class Job:
     prompt_2: str  # for the second text encoder
     negative_2: str
     regions: tuple[Region, ...]
+    controls: tuple[ControlUse, ...]
     emphasis: str
     embedding: tuple[str, ...]  # paths of the textual inversions that the prompts name
     lora: tuple[Lora, ...]
@@ -128,6 +130,7 @@ def job_of(request: Request) -> Job:
             "freeu": () if request.freeu is None else (freeu.parse(request.freeu),),
             "ip_adapter": tuple(map(ip_adapters.parse, request.ip_adapter)),
             "hypernet": tuple(parse_weighted_file("--hypernet", each) for each in request.hypernet),
+            "controls": tuple(map(controls.parse, request.control)),
             "strength": 1.0 if request.strength is None else request.strength,
             "fit": request.fit or FIT,
             "window": request.window or 0,

@@ -105,6 +105,7 @@ def _parameter_pairs(request: Request, facts: Mapping[str, Any]) -> dict[str, An
         "Sigmas": request.sigmas,
         "Lora hashes": a1111_text.lora_hashes(facts.get("loras", {})) or None,
         "TI hashes": a1111_text.embedding_hashes(facts.get("embeddings", {})) or None,
+        **a1111_text.control_pairs(request.control, request.fit, facts.get("controls", {})),
         "Clip skip": request.clip_skip if (request.clip_skip or 1) > 1 else None,
         "Emphasis": {"no_norm": "No norm", "none": "None"}.get(request.emphasis or ""),
         "ENSD": request.ensd or None,

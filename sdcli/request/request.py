@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sdcli import errors, registry
 from sdcli.errors import UsageError
-from sdcli.request import aliases, fields, freeu, ip_adapters, loras, regions, sigmas
+from sdcli.request import aliases, controls, fields, freeu, ip_adapters, loras, regions, sigmas
 from sdcli.request import reference as references
 from sdcli.request.fields import option
 from sdcli.request.prompt.emphases import EMPHASES
@@ -236,6 +236,11 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
         help="A prompt for a part of the picture: 'a cat@0,0,0.5,1' for the left half, as X,Y,WIDTH,HEIGHT in shares "
              "of the picture, or 'a cat@mask.png'; ,0.5 behind it is its strength, 0.8 if not given. Repeatable.",
     )  # fmt: skip
+    control: tuple[str, ...] = option(
+        (), "--control", type=str, many=True,
+        help="A ControlNet, Control-LoRA or T2I-Adapter and what it is shown: 'canny.safetensors:image=edges.png'; "
+             "behind it :weight=0.8, :start=0.2, :end=0.6, :mode=prompt or control, :annotate=canny. Repeatable.",
+    )  # fmt: skip
     emphasis: str | None = option(
         None, "--emphasis", type=str, choices=EMPHASES, from_model=True,
         help="How weights such as (word:1.3) act: a1111, no_norm, comfyui or compel, each with its language; none "
@@ -394,6 +399,8 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
             references.parse(self.reference)
         if self.freeu is not None:
             freeu.parse(self.freeu)
+        is_masked = self.mask is not None or self.alpha_mask or self.margins is not None
+        controls.check(self.control, self.image is not None, is_masked)
         _check_seeds(self)
         _check_masks(self)
         _check_hires(self)

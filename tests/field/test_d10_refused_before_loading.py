@@ -25,7 +25,8 @@ BAD_TEXTS = {
     "mask": "none.png", "depth": "none.png", "background": "no-colour", "seed_size": "100x100",
     "sigmas": "1,2", "device": "gpu", "latents_in": "none.safetensors", "embedding": "none.safetensors",
     "lora": "none.safetensors",
-    "margins": "0,0,0,0", "region": "a cat@2,0,1,1", "style": "none", "styles_file": "none.csv", "wildcards": "none",
+    "margins": "0,0,0,0", "region": "a cat@2,0,1,1", "control": "net:weight=2:weight=3",
+    "style": "none", "styles_file": "none.csv", "wildcards": "none",
 }  # fmt: skip
 """A bad value of each text field whose declaration does not say which are bad."""
 ANY_TEXT = ("prompt", "negative", "prompt_2", "negative_2")

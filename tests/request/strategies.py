@@ -20,6 +20,10 @@ SPELLED = {  # fields whose values have a spelling of their own
     "seed_size": st.tuples(MULTIPLES_OF_8, MULTIPLES_OF_8).map("{0[0]}x{0[1]}".format),
     "sigmas": LEVELS.map(lambda levels: ",".join(map(repr, sorted(levels, reverse=True)))),
     "margins": st.tuples(*[st.integers(1, 999)] * 4).map(lambda sides: ",".join(map(str, sides))),
+    "control": st.lists(
+        st.sampled_from(["net.safetensors:image=a.png", "net:image=a.png:weight=0.5:annotate=canny:low=50"]),
+        max_size=2,
+    ),
     "device": st.sampled_from(["auto", "cpu", "cuda", "cuda:1"]),
     "background": st.sampled_from(["white", "black", "#8080ff"]),
     "sampler": st.sampled_from([*registry.names("samplers"), "euler_a:eta=0.5", "dpmpp_2m_sde:heun=true"]),

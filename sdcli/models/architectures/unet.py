@@ -29,14 +29,21 @@ Context = Tensor | Sequence[Tensor]
 
 @dataclass(frozen=True)
 class Residuals:
-    """What a control network adds: to each skip connection, in the order of the down blocks, and to the middle."""
+    """What control networks add to a U-Net; what is empty or None adds nothing.
 
-    down: Sequence[Tensor]
-    mid: Tensor
+    `down` is added to each skip connection, in the order of the down blocks, and `mid` to the output of the middle
+    block, both once the U-Net has computed them (ControlNet). `features` are added on the way down, so that later
+    layers see them (T2I-Adapter): one for each down block, and one more for the middle block of a U-Net of three
+    levels.
+    """
+
+    down: Sequence[Tensor] = ()
+    mid: Tensor | None = None
+    features: Sequence[Tensor] = ()
 
 
-class UNet(nn.Module):
-    """The conditional U-Net (Rombach et al. 2022, "High-Resolution Image Synthesis with Latent Diffusion Models").
+class UNetEncoder(nn.Module):
+    """The U-Net from its input down to its middle block, which a ControlNet has as well.
 
     `settings` is a complete config in diffusers' words, as `config.settings` makes it.
     """
@@ -67,6 +74,56 @@ class UNet(nn.Module):
         levels = _levels(settings, time_width, act)
         self.down_blocks = _down_blocks(settings, levels)
         self.mid_block = MidBlock(levels[-1], settings["mid_block_type"], _middle_depth(settings))
+
+    def embed_time(
+        self,
+        t: Tensor,
+        x: Tensor,
+        context: Context,
+        pooled: Tensor | None = None,
+        time_ids: Tensor | None = None,
+        class_labels: Tensor | None = None,
+        time_cond: Tensor | None = None,
+    ) -> Tensor:
+        """Everything that is not spatial, as one embedding (n, time_width); t is a scalar or (n,)."""
+        steps = self.time_proj(t.expand(x.shape[0])).to(x.dtype)
+        time: Tensor = self.time_embedding(steps, time_cond)
+        if hasattr(self, "class_embedding"):
+            if class_labels is None:
+                raise ValueError("this U-Net needs class_labels")
+            time = time + self.class_embedding(class_labels).to(x.dtype)
+        if hasattr(self, "add_time_proj"):
+            if pooled is None or time_ids is None:
+                raise ValueError("this U-Net needs the pooled text state and time_ids")
+            sizes = self.add_time_proj(time_ids.flatten()).reshape(pooled.shape[0], -1)
+            time = time + self.add_embedding(torch.cat([pooled, sizes], -1).to(x.dtype))
+        if self.pools_text:
+            time = time + self.add_embedding(context if isinstance(context, Tensor) else context[0])
+        return time
+
+    def encode(
+        self, x: Tensor, time: Tensor, contexts: Iterator[Tensor], features: Sequence[Tensor] = ()
+    ) -> tuple[Tensor, list[Tensor]]:
+        """(output of the middle block, skip connections) from the output of `conv_in`; see Residuals for features."""
+        skips = [x]
+        for down, feature in zip(
+            self.down_blocks, (*features, *[None] * len(self.down_blocks)), strict=False
+        ):
+            x, more = down(x, time, contexts, feature)
+            skips += more
+        x = self.mid_block(x, time, contexts)
+        if len(features) > len(self.down_blocks):
+            x = x + features[len(self.down_blocks)]
+        return x, skips
+
+
+class UNet(UNetEncoder):
+    """The conditional U-Net (Rombach et al. 2022, "High-Resolution Image Synthesis with Latent Diffusion Models")."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        super().__init__(settings)
+        widths = list(settings["block_out_channels"])
+        levels = _levels(settings, 4 * widths[0], self.act)
         self.up_blocks = _up_blocks(settings, levels)
         self.conv_norm_out = nn.GroupNorm(settings["norm_num_groups"], widths[0], settings["norm_eps"])
         self.conv_out = nn.Conv2d(widths[0], settings["out_channels"], 3, padding=1)
@@ -87,49 +144,22 @@ class UNet(nn.Module):
 
         Families with size conditioning (SDXL) take the pooled text state (n, width) and time_ids (n, 5 or 6); the x4
         upscaler takes class_labels (n,), a latent consistency model the embedding of its guidance scale as time_cond
-        (n, width). `control` is added to the skip connections and the middle block.
+        (n, width). `control` is what control networks add.
         """
         if self.center_input_sample:
             x = 2 * x - 1.0
-        time = self._embed_time(t.expand(x.shape[0]), x.dtype, pooled, time_ids, class_labels, time_cond)
+        control = control or Residuals()
+        time = self.embed_time(t, x, context, pooled, time_ids, class_labels, time_cond)
         contexts = repeat(context) if isinstance(context, Tensor) else iter(context)
-        if self.pools_text:
-            time = time + self.add_embedding(context if isinstance(context, Tensor) else context[0])
-        x = self.conv_in(x)
-        skips = [x]
-        for down in self.down_blocks:
-            x, more = down(x, time, contexts)
-            skips += more
-        x = self.mid_block(x, time, contexts)
-        if control is not None:
+        x, skips = self.encode(self.conv_in(x), time, contexts, control.features)
+        if control.down:
             skips = [skip + residual for skip, residual in zip(skips, control.down, strict=True)]
+        if control.mid is not None:
             x = x + control.mid
         for up in self.up_blocks:
             x = up(x, skips, time, contexts)
         out: Tensor = self.conv_out(self.act(self.conv_norm_out(x)))
         return out
-
-    def _embed_time(
-        self,
-        t: Tensor,
-        dtype: torch.dtype,
-        pooled: Tensor | None,
-        time_ids: Tensor | None,
-        class_labels: Tensor | None,
-        time_cond: Tensor | None,
-    ) -> Tensor:
-        """Everything that is not spatial, as one embedding (n, time_width)."""
-        time: Tensor = self.time_embedding(self.time_proj(t).to(dtype), time_cond)
-        if hasattr(self, "class_embedding"):
-            if class_labels is None:
-                raise ValueError("this U-Net needs class_labels")
-            time = time + self.class_embedding(class_labels).to(dtype)
-        if hasattr(self, "add_time_proj"):
-            if pooled is None or time_ids is None:
-                raise ValueError("this U-Net needs the pooled text state and time_ids")
-            sizes = self.add_time_proj(time_ids.flatten()).reshape(pooled.shape[0], -1)
-            time = time + self.add_embedding(torch.cat([pooled, sizes], -1).to(dtype))
-        return time
 
 
 class Sinusoids(nn.Module):
@@ -208,17 +238,27 @@ class DownBlock(nn.Module):
         if padding is not None:
             self.downsamplers = nn.ModuleList([Downsample(level.width, padding)])
 
-    def forward(self, x: Tensor, time: Tensor, contexts: Iterator[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """(the output, the skip connections that the up blocks take)."""
+    def forward(
+        self, x: Tensor, time: Tensor, contexts: Iterator[Tensor], feature: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """(the output, the skip connections that the up blocks take).
+
+        `feature` is added behind the last transformer, or behind the whole block if it has none, as T2I-Adapters were
+        trained.
+        """
         skips = []
         for i, resnet in enumerate(self.resnets):
             x = resnet(x, time)
             if self.attentions:
                 x = self.attentions[i](x, contexts)
             skips.append(x)
+        if self.attentions and feature is not None:
+            x = skips[-1] = x + feature
         if hasattr(self, "downsamplers"):
             x = self.downsamplers[0](x)
             skips.append(x)
+        if not self.attentions and feature is not None:
+            x = skips[-1] = x + feature
         return x, skips
 
 

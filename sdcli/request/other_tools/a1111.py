@@ -10,6 +10,7 @@ from sdcli.request.other_tools.reading import OtherPicture, Reading, number, sid
 
 _PAIR = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
 _JSON_VALUE = re.compile(r"(\w[\w \-/]*):\s*(?=[\[{])")
+_CONTROL = re.compile(r"ControlNet( \d+)?")
 _HARMLESS = {
     "Version", "App", "User", "Batch size", "Batch pos", "Hashes", "VAE hash", "Model hash", "Face restoration model",
     "Created Date", "Civitai metadata", "Parser", "Pipeline", "Backend", "Operations", "Image CFG scale default",
@@ -51,6 +52,10 @@ def a1111(texts: Mapping[str, str], size: tuple[int, int]) -> OtherPicture | Non
         reading.fields.setdefault("schedule", "uniform")  # a label without one, before 1.9
     _take_options(reading)
     _take_passes(reading)
+    for key in [key for key in reading.facts if _CONTROL.fullmatch(key)]:
+        reading.leave(
+            key, reading.pop(key), "its picture is not in the file; name it and the net with --control"
+        )
     reading.take("ENSD", "ensd", whole)
     if hashes := _HASH.findall(str(reading.facts.get("Lora hashes", ""))):
         reading.lora_hashes = dict(hashes)
