@@ -22,9 +22,9 @@ from sdcli.models.architectures.clip_vision import CLIPVisionModel, ImageStates
 from sdcli.models.architectures.ip_projection import FullFaceProjection, ImageProjection, Perceiver
 from sdcli.models.build import module_on_meta
 from sdcli.models.device import Placement
-from sdcli.models.load import load_weights
 from sdcli.models.model import Model
 from sdcli.models.tensors import read_tensors
+from sdcli.models.weights import load_weights
 from sdcli.pipeline import vae
 from sdcli.request.images import OpenedImage
 from sdcli.request.job import Job
