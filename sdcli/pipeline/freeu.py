@@ -18,17 +18,18 @@ OTHER_FACTORS = (1.5, 1.6, 0.9, 0.2)
 
 def freeu_of(job: Job, family: str) -> Adapter | None:
     """The adapter of a job's FreeU for a model of this family; None if the job has none."""
-    if job.freeu is None:
+    if not job.freeu:
         return None
+    (asked,) = job.freeu
     own = next((factors for name, factors in FACTORS.items() if family.startswith(name)), OTHER_FACTORS)
-    given = [getattr(job.freeu, name) for name in NUMBERS]
+    given = [getattr(asked, name) for name in NUMBERS]
     b1, b2, s1, s2 = (value if given is None else given for given, value in zip(given, own, strict=True))
-    return freeu([(b1, s1), (b2, s2)], _by(job.freeu, job.like), job.freeu.version)
+    return freeu([(b1, s1), (b2, s2)], _by(asked, job.like), asked.version)
 
 
 def check_freeu(job: Job, name: str, unet: Mapping[str, Any]) -> None:
     """Raise ModelError if a job's FreeU would do nothing in the U-Net with this config; `name` is the model's."""
-    if job.freeu is None or _by(job.freeu, job.like) == "block":
+    if not job.freeu or _by(job.freeu[0], job.like) == "block":
         return
     widths = list(unet["block_out_channels"])
     stages = (4 * widths[0], 2 * widths[0])

@@ -22,17 +22,15 @@ from sdcli.request.resize import fit_image
 
 def features_of(job: Job) -> ReferenceFeatures | None:
     """The features of the job's reference; None if it has none."""
-    return (
-        None if job.reference is None else ReferenceFeatures(job.reference.mode, weight=job.reference.weight)
-    )
+    return next((ReferenceFeatures(each.mode, weight=each.weight) for each in job.reference), None)
 
 
 def fidelity_of(model: Model, job: Job) -> float:
     """How much less the negative prompt sees of the reference: cubed for SDXL, 0 in the second pass of --hires."""
-    if job.reference is None or job.first_pass_steps:
+    if not job.reference or job.first_pass_steps:
         return 0.0
-    is_xl = model.family.name.startswith("sdxl")
-    return job.reference.fidelity**3 if is_xl else job.reference.fidelity
+    (reference,) = job.reference
+    return reference.fidelity**3 if model.family.name.startswith("sdxl") else reference.fidelity
 
 
 def reference_latents(model: Model, job: Job, inputs: InputImages) -> Tensor:

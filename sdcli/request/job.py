@@ -41,8 +41,8 @@ class Job:
     lora: tuple[Lora, ...]
     hypernet: tuple[WeightedFile, ...]
     ip_adapter: tuple[IpAdapter, ...]
-    reference: Reference | None
-    freeu: FreeU | None
+    reference: tuple[Reference, ...]  # one, or none
+    freeu: tuple[FreeU, ...]  # one, or none
     tome: float  # share of the tokens that are merged
     allow_partial: bool  # an adapter may have tensors that fit nothing in the model
     clip_skip: (
@@ -126,11 +126,11 @@ def job_of(request: Request) -> Job:
             "first_pass_steps": 0,
             "regions": tuple(map(regions.parse, request.region)),
             "lora": tuple(map(loras.parse, request.lora)),
-            "controls": tuple(map(controls.parse, request.control)),
-            "reference": None if request.reference is None else references.parse(request.reference),
-            "freeu": None if request.freeu is None else freeu.parse(request.freeu),
+            "reference": () if request.reference is None else (references.parse(request.reference),),
+            "freeu": () if request.freeu is None else (freeu.parse(request.freeu),),
             "ip_adapter": tuple(map(ip_adapters.parse, request.ip_adapter)),
             "hypernet": tuple(parse_weighted_file("--hypernet", each) for each in request.hypernet),
+            "controls": tuple(map(controls.parse, request.control)),
             "strength": 1.0 if request.strength is None else request.strength,
             "fit": request.fit or FIT,
             "window": request.window or 0,

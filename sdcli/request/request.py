@@ -14,13 +14,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sdcli import errors, registry
 from sdcli.errors import UsageError
-from sdcli.request import aliases, controls, fields, freeu, ip_adapters, loras, regions, sigmas
-from sdcli.request import reference as references
+from sdcli.request import aliases, controls, fields, loras, regions, sigmas
 from sdcli.request.fields import option
 from sdcli.request.prompt.emphases import EMPHASES
 from sdcli.request.resize import FITS
 from sdcli.request.sigmas import MAX_STEPS
-from sdcli.request.weighted_file import parse_weighted_file
 
 if TYPE_CHECKING:
     from sdcli.request.field_types import OptionalImage, OptionalPath, Path
@@ -391,16 +389,9 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
             regions.parse(region)
         for lora in self.lora:
             loras.parse(lora)
+        _check_adapters(self)
         is_masked = self.mask is not None or self.alpha_mask or self.margins is not None
         controls.check(self.control, self.image is not None, is_masked)
-        for hypernet in self.hypernet:
-            parse_weighted_file("--hypernet", hypernet)
-        for ip_adapter in self.ip_adapter:
-            ip_adapters.parse(ip_adapter)
-        if self.reference is not None:
-            references.parse(self.reference)
-        if self.freeu is not None:
-            freeu.parse(self.freeu)
         _check_seeds(self)
         _check_masks(self)
         _check_hires(self)
@@ -534,6 +525,28 @@ def _check_masks(request: Request) -> None:
         raise UsageError("a mask says which part of a picture is repainted; give the picture with -i")
     if request.margins is not None:
         parse_margins(request.margins)
+
+
+def _check_adapters(request: Request) -> None:
+    """Raise UsageError for a setting of an adapter that cannot be meant; how each is typed is imported if it is."""
+    if request.hypernet:
+        from sdcli.request.weighted_file import parse_weighted_file
+
+        for text in request.hypernet:
+            parse_weighted_file("--hypernet", text)
+    if request.ip_adapter:
+        from sdcli.request import ip_adapters
+
+        for text in request.ip_adapter:
+            ip_adapters.parse(text)
+    if request.reference is not None:
+        from sdcli.request import reference
+
+        reference.parse(request.reference)
+    if request.freeu is not None:
+        from sdcli.request import freeu
+
+        freeu.parse(request.freeu)
 
 
 def _check_hires(request: Request) -> None:

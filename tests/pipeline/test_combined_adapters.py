@@ -11,7 +11,7 @@ from sdcli.models import memory
 from sdcli.models.cache import ModelCache
 from sdcli.models.load import load
 from sdcli.request.request import Request
-from tests import adapter_files
+from tests import adapter_files, control_files
 from tests.pictures import half_mask, photo
 
 ADAPTERS = {
@@ -41,6 +41,8 @@ WAYS = {
     "long prompt": {"prompt": "a cat, " * 40},
     "parts": {"prompt": "a [cat:dog:0.5] AND a hat"},
     "region": {"region": ["a dog@0,0,0.5,1"]},
+    "control": {"control": ["canny.safetensors:image=in.png"]},
+    "control in windows": {"control": ["canny.safetensors:image=in.png"], "width": 96, "window": 64},
 }
 
 
@@ -53,6 +55,7 @@ def folder(tmp_path_factory):
     adapter_files.hypernet(folder / "style.safetensors", (16,), layer_norm=True)
     adapter_files.ip_adapter(folder / "plus.safetensors", widths, 16, "plus", reads=32)
     adapter_files.image_encoder(folder / "vit")
+    control_files.controlnet(folder, "test:sd1", "canny.safetensors")
     photo(40, 30).save(folder / "face.png")
     photo(64, 64).save(folder / "in.png")
     half_mask(64, 64).save(folder / "mask.png")
