@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdcli.checkpoints.ip_adapters import cross_attentions
-from sdcli.diffusion.spans import Span, steps_between
+from sdcli.diffusion.spans import Span
+from sdcli.diffusion.step_range import steps_between
 from sdcli.diffusion.unet_call import UNetCall
 from sdcli.models.architectures.attention import Attention, Processor, attend_heads, join_heads, split_heads
 
@@ -48,7 +49,7 @@ class IpAdapters:
 
     def begin(self, levels: Sequence[float]) -> None:
         """A run begins that visits these noise levels."""
-        self._spans = [steps_between(levels, prompt.start, prompt.end) for prompt in self.prompts]
+        self._spans = [steps_between(prompt.start, prompt.end, levels) for prompt in self.prompts]
         self._active = []
 
     def see(self, call: UNetCall) -> None:

@@ -17,7 +17,7 @@ from sdcli.adapters.deltas.scale import scale
 from sdcli.checkpoints import lora_kinds
 from sdcli.checkpoints.header import Entry
 from sdcli.checkpoints.lora_file import Change
-from sdcli.diffusion.spans import Span, steps_between
+from sdcli.diffusion.step_range import holds, steps_between
 from sdcli.diffusion.unet_call import UNetCall
 from sdcli.errors import ModelError
 from sdcli.models.offload import Adapter, ReadWeights
@@ -134,8 +134,7 @@ class Loras:
         def call(x: Tensor) -> Tensor:
             out = forward(x)
             for use, branch in branches:
-                span = steps_between(self._levels, *use.steps) if self._levels else Span(0, 0)
-                if span.end < self._sigma <= span.start:
+                if holds(steps_between(*use.steps, self._levels), self._sigma):
                     out = out + branch(x)
             return out
 

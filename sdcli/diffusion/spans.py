@@ -40,16 +40,6 @@ def steps_apart(sigmas: Sequence[float], steps: int) -> list[float]:
     return [_between(sigmas, i * count / steps) for i in range(steps)] + [sigmas[-1]]
 
 
-def steps_between(sigmas: Sequence[float], start: float, end: float) -> Span:
-    """The span of the steps i of N with start <= i / N < end; `start` and `end` are shares of the steps, 0 … 1."""
-    count = len(sigmas) - 1
-    first, last = (math.ceil(share * count - 1e-9) for share in (start, end))
-    return Span(
-        math.inf if first == 0 else sigmas[first] if first <= count else -math.inf,
-        -math.inf if last >= count else sigmas[last],
-    )
-
-
 def _halves(span: Span) -> tuple[Span, Span]:
     below = math.nextafter(span.start, 0.0)
     return Span(span.start, below), Span(below, span.end)

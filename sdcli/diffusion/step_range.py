@@ -12,7 +12,15 @@ StepRange = Callable[[float, float, Sequence[float], Levels], Span]
 """(start, end, falling levels of a run, trained levels) -> the noise levels end < sigma <= start; start and end are in
 0 … 1. An empty range has end >= start."""
 
+ROUNDED = 1e-6
+"""By how much a share may be less than that of a step, as 0.666667 of 2/3."""
+
 NEVER = Span(-math.inf, math.inf)
+
+
+def steps_between(start: float, end: float, sigmas: Sequence[float]) -> Span:
+    """Step i of n, counted from 0, is in the range if start <= i / n < end, so that ranges which meet share no step."""
+    return _of_steps(sigmas, lambda i, n: start - ROUNDED <= i / n < end - ROUNDED)
 
 
 def a1111_range(start: float, end: float, sigmas: Sequence[float], trained: Levels) -> Span:
