@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from tests import adapter_files
 from tests.adapters import loras
 
 SMALL = ("-m", "test:sd1", "-s", "2", "--seed", "1")
@@ -137,3 +138,16 @@ def test_a_lora_for_any_model_finds_its_modules(model):
     parts = ("unet", *found.family.text_encoders)
     shapes = {part: tensor_shapes.of_network(part, found.components[part].config, model) for part in parts}
     assert spellings(shapes)["lora_unet_conv_in"] == ("unet", "conv_in")
+
+
+def test_two_files_of_one_name_are_recorded_apart(sd, tmp_path, folder):
+    (tmp_path / "other").mkdir()
+    loras.write(tmp_path / "other" / "style.safetensors", seed=5)
+    png, _ = drawn(sd, tmp_path, "a cat", "--lora", "style", "--lora", "./other/style.safetensors")
+    assert list(json.loads(texts_of(png)["sd"])["loras"]) == ["style", "style (2)"]
+
+
+def test_a_hypernetwork_is_a_word_of_a1111_too(sd, tmp_path):
+    adapter_files.hypernet(tmp_path / "paint.safetensors", [16])
+    png, _ = drawn(sd, tmp_path, "a cat", "--hypernet", "./paint.safetensors@0.5")
+    assert texts_of(png)["parameters"].splitlines()[0] == "a cat <hypernet:paint:0.5>"

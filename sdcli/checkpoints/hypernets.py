@@ -10,6 +10,7 @@ from sdcli.checkpoints import hypernet_file, network_config
 from sdcli.checkpoints.checkpoint import Checkpoint
 from sdcli.checkpoints.hashes import digest
 from sdcli.checkpoints.hypernet_file import TRAINED_FOR, HypernetFile
+from sdcli.checkpoints.named_files import numbered
 from sdcli.errors import ModelError
 from sdcli.request.weighted_file import WeightedFile
 
@@ -23,8 +24,8 @@ def check_fit(found: Checkpoint, files: Sequence[WeightedFile]) -> None:
 
 def facts(files: Iterable[WeightedFile]) -> dict[str, dict[str, str]]:
     """Of each hypernetwork by its name: its file's name and sha256, for the metadata of a picture."""
-    paths = dict.fromkeys(Path(file.path) for file in files)
-    return {path.stem: {"file": path.name, "sha256": digest([path])} for path in paths}
+    paths = numbered(file.path for file in files)
+    return {name: {"file": path.name, "sha256": digest([path])} for name, path in paths.items()}
 
 
 def read_fitting(

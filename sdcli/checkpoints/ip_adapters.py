@@ -13,6 +13,7 @@ from sdcli.checkpoints.checkpoint import Checkpoint
 from sdcli.checkpoints.hashes import digest
 from sdcli.checkpoints.image_encoder_file import ImageEncoderFile
 from sdcli.checkpoints.ip_adapter_file import IpAdapterFile
+from sdcli.checkpoints.named_files import numbered
 from sdcli.checkpoints.tensor_shapes import Shapes
 from sdcli.errors import ModelError, UsageError
 from sdcli.request.ip_adapters import IpAdapter
@@ -54,12 +55,13 @@ def cross_attentions(names: Iterable[str]) -> list[str]:
 
 def facts(adapters: Iterable[IpAdapter]) -> dict[str, dict[str, Any]]:
     """Of each IP-Adapter by its name: its file's name and sha256, and those of its encoder, for the metadata."""
+    by_path = {str(Path(adapter.path)): adapter for adapter in adapters}
     found = {}
-    for adapter in adapters:
-        path = Path(adapter.path)
+    for name, path in numbered(by_path).items():
+        adapter = by_path[str(path)]
         file = ip_adapter_file.read_header(path)
         encoder = image_encoder_file.read_header(_encoder_path(adapter, file)).path
-        found[file.name] = {
+        found[name] = {
             "file": path.name,
             "sha256": digest([path]),
             "encoder": {"file": encoder.name, "sha256": digest([encoder])},

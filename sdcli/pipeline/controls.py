@@ -18,6 +18,7 @@ from torch import Tensor
 from sdcli import registry
 from sdcli.checkpoints import control_file, control_fit, hashes
 from sdcli.checkpoints.control_file import ControlFile, type_number
+from sdcli.checkpoints.named_files import numbered
 from sdcli.diffusion.conventions import CONVENTIONS
 from sdcli.diffusion.spans import Span, steps_apart
 from sdcli.diffusion.step_range import holds
@@ -61,17 +62,11 @@ def controls_of(model: Model, job: Job, images: SizedImages, levels: Sequence[fl
 
 
 def facts(uses: Sequence[ControlUse]) -> dict[str, dict[str, Any]]:
-    """Of each control by its name: its file's name and sha256, for the metadata of a picture.
-
-    Files of one name in several folders are numbered.
-    """
-    found: dict[str, dict[str, Any]] = {}
-    for path in dict.fromkeys(use.path for use in uses):
-        file = control_file.read(Path(path))
-        same = sum(each["file"] == file.path.name for each in found.values())
-        name = f"{file.name} ({same + 1})" if same else file.name
-        found[name] = {"file": file.path.name, "sha256": hashes.digest(file.paths)}
-    return found
+    """Of each control by its name: its file's name and sha256, for the metadata of a picture."""
+    return {
+        name: {"file": path.name, "sha256": hashes.digest(control_file.read(path).paths)}
+        for name, path in numbered(use.path for use in uses).items()
+    }
 
 
 def _is_masked(use: ControlUse, file: ControlFile) -> bool:

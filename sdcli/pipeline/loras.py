@@ -10,6 +10,7 @@ from typing import Any
 from sdcli.adapters.lora import Loras, Use
 from sdcli.checkpoints import hashes, lora_file
 from sdcli.checkpoints.keys.adapters import Module, ldm_path
+from sdcli.checkpoints.named_files import numbered
 from sdcli.checkpoints.tensor_shapes import Shapes
 from sdcli.models.model import Model
 from sdcli.request.job import Job
@@ -47,8 +48,7 @@ def block_of(module: Module, names: Collection[str]) -> str:
 
 def facts(loras: Sequence[Lora]) -> dict[str, dict[str, Any]]:
     """Of each LoRA by its name: its file's name, its sha256, and the hash that A1111 knows it by."""
-    paths = {Path(each.path).stem: Path(each.path) for each in loras}
     return {
         name: {"file": path.name, "sha256": hashes.digest([path]), "autov3": hashes.without_header(path)[:12]}
-        for name, path in sorted(paths.items())
+        for name, path in numbered(each.path for each in loras).items()
     }

@@ -12,6 +12,7 @@ from sdcli.request import aliases, controls, loras
 from sdcli.request.controls import ControlUse
 from sdcli.request.loras import Lora
 from sdcli.request.resize import FIT
+from sdcli.request.weighted_file import WeightedFile, parse_weighted_file
 
 SAMPLER_KEYS = {
     "eta": "Eta",
@@ -52,14 +53,20 @@ def lora_hashes(loras: Mapping[str, Mapping[str, str]]) -> str:
     return ", ".join(f"{re.sub('[:,]', '', name)}: {each['autov3']}" for name, each in loras.items())
 
 
-def lora_words(options: Sequence[str]) -> str:
-    """The `<lora:name:0.8>` that a prompt of A1111 would hold in place of these options."""
-    return "".join(map(_lora_word, map(loras.parse, options)))
+def network_words(lora_options: Sequence[str], hypernet_options: Sequence[str]) -> str:
+    """The `<lora:name:0.8>` and `<hypernet:name:0.5>` that a prompt of A1111 would hold in place of these options."""
+    hypernets = (parse_weighted_file("--hypernet", text) for text in hypernet_options)
+    words = [*map(_lora_word, map(loras.parse, lora_options)), *map(_hypernet_word, hypernets)]
+    return "".join(f" {word}" for word in words)
 
 
 def _lora_word(lora: Lora) -> str:
     strengths = f"{lora.te:g}" if lora.unet == lora.te else f"{lora.te:g}:{lora.unet:g}"
-    return f" <lora:{Path(lora.path).stem}:{strengths}>"
+    return f"<lora:{Path(lora.path).stem}:{strengths}>"
+
+
+def _hypernet_word(hypernet: WeightedFile) -> str:
+    return f"<hypernet:{Path(hypernet.path).stem}:{hypernet.strength:g}>"
 
 
 def embedding_hashes(embeddings: Mapping[str, Mapping[str, str]]) -> str:

@@ -67,7 +67,7 @@ def encoding_of(suffix: str, quality: int | None, request: Request) -> Encoding:
 def parameters(request: Request, facts: Mapping[str, Any]) -> str:
     """The text that A1111 writes into its pictures, so that the tools people use can read ours."""
     pairs = {key: value for key, value in _parameter_pairs(request, facts).items() if value is not None}
-    lines = [_prompt(request.prompt) + a1111_text.lora_words(request.lora)]
+    lines = [_prompt(request.prompt) + a1111_text.network_words(request.lora, request.hypernet)]
     if request.negative:
         lines.append(f"Negative prompt: {_prompt(request.negative)}")
     lines.append(", ".join(f"{key}: {_quoted(value)}" for key, value in pairs.items()))
