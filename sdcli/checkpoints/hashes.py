@@ -6,12 +6,14 @@ import contextlib
 import hashlib
 import json
 import os
+from functools import lru_cache
 from pathlib import Path
 
 from sdcli import settings
 from sdcli.checkpoints.header import LENGTH_BYTES
 
 LARGE_FILE = 100_000_000  # bytes from which a hash is worth remembering
+SMALL_FILE = 10_000_000  # bytes up to which a file is hashed anew: two may be written within one tick of its clock
 
 
 def digest(paths: list[Path]) -> str:
@@ -24,26 +26,39 @@ def digest(paths: list[Path]) -> str:
 
 def without_header(path: Path) -> str:
     """The sha256 of a safetensors file's tensors alone, which new metadata do not change; Civitai's AutoV3."""
+    size, changed = _version(path)
+    return (_without_header if size > SMALL_FILE else _without_header.__wrapped__)(path, size, changed)
+
+
+@lru_cache
+def _without_header(path: Path, size: int, changed: int) -> str:
     with open(path, "rb") as file:
         file.seek(LENGTH_BYTES + int.from_bytes(file.read(LENGTH_BYTES), "little"))
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _of_file(path: Path) -> str:
-    status = path.stat()
+    size, changed = _version(path)
     folder = settings.cache_folder()
-    if status.st_size < LARGE_FILE or folder is None:
-        return _computed(path)
+    if size < LARGE_FILE or folder is None:
+        return (_computed if size > SMALL_FILE else _computed.__wrapped__)(path, size, changed)
     memory = folder / "digests.json"
-    key = f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
+    key = f"{path.resolve()} {size} {changed}"
     hashes = _remembered(memory)
     if key not in hashes:
-        hashes[key] = _computed(path)
+        hashes[key] = _computed(path, size, changed)
         _remember(memory, hashes)
     return hashes[key]
 
 
-def _computed(path: Path) -> str:
+def _version(path: Path) -> tuple[int, int]:
+    """(size in bytes, when it was last changed in ns): a file of the same path and version has the same hash."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+@lru_cache
+def _computed(path: Path, size: int, changed: int) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
