@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -52,7 +51,7 @@ class Loras:
     """
 
     def __init__(self, uses: Sequence[Use], read: ReadWeights) -> None:
-        self._uses = sorted(uses, key=lambda use: (use.digest, use.strength, use.steps, use.rank))
+        self._uses = sorted(_added_up(uses), key=lambda use: (use.digest, use.steps, use.rank))
         self._read = read
         self._levels: Sequence[float] = ()
         self._sigma = 0.0
@@ -74,8 +73,8 @@ class Loras:
         touched: list[str] = []
         patched: list[Any] = []
         try:
+            self._branch(part, module, branches, patched)  # first, while the weights are the model's own
             self._merge(part, module, merged, touched)
-            self._branch(part, module, branches, patched)
             yield
         finally:
             for layer in patched:
@@ -89,26 +88,25 @@ class Loras:
     ) -> None:
         parameters = dict(module.named_parameters())
         for name, base in self._bases(part, parameters, [f"{path}.weight" for path in uses]):
-            weight = parameters[name]
             path = name.removesuffix(".weight")
             read = [(use, _tensors(use, base.device)) for use in uses[path]]
+            changes = [(use, _delta(use, tensors, base)) for use, tensors in read]
             touched.append(name)
-            _set(weight, base + _sum((use, _delta(use, tensors, base)) for use, tensors in read))
+            _add(parameters[name], base, changes)
             biases = [(use, deltas.bias_delta(tensors)) for use, tensors in read]
-            changes = [(use, bias) for use, bias in biases if bias is not None]
-            if changes:
-                ((bias_name, bias),) = self._bases(part, parameters, [f"{path}.bias"])
+            if own := [(use, bias) for use, bias in biases if bias is not None]:
+                ((bias_name, base),) = self._bases(part, parameters, [f"{path}.bias"])
                 touched.append(bias_name)
-                _set(parameters[bias_name], bias + _sum(changes))
+                _add(parameters[bias_name], base, own)
 
     def _bases(
         self, part: str, parameters: Mapping[str, nn.Parameter], names: Sequence[str]
     ) -> Iterator[tuple[str, Tensor]]:
-        """The weights before any change, in float32; read from the file if the network holds them in fewer bits."""
+        """The weights before any change, in float32: themselves, or read from the file if they have fewer bits here."""
         narrow = [name for name in names if parameters[name].dtype != torch.float32]
         for name in names:
             if parameters[name].dtype == torch.float32:
-                yield name, parameters[name].detach().clone()
+                yield name, parameters[name].detach()
         for name, stored in self._read(part, narrow) if narrow else ():
             weight = parameters[name]
             yield name, stored.to(weight.device, torch.float32).reshape(weight.shape)
@@ -144,6 +142,16 @@ class Loras:
 def lora(uses: Sequence[Use], read: ReadWeights) -> Adapter:
     """Changes of a network's weights by LoRA files and their kin, undone bit for bit; `Loras` says how."""
     return Loras(uses, read).adapted
+
+
+def _added_up(uses: Sequence[Use]) -> list[Use]:
+    """The same uses; those of one file for one module, in the same steps, as one with the sum of their strengths."""
+    found: dict[Any, Use] = {}
+    for use in uses:
+        key = (use.digest, use.change.module, use.steps, use.rank)
+        strength = use.strength + (found[key].strength if key in found else 0.0)
+        found[key] = replace(use, strength=strength)
+    return list(found.values())
 
 
 def _by_module(uses: Sequence[Use]) -> dict[str, list[Use]]:
@@ -185,10 +193,13 @@ def _first_ranks(tensors: Mapping[str, Tensor], count: int) -> dict[str, Tensor]
     return {**tensors, **kept, "scale": torch.tensor(scale(tensors)), "scalar": torch.ones(())}
 
 
-def _sum(changes: Iterable[tuple[Use, Tensor]]) -> Tensor:
-    """The sum of strength * change, in their order."""
-    first, *others = [change * use.strength for use, change in changes]
-    return functools.reduce(torch.add, others, first)
+def _add(parameter: nn.Parameter, base: Tensor, changes: Iterable[tuple[Use, Tensor]]) -> None:
+    """Set a parameter to base + the sum of strength * change, added in their order in float32; base is overwritten."""
+    with torch.inference_mode():
+        for use, change in changes:
+            base.add_(change.reshape(base.shape), alpha=use.strength)
+        if base.data_ptr() != parameter.data_ptr():
+            parameter.copy_(base)
 
 
 def _set(parameter: nn.Parameter, values: Tensor) -> None:

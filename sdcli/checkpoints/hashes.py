@@ -13,7 +13,9 @@ from sdcli import settings
 from sdcli.checkpoints.header import LENGTH_BYTES
 
 LARGE_FILE = 100_000_000  # bytes from which a hash is worth remembering
-SMALL_FILE = 10_000_000  # bytes up to which a file is hashed anew: two may be written within one tick of its clock
+SMALL_FILE = (
+    10_000_000  # bytes up to which a file is hashed anew: two may be written within one tick of its clock
+)
 
 
 def digest(paths: list[Path]) -> str:
