@@ -85,8 +85,8 @@ def test_a_python_program_gets_the_words_that_were_drawn(toy):
 def test_variants_of_a_region_are_drawn_and_what_its_words_lack_is_told(draw):
     from sdcli.request.png_metadata import read_png_metadata
 
-    ran = draw("a hill", "--seed", 1, "--region", "a {red|blue} cat <lora:x:1>@0,0,0.5,1", "-o", "a.png")
+    ran = draw("a hill", "--seed", 1, "--region", "a {red|blue} cat <other:x:1>@0,0,0.5,1", "-o", "a.png")
     assert ran.code == 0, ran.err
     (region,) = read_png_metadata(ran.lines[0]).facts("a.png")["request"]["region"]
-    assert region in ("a red cat <lora:x:1>@0,0,0.5,1", "a blue cat <lora:x:1>@0,0,0.5,1")
-    assert "another tool's syntax: <lora:x:1>" in ran.err
+    assert region in ("a red cat <other:x:1>@0,0,0.5,1", "a blue cat <other:x:1>@0,0,0.5,1")
+    assert "another tool's syntax: <other:x:1>" in ran.err

@@ -72,8 +72,10 @@ def test_c8_every_argument_but_prompts_names_and_repos_takes_a_path():
 def test_c8_every_field_that_is_a_path_expands_the_home_folder_in_python(field, home):
     more = {} if field.name == "image" else {"image": "in.png"}
     many = option_of(field).many
-    request = Request("a cat", **more, **{field.name: ("~/x",) if many else "~/x"})
-    assert getattr(request, field.name) == ((str(home / "x"),) if many else str(home / "x"))
+    rest = ":image=in.png" if field.name == "ip_adapter" else ""
+    request = Request("a cat", **more, **{field.name: (f"~/x{rest}",) if many else "~/x"})
+    expanded = f"{home / 'x'}{rest}"
+    assert getattr(request, field.name) == ((expanded,) if many else expanded)
 
 
 def test_c8_pictures_go_to_and_come_from_the_home_folder(sd, home):

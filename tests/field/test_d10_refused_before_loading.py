@@ -24,7 +24,8 @@ BAD_TEXTS = {
     "model": "no-such-model", "vae": "none.safetensors", "revision": "main", "image": "none.png",
     "mask": "none.png", "depth": "none.png", "background": "no-colour", "seed_size": "100x100",
     "sigmas": "1,2", "device": "gpu", "latents_in": "none.safetensors", "embedding": "none.safetensors",
-    "lora": "none.safetensors",
+    "lora": "none.safetensors", "hypernet": "none.safetensors", "ip_adapter": "none.safetensors:image=none.png",
+    "reference": "none.png:fidelity=2", "freeu": "1,2",
     "margins": "0,0,0,0", "region": "a cat@2,0,1,1", "control": "net:weight=2:weight=3",
     "style": "none", "styles_file": "none.csv", "wildcards": "none",
 }  # fmt: skip
