@@ -235,7 +235,7 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
              "of the picture, or 'a cat@mask.png'; ,0.5 behind it is its strength, 0.8 if not given. Repeatable.",
     )  # fmt: skip
     control: tuple[str, ...] = option(
-        (), "--control", type=str, many=True,
+        (), "--control", type=str, many=True, path=True,
         help="A ControlNet, Control-LoRA or T2I-Adapter and what it is shown: 'canny.safetensors:image=edges.png'; "
              "behind it :weight=0.8, :start=0.2, :end=0.6, :mode=prompt or control, :annotate=canny. Repeatable.",
     )  # fmt: skip
