@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 
-HEAD_BYTES = 256  # of a file, enough to tell its kind
+HEAD_BYTES = 264  # of a file, enough to tell its kind
 
 PICTURES = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "HEIC", "AVIF", "JPEG XL", "JPEG 2000", "TIFF", "PSD")
 """The kinds that are pictures of pixels. The first five go by Pillow's names."""
+
+PICKLES = ("zip", "pickle", "tar")
+"""What torch writes pickles as: since 1.6, before it, and before 0.1.10."""
 
 _TEXT_START = rb"(?:\xef\xbb\xbf)?\s*"  # a byte order mark and blank lines may come before markup
 
@@ -31,6 +34,7 @@ _PATTERNS = {
     "git-lfs": rb"version https://git-lfs",
     "zip": rb"PK\x03\x04",
     "pickle": rb"\x80[\x02-\x05]",
+    "tar": rb".{257}ustar",
     "GGUF": rb"GGUF",
     "HDF5": rb"\x89HDF",
     "gzip": rb"\x1f\x8b",

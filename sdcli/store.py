@@ -116,6 +116,26 @@ def save_folder(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def filled_by_another(path: Path, advice: str = DEFAULT_ADVICE) -> Iterator[HiddenFile]:
+    """A hidden file beside `path` for another process to fill, which can be given that name; it is gone afterwards.
+
+    Raises WriteError as `save` does.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = HiddenFile(path.parent)
+    except OSError as error:
+        raise WriteError(f"{path}: cannot be written: {_reason(error, advice)}") from error
+    try:
+        yield file
+        _flush_folder(path.parent)
+    except OSError as error:
+        raise WriteError(f"{path}: cannot be written: {_reason(error, advice)}") from error
+    finally:
+        file.close()
+
+
 def _save(data: bytes | Iterable[bytes], path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with _unpublished(data, path.parent) as file:
@@ -215,7 +235,7 @@ class _UnnamedFile:
         os.close(self.fd)
 
 
-class _HiddenFile:
+class HiddenFile:
     """An open file with a hidden temporary name, which it has until it is published."""
 
     def __init__(self, folder: Path) -> None:
@@ -253,7 +273,7 @@ class _HiddenFile:
 
 
 @contextlib.contextmanager
-def _unpublished(data: bytes | Iterable[bytes], folder: Path) -> Iterator[_UnnamedFile | _HiddenFile]:
+def _unpublished(data: bytes | Iterable[bytes], folder: Path) -> Iterator[_UnnamedFile | HiddenFile]:
     """A file in `folder` that holds `data`, flushed to the disk; it is gone afterwards unless it was published."""
     file = _open_unpublished(folder)
     try:
@@ -267,11 +287,11 @@ def _unpublished(data: bytes | Iterable[bytes], folder: Path) -> Iterator[_Unnam
         file.close()
 
 
-def _open_unpublished(folder: Path) -> _UnnamedFile | _HiddenFile:
+def _open_unpublished(folder: Path) -> _UnnamedFile | HiddenFile:
     try:
         return _UnnamedFile(folder)
     except (OSError, AttributeError):  # not Linux, or a file system without O_TMPFILE
-        return _HiddenFile(folder)
+        return HiddenFile(folder)
 
 
 def _flush_folder(folder: Path) -> None:

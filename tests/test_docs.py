@@ -55,12 +55,19 @@ def _write_what_a_reader_has(folder):
         Image.fromarray(pixels).save(folder / name)
 
 
+def _write_pickles(folder):
+    """The old files that the page on models converts."""
+    torch.save({"state_dict": {"lora_unet_x.lora_down.weight": torch.ones(2, 3)}}, folder / "old.ckpt")
+    torch.save({"string_to_param": {"*": torch.ones(2, 768)}, "name": "style"}, folder / "style.pt")
+
+
 @pytest.fixture(scope="module")
 def folder_of(tmp_path_factory):
     """A page -> the folder that its examples are run in."""
     folders = {page: tmp_path_factory.mktemp(Path(page).stem) for page in PAGES}
     _write_what_a_reader_has(folders["docs/control.md"])
     _write_what_a_reader_has(folders["docs/loras.md"])
+    _write_pickles(folders["docs/models.md"])
     return folders.__getitem__
 
 

@@ -28,6 +28,7 @@ HEADS = [  # kind, first bytes
     ("safetensors", b"\x40\0\0\0\0\0\0\0" + b'{"__metadata__":{}}'),
     ("zip", b"PK\x03\x04\x14\0"),
     ("pickle", b"\x80\x02}q\0."),
+    ("tar", b"sys_info".ljust(257, b"\0") + b"ustar"),
     ("GGUF", b"GGUF\3\0\0\0"),
     ("HDF5", b"\x89HDF\r\n\x1a\n"),
     ("gzip", b"\x1f\x8b\x08"),

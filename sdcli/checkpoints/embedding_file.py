@@ -128,8 +128,7 @@ def is_embedding(path: Path) -> bool:
 def pickled(path: Path) -> ModelError:
     """The error for an embedding in a form that can run code."""
     return ModelError(
-        f"{path}: a pickle (.pt, .bin), which can run code, and is never read; get the embedding as .safetensors "
-        "(`sd models convert` will convert it in a coming version)"
+        f"{path}: a pickle (.pt, .bin), which can run code, and is not read here; {header.CONVERTED}"
     )
 
 

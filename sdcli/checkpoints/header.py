@@ -114,7 +114,9 @@ def read(path: Path) -> Header:
 
 # --- what is no safetensors file
 
-_RUNS_CODE = "which can run code, and is never read; get the safetensors file"
+CONVERTED = "`sd models convert FILE FILE.safetensors` converts it"
+"""What to do with a pickle."""
+_RUNS_CODE = f"which can run code, and is not read here; {CONVERTED}"
 _WEB_PAGE = "a web page, not the model; the download link needs a login or is wrong"
 _UNPACK = "unpack it first"
 _NOT_A_MODEL = {
@@ -123,6 +125,7 @@ _NOT_A_MODEL = {
     "XML": _WEB_PAGE,  # as storage services answer
     "zip": f"a zip file, as torch writes its pickles (.ckpt, .pt), {_RUNS_CODE}",
     "pickle": f"a pickle (.ckpt, .pt, .bin), {_RUNS_CODE}",
+    "tar": f"a tar archive; {_UNPACK}",
     "GGUF": "a GGUF file; sd reads safetensors only",
     "HDF5": "an HDF5 file (Keras, TensorFlow); sd reads safetensors only",
     "gzip": f"compressed with gzip; {_UNPACK}",

@@ -40,6 +40,10 @@ _HARMLESS = (
     "use_dropout", "last_layer_dropout",
 )  # fmt: skip
 """Metadata that do not change what a hypernetwork does once it is trained; dropout only moves the layers' numbers."""
+METADATA = (
+    "layer_structure", "activation_func", "activate_output", "is_layer_norm", "dropout_structure", *_HARMLESS,
+)  # fmt: skip
+"""The metadata that a hypernetwork may have."""
 
 
 @dataclass(frozen=True)
@@ -199,12 +203,11 @@ def _value(head: Header, key: str, default: Any, kind: type) -> Any:
 
 
 def _check_metadata(head: Header) -> None:
-    used = ("layer_structure", "activation_func", "activate_output", "is_layer_norm", "dropout_structure")
     for key in head.metadata:
-        if key not in (*used, *_HARMLESS):
+        if key not in METADATA:
             raise ModelError(
                 f"{head.path}: the metadata {key[:40]!r} are unknown in a hypernetwork; known are: "
-                f"{', '.join((*used, *_HARMLESS))}"
+                f"{', '.join(METADATA)}"
             )
 
 

@@ -71,7 +71,7 @@ def read(folder: Path, part: str, read_header: ReadHeader) -> Header:
     pickles = sorted(path.name for path in folder.glob("*.bin"))
     if pickles:
         raise ModelError(
-            f"{folder / pickles[0]}: a pickle, which can run code, is never read; get the safetensors"
+            f"{folder / pickles[0]}: a pickle, which can run code, is not read here; {header.CONVERTED}"
         )
     raise ModelError(f"{folder}: no {stem}.safetensors in it; is the model folder whole?")
 

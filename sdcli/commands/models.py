@@ -13,9 +13,10 @@ from sdcli import settings
 from sdcli.checkpoints import checkpoint, header, hub, toy
 from sdcli.checkpoints.named_files import files_in
 from sdcli.commands._help import UncutGroup
-from sdcli.commands._streams import print_result
+from sdcli.commands._streams import print_note, print_result
 from sdcli.commands._types import PATH, ModelName
 from sdcli.errors import SdError, UsageError
+from sdcli.file_signatures import HEAD_BYTES, PICKLES, kind_of
 from sdcli.request.request import Request
 
 DTYPES = ("float32", "float16", "bfloat16")
@@ -71,10 +72,15 @@ def pull(repo: str, revision: str | None) -> None:
 def convert(model: str, out: str, dtype: str | None, prediction: str, revision: str | None) -> None:
     """Write MODEL as a single file if OUT ends in .safetensors, else as a diffusers folder.
 
-    The same model gives the same bytes. Nothing is overwritten.
+    The same model gives the same bytes. Nothing is overwritten. An old pickled file (.ckpt, .pt, .pth, .bin: a model,
+    a LoRA, an embedding, a hypernetwork, …) becomes safetensors without running anything that is in it.
     """
     if dtype is not None and dtype not in DTYPES:
         raise UsageError(f"--dtype {dtype!r} is unknown; use float32, float16 or bfloat16")
+    if _begins_as_pickle(Path(settings.expand_home(model))):
+        _check_unused(prediction, revision)
+        _convert_pickle(Path(settings.expand_home(model)), Path(out), dtype)
+        return
     request = Request(prediction=prediction, revision=revision)  # raises for values that are not allowed
     with hub.progress(sys.stderr.isatty()):
         found = checkpoint.read(model, request.prediction, revision=request.revision)
@@ -85,6 +91,31 @@ def convert(model: str, out: str, dtype: str | None, prediction: str, revision: 
 
     written = conversion.convert(found, Path(out), getattr(torch, dtype) if dtype else None)
     print_result(str(written), saved=written)
+
+
+def _begins_as_pickle(path: Path) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return kind_of(file.read(HEAD_BYTES)) in PICKLES
+    except OSError:
+        return False
+
+
+def _check_unused(prediction: str, revision: str | None) -> None:
+    """Raise UsageError for an option that changes nothing for a pickle, whose tensors keep their names."""
+    for option, is_given in (("--prediction", prediction != "auto"), ("--revision", revision is not None)):
+        if is_given:
+            raise UsageError(
+                f"{option} means nothing for a pickle, which is converted as it is; leave it out"
+            )
+
+
+def _convert_pickle(path: Path, out: Path, dtype: str | None) -> None:
+    from sdcli.convert import pickles
+
+    for note in pickles.convert(path, out, dtype or ""):
+        print_note(f"{path}: {note}")
+    print_result(str(out), saved=out)
 
 
 def _adapters() -> Iterator[Path]:

@@ -18,7 +18,7 @@ from sdcli.checkpoints.component import Component
 from sdcli.checkpoints.family import Config
 from sdcli.errors import ModelError
 from sdcli.models.build import build_on_meta, build_random
-from sdcli.models.tensors import DTYPES, all_finite, read_tensor
+from sdcli.models.tensors import NUMBERS, all_finite, read_tensor
 
 Shapes = Mapping[str, list[int]]
 """Name in the network -> shape."""
@@ -131,9 +131,9 @@ def safetensors(
     tensors: list[OutputTensor], dtype: torch.dtype | None, metadata: Mapping[str, str] | None = None
 ) -> Iterator[bytes]:
     """A safetensors file, piece by piece: wider dtypes first, then by key, as the format's own library writes it."""
-    format_names = {dtype: name for name, dtype in DTYPES.items()}
+    format_names = {dtype: name for name, dtype in NUMBERS.items()}
     dtypes = {tensor.key: format_names[dtype] if dtype else tensor.stored_dtype() for tensor in tensors}
-    widths = {key: DTYPES[name].itemsize for key, name in dtypes.items()}
+    widths = {key: NUMBERS[name].itemsize for key, name in dtypes.items()}
     tensors = sorted(tensors, key=lambda tensor: (-widths[tensor.key], tensor.key))
     header: dict[str, object] = {"__metadata__": {"format": "pt", **(metadata or {})}}
     start = 0
@@ -149,5 +149,5 @@ def safetensors(
     text += b" " * (-len(text) % 8)
     yield struct.pack("<Q", len(text)) + text
     for tensor in tensors:
-        values = tensor.values(DTYPES[dtypes[tensor.key]])
+        values = tensor.values(NUMBERS[dtypes[tensor.key]])
         yield values.flatten().view(torch.uint8).numpy().tobytes()

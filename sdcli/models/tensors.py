@@ -22,7 +22,7 @@ DTYPES = {
 }
 """The format's names of the dtypes that weights may be stored in."""
 
-_NUMBERS = DTYPES | {
+NUMBERS = DTYPES | {
     "I64": torch.int64,
     "I32": torch.int32,
     "I16": torch.int16,
@@ -63,7 +63,7 @@ def read_tensor(component: Component, name: str) -> Tensor:
 
 def read_entry(entry: Entry) -> Tensor:
     """One tensor of a file, as it is stored; raises ModelError if the file cannot be read."""
-    dtype = _NUMBERS[entry.dtype]
+    dtype = NUMBERS[entry.dtype]
     try:
         with open(entry.path, "rb") as file:
             file.seek(entry.start)
