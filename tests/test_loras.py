@@ -151,3 +151,39 @@ def test_a_hypernetwork_is_a_word_of_a1111_too(sd, tmp_path):
     adapter_files.hypernet(tmp_path / "paint.safetensors", [16])
     png, _ = drawn(sd, tmp_path, "a cat", "--hypernet", "./paint.safetensors@0.5")
     assert texts_of(png)["parameters"].splitlines()[0] == "a cat <hypernet:paint:0.5>"
+
+
+def test_again_takes_a_lora_by_its_name(sd, tmp_path, folder):
+    drawn(sd, tmp_path, "a cat")
+    assert sd("again", "out.png", "--lora", "style@0.5", "-o", "new.png").code == 0
+    asked, _ = drawn(sd, tmp_path, "a cat", "--lora", "style@0.5", name="asked.png")
+    assert (tmp_path / "new.png").read_bytes() == asked
+
+
+def test_a_python_program_names_loras_as_the_command_line_does(folder):
+    from sdcli import Request, generate
+
+    asked = {"model": "test:sd1", "seed": 1, "steps": 2}
+    by_name = generate(Request("a cat", lora=["style@0.5"], **asked))
+    in_prompt = generate(Request("a cat<lora:style:0.5>", **asked))
+    assert by_name.picture.png() == in_prompt.picture.png()
+
+
+def test_a_module_of_another_shape_is_left_out_if_that_is_allowed(sd, folder):
+    """The U-Net of an inpainting model reads more channels than the one that the LoRA was made for."""
+    small = ("-m", "test:inpaint", "-s", "2", "--seed", "1")
+    assert sd("txt2img", "a cat", "--lora", "style", *small).code == 3
+    ran = sd("txt2img", "a cat", "--lora", "style", "--allow-partial", *small, "-o", "a.png")
+    assert ran.code == 0
+    assert "3 tensors (lora_unet_conv_in.alpha, lora_unet_conv_in.lora_down.weight, " in ran.err
+
+
+def test_block_weights_for_another_family_are_refused(sd, folder):
+    ran = sd("txt2img", "a cat", "--lora", "style:blocks=1,1,1,1,1,1,1,1,1,1,1,1", *SMALL)
+    assert ran.code == 2
+    assert "12 block weights, and this model takes 17 or 26" in ran.err
+
+
+def test_tokens_lists_the_networks_that_a_prompt_names(sd, tmp_path, folder):
+    lines = sd("tokens", "a cat <lora:style:0.5>", "-m", "test:sd1").lines
+    assert lines[0] == f"lora: {folder / 'style.safetensors'}@0.5"

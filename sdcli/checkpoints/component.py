@@ -90,8 +90,13 @@ def add_source(sources: dict[str, Source], name: str, source: Source, header: He
 def listing(names: list[str]) -> str:
     """The number of tensors and the first three names: `4 tensors (a, b, c and 1 more)`."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    first = ", ".join(name[:60] for name in names[:3])
+    first = ", ".join(_short(name) for name in names[:3])
     return f"{len(names)} tensor{'s' * (len(names) > 1)} ({first}{more})"
+
+
+def _short(name: str) -> str:
+    """The name, without its middle if it is long: names that begin alike differ at their end."""
+    return name if len(name) <= 72 else f"{name[:32]}…{name[-39:]}"
 
 
 def read_config(path: Path, max_bytes: int = MAX_CONFIG_BYTES) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from sdcli.checkpoints.keys.adapters import Module, spellings
 from sdcli.checkpoints.lora_kinds import Kind
 from sdcli.checkpoints.lora_suffixes import split_key
 from sdcli.checkpoints.tensor_shapes import Shapes, of_network
-from sdcli.errors import ModelError
+from sdcli.errors import ModelError, UsageError
+from sdcli.request.loras import Lora
 
 MODELS = {768: "SD 1", 1024: "SD 2", 2048: "SDXL"}
 """Width of the text that a U-Net's cross-attention reads -> the models of that width."""
@@ -172,7 +173,13 @@ def changes(
             )
         own = shapes[module.part]
         has_bias = f"{module.path}.bias" in own
-        kind = lora_kinds.check(file.path, spelling, tensors, own[f"{module.path}.weight"])
+        try:
+            kind = lora_kinds.check(file.path, spelling, tensors, own[f"{module.path}.weight"])
+        except ModelError:
+            if not allow_partial:
+                raise
+            left += [entry.name for entry in tensors.values()]
+            continue
         if not has_bias and (bias := {"diff_b", "b_norm"} & tensors.keys()):
             raise ModelError(
                 f"{file.path}: {spelling[:80]}: has {bias.pop()}, and the model's layer has no bias; "
@@ -204,6 +211,16 @@ def check_loras(found: Checkpoint, paths: Sequence[str], allow_partial: bool) ->
         path: changes(read_header(Path(path)), found.name, shapes, allow_partial)[1]
         for path in dict.fromkeys(paths)
     }
+
+
+def check_blocks(family: str, uses: Sequence[Lora]) -> None:
+    """Raise UsageError for block weights that are counted for the other families."""
+    wanted = (12, 20) if family.startswith("sdxl") else (17, 26)
+    for lora in uses:
+        if lora.blocks is not None and len(lora.blocks) not in wanted:
+            raise UsageError(
+                f"--lora {lora.path}: {len(lora.blocks)} block weights, and this model takes {wanted[0]} or {wanted[1]}"
+            )
 
 
 def _check_family(file: LoraFile, name: str, shapes: Mapping[str, Shapes]) -> None:

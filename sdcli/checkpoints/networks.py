@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from sdcli import registry
+from sdcli import registry, settings
 from sdcli.checkpoints import header
 from sdcli.checkpoints.named_files import SUFFIX, files_in
 from sdcli.errors import ModelError, UsageError
@@ -25,12 +25,7 @@ ALIAS = "ss_output_name"
 """The metadata of a LoRA that is its name for A1111 as well."""
 
 
-def no_folders(kind: str) -> Sequence[Path]:
-    """No folders: each network is named by its path."""
-    return ()
-
-
-def with_networks(request: Request, folders: Folders = no_folders) -> Request:
+def with_networks(request: Request, folders: Folders = settings.network_folders) -> Request:
     """The request that a picture records: the networks in its prompts are options, and each names a file.
 
     A prompt that is read as it is typed, or in another language than A1111's, names none. Raises UsageError for a name

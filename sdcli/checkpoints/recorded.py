@@ -5,15 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from sdcli.checkpoints.embeddings import with_embeddings
-from sdcli.checkpoints.networks import Folders, no_folders, with_networks
+from sdcli.checkpoints.networks import with_networks
 from sdcli.request.prepare import prepared
 from sdcli.request.request import Request
 
 
-def recorded(request: Request, embeddings: Path | None = None, folders: Folders = no_folders) -> Request:
+def recorded(request: Request, embeddings: Path | None = None) -> Request:
     """The request with its styles added, its variants drawn, and the networks and embeddings in its prompts found.
 
+    Networks are found in the user's folders, embeddings in the folder that is given.
     The request has a seed. What is recorded already stays as it is. Raises UsageError and ModelError as `prepared`,
     `with_networks` and `with_embeddings` do.
     """
-    return with_embeddings(with_networks(prepared(request), folders), embeddings)
+    return with_embeddings(with_networks(prepared(request)), embeddings)

@@ -17,9 +17,8 @@ from sdcli.checkpoints import hub, hypernets, ip_adapters
 from sdcli.checkpoints.control_fit import check_controls
 from sdcli.checkpoints.defaults import job_by
 from sdcli.checkpoints.embeddings import check_fit
-from sdcli.checkpoints.lora_file import check_loras
+from sdcli.checkpoints.lora_file import check_blocks, check_loras
 from sdcli.checkpoints.lora_hints import lora_notes
-from sdcli.checkpoints.networks import no_folders
 from sdcli.checkpoints.recorded import recorded
 from sdcli.commands._output import Output
 from sdcli.commands._streams import (
@@ -61,14 +60,13 @@ def draw(
 
     The request, the output paths, the model's header and the input pictures are checked before torch is imported.
     `models` holds what was read of the model's header, if it was read already. If `finds_named`, the prompts may
-    name embeddings and networks of the user's folders; a picture that is made again has those that it records.
+    name embeddings of the user's folder; a picture that is made again has those that it records.
     """
     models = models or ModelCache()
     asked = request.with_seed()
     asked.nth(output.count - 1)  # raises if the last picture's seed is out of range
     embeddings = settings.embeddings_folder() if finds_named else None
-    folders = settings.network_folders if finds_named else no_folders
-    request = recorded(asked, embeddings, folders)
+    request = recorded(asked, embeddings)
     _check_output(request, output)
     with hub.progress(sys.stderr.isatty() and not output.quiet):
         found = models.checkpoint(request.loading)
@@ -83,6 +81,7 @@ def draw(
         print_note(note)
     job = job_by(found.family, found.size, inputs.fill_in_size(request))
     check_prompts(found.name, found.family.text_encoders, job)
+    check_blocks(found.family.name, job.lora)
     left = check_loras(found, [lora.path for lora in job.lora], job.allow_partial)
     check_fit(found, job.embedding, [lora.path for lora in job.lora])
     check_controls(found, job.controls)
@@ -106,7 +105,7 @@ def draw(
     from sdcli.engine import generate
 
     for i in range(output.count):
-        numbered = recorded(asked.nth(i), embeddings, folders)
+        numbered = recorded(asked.nth(i), embeddings)
         result = generate(numbered, models, _watcher(numbered, output, i), inputs, output.words)
         if output.latents_out:
             _save_latents(result, output.latents_out)

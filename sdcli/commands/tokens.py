@@ -56,7 +56,7 @@ def tokens(negative: bool, first_pass: int | None, as_json: bool, **values: Any)
     """
     asked = Request(**options_given(values))
     seeded = asked if asked.seed is not None else asked.replace(seed=0)
-    request = recorded(seeded, settings.embeddings_folder(), settings.network_folders)
+    request = recorded(seeded, settings.embeddings_folder())
     bundles = list(map(loras.path_of, request.lora))
     learned = embeddings.counts(embeddings.spelled(request.embedding, bundles))
     found = checkpoint.read_for(request.loading)
@@ -82,14 +82,16 @@ def tokens(negative: bool, first_pass: int | None, as_json: bool, **values: Any)
             "like": request.like,
             "steps": timeline.steps,
             "lora": request.lora,
+            "hypernet": request.hypernet,
             "parts": parts,
             "notes": told,
         }
         print_result(json.dumps(facts))
         return
     is_coloured = shows_colours()
-    for lora in request.lora:
-        print_result(f"lora: {lora}")
+    for kind in ("lora", "hypernet"):
+        for file in getattr(request, kind):
+            print_result(f"{kind}: {file}")
     for line in _lines(parts):
         print_result(line if is_coloured else click.unstyle(line))
     for note in told:

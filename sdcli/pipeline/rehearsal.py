@@ -12,7 +12,7 @@ from sdcli.checkpoints import hypernets, ip_adapters, network_config
 from sdcli.checkpoints.checkpoint import Checkpoint
 from sdcli.checkpoints.control_fit import check_controls
 from sdcli.checkpoints.embeddings import check_fit
-from sdcli.checkpoints.lora_file import check_loras
+from sdcli.checkpoints.lora_file import check_blocks, check_loras
 from sdcli.diffusion.conditioning import Composed, Cond, composed
 from sdcli.diffusion.conventions import CONVENTIONS
 from sdcli.diffusion.levels import Levels
@@ -57,6 +57,7 @@ def rehearse(found: Checkpoint, job: Job, inputs: InputImages) -> None:
     hypernets.check_fit(found, job.hypernet)
     ip_adapters.check_fit(found, job.ip_adapter)
     check_freeu(job, found.name, network_config.settings("unet", found.components["unet"].config))
+    check_blocks(found.family.name, job.lora)
     check_loras(found, [lora.path for lora in job.lora], job.allow_partial)
     check_fit(found, job.embedding, [lora.path for lora in job.lora])
     check_controls(found, job.controls)

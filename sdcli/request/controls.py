@@ -90,5 +90,5 @@ def check(texts: Sequence[str], has_picture: bool, has_mask: bool) -> None:
             )
         if not use.image and not has_picture:
             raise UsageError(
-                f"--control {text}: names no picture; write image=pose.png behind it, or give one with -i"
+                f"--control {text}: names no picture; write image=pose.png behind it"
             )

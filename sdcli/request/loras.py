@@ -101,7 +101,7 @@ def parse(text: str) -> Lora:
         rank=int(options.number("dyn", 0, 0, 4096)),
     )
     if lora.start >= lora.end:
-        raise UsageError(f"--lora {text}: it would end at {lora.end:g}, before it starts; start < end")
+        raise UsageError(f"--lora {text}: it would act in no step; its end must be behind its start")
     return lora
 
 
@@ -163,6 +163,10 @@ def _positional(typed: str, args: Sequence[str]) -> tuple[str, str, str]:
     for text in args:
         if not re.fullmatch(_NUMBER, text.strip()):
             raise UsageError(f"{typed}: {text!r} is not a number; write <lora:name:0.8>")
+    if len(args) > 3:
+        raise UsageError(
+            f"{typed}: has {len(args)} numbers; they are the text encoder's, the U-Net's and dyn"
+        )
     te, unet, dyn = (*args, "", "", "")[:3]
     return te.strip(), unet.strip(), dyn.strip()
 

@@ -56,7 +56,7 @@ def test_an_annotator_takes_its_options_behind_it(typed):
         ("net:image=a.png:pool=perhaps", "pool='perhaps' is unknown"),
         ("net:image=-", "cannot be standard input"),
         ("net:image=a.png:masked=yes", "there is no mask; give one with --mask"),
-        ("net", "names no picture; write image=pose.png behind it, or give one with -i"),
+        ("net", "names no picture; write image=pose.png behind it"),
     ],
 )
 def test_what_is_typed_wrong_is_refused_when_the_request_is_made(text, message):

@@ -38,7 +38,7 @@ def test_a_lora_is_a_file_with_its_strengths(text, lora):
         ("a.safetensors:tee=1", "no setting is called 'tee'; did you mean 'te'?"),
         ("a.safetensors:te=x", "te='x' is not a number"),
         ("a.safetensors@1000", "unet=1000 is outside -100...100"),
-        ("a.safetensors@1:0.5-0.5", "it would end at 0.5, before it starts"),
+        ("a.safetensors@1:0.5-0.5", "it would act in no step"),
         ("a.safetensors:blocks=1,2", "2 block weights; there are 12, 17, 20 or 26"),
         ("a.safetensors:blocks=" + "1," * 16 + "x", "the block weight 'x' is not a number"),
     ],
