@@ -89,6 +89,4 @@ def check(texts: Sequence[str], has_picture: bool, has_mask: bool) -> None:
                 f"--control {text}: there is no mask; give one with --mask, or leave masked=yes out"
             )
         if not use.image and not has_picture:
-            raise UsageError(
-                f"--control {text}: names no picture; write image=pose.png behind it"
-            )
+            raise UsageError(f"--control {text}: names no picture; write image=pose.png behind it")
