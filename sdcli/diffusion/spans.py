@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 
@@ -37,7 +37,8 @@ def steps_apart(sigmas: Sequence[float], steps: int) -> list[float]:
     count = len(sigmas) - 1
     if count == steps or count < 1:
         return list(sigmas)
-    return [_between(sigmas, i * count / steps) for i in range(steps)] + [sigmas[-1]]
+    levels = [max(_between(sigmas, i * count / steps), sigmas[-1]) for i in range(steps)]
+    return [*accumulate(levels, min), sigmas[-1]]  # rounding may lead past levels that nearly touch
 
 
 def _halves(span: Span) -> tuple[Span, Span]:

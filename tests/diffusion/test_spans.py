@@ -4,7 +4,7 @@ import math
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sdcli.diffusion.spans import Span, spans, steps_apart
@@ -38,6 +38,7 @@ def test_steps_between_a_first_and_a_last_level_are_even_in_the_logarithm():
     assert steps_apart([16.0, 1.0], 4) == pytest.approx([16, 8, 4, 2, 1])
 
 
+@example([100.0, 99.99999999999999], 3)
 @given(LEVELS, st.integers(1, 30))
 def test_steps_apart_begin_and_end_where_the_levels_do_and_never_rise(levels, steps):
     found = steps_apart(levels, steps)
