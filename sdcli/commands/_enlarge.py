@@ -43,14 +43,17 @@ DRAWING_OUTPUTS = {
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Raise UsageError for a field of a Request, given by the user, that means nothing for an upscaler."""
+    """Raise UsageError for a field of a Request, given by the user, that means nothing for an upscaler.
+
+    An empty prompt, as --unconditional gives, is what an upscaler has anyway.
+    """
     for name, value in options.items():
-        if name in ("width", "height") and value is not None:
-            raise UsageError(f"{flag(name)}: an upscaler file enlarges by a factor; use --scale")
-        if name not in USED and value is not None:
-            raise UsageError(
-                f"{flag(name)} means nothing for an upscaler file, which only enlarges; leave it out"
-            )
+        typed = "--prompt" if name == "prompt" else flag(name)
+        if name in USED or value in (None, ""):
+            continue
+        if name in ("width", "height"):
+            raise UsageError(f"{typed}: an upscaler file enlarges by a factor; use --scale")
+        raise UsageError(f"{typed} means nothing for an upscaler file, which only enlarges; leave it out")
 
 
 def enlarge(request: Request, output: Output, scale_given: bool = True) -> dict[str, Any]:

@@ -43,7 +43,9 @@ def enlarge_planes(pixels: Tensor, network: Upscaler, placement: Placement, tile
     height, width = pixels.shape[-2:]
     unshuffle = network.unshuffle
     scale = network.factor // unshuffle
-    mode = "reflect" if min(height, width) >= unshuffle else "replicate"  # as Real-ESRGAN does, if there is enough
+    mode = (
+        "reflect" if min(height, width) >= unshuffle else "replicate"
+    )  # as Real-ESRGAN does, if there is enough
     padded = F.pad(pixels, (0, -width % unshuffle, 0, -height % unshuffle), mode=mode)
     inputs = F.pixel_unshuffle(padded, unshuffle)
     size = (inputs.shape[-2], inputs.shape[-1])
