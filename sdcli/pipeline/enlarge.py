@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -66,10 +68,19 @@ def enlarge_planes(pixels: Tensor, network: Upscaler, placement: Placement, tile
 
 def tiles(size: tuple[int, int], unshuffle: int, tile: int) -> list[Window]:
     """The parts of a plane of this height and width, in inputs of the network, that are enlarged one by one."""
-    side = tile // unshuffle
-    if max(size) <= side:
-        return windows(*size, side, 0)
-    return windows(*size, side - 2 * (MARGIN // unshuffle), OVERLAP // unshuffle)
+    rows, columns = (_spans(length, unshuffle, tile) for length in size)
+    return [(row, column) for row in rows for column in columns]
+
+
+def _spans(length: int, unshuffle: int, tile: int) -> list[slice]:
+    """The parts along one axis: the fewest that fit a tile with their margins, each as short as can be."""
+    side, margin, overlap = tile // unshuffle, MARGIN // unshuffle, OVERLAP // unshuffle
+    if length <= side:
+        return [slice(0, length)]
+    most = side - 2 * margin
+    count = 1 + math.ceil((length - most) / (most - overlap))
+    needed = math.ceil((length + (count - 1) * overlap) / count)
+    return [rows for rows, _ in windows(length, 1, needed, overlap)]
 
 
 def _within(side: slice, outer: slice, factor: int) -> slice:

@@ -1,5 +1,6 @@
 """Upscalers' networks: closed forms, the papers' formulas, another implementation's numbers, and tiles."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from sdcli.checkpoints.upscaler_file import read_header
 from sdcli.errors import ModelError, NotFinite
 from sdcli.models import upscaler
 from sdcli.models.device import Placement
-from sdcli.pipeline.enlarge import enlarge_image, enlarge_planes
+from sdcli.pipeline.enlarge import enlarge_image, enlarge_planes, tiles
 from tests import pictures, upscaler_files
 
 CPU = Placement(torch.device("cpu"), torch.float32)
@@ -164,6 +165,28 @@ def test_no_tile_is_larger_than_asked(tmp_path):
     enlarge_planes(noise(200, 130), network, CPU, tile=72)
     assert len(seen) > 1
     assert max(max(shape) for shape in seen) <= 72
+
+
+def test_tiles_are_no_larger_than_their_number_needs():
+    """512 pixels in tiles of 256 with margins take three, of 176 each; what fits one tile is not cut."""
+    assert [(rows.start, rows.stop) for rows, _ in tiles((512, 256), 1, 256)] == [
+        (0, 176),
+        (168, 344),
+        (336, 512),
+    ]
+    assert tiles((256, 200), 1, 256) == [(slice(0, 256), slice(0, 200))]
+
+
+@pytest.mark.parametrize("unshuffle", [1, 2, 4])
+def test_tiles_cover_every_length_and_overlap(unshuffle):
+    for tile in (64, 72, 256):
+        for length in range(1, 700, 7):
+            spans = [rows for rows, _ in tiles((length, 1), unshuffle, tile)]
+            assert (spans[0].start, spans[-1].stop) == (0, length)
+            margins = 2 * (24 // unshuffle) * (len(spans) > 1)
+            assert max(span.stop - span.start for span in spans) + margins <= max(tile // unshuffle, 1)
+            for one, other in itertools.pairwise(spans):
+                assert other.start <= one.stop - 8 // unshuffle
 
 
 def test_a_pixel_is_enlarged(tmp_path):
