@@ -1,6 +1,8 @@
 """`sd upscale -m FILE` with an ESRGAN-like file: what is made, kept, recorded and refused."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -158,6 +160,36 @@ def test_what_means_nothing_for_an_upscaler_is_refused_by_name(sd, nearest, phot
     assert ran.code == 2
     assert message in ran.err
     assert len(ran.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [upscaler_files.rrdb(), upscaler_files.as_old(upscaler_files.rrdb()), upscaler_files.compact()],
+)
+def test_other_commands_say_that_it_is_an_upscaler(sd, tmp_path, tensors):
+    upscaler_files.write(tmp_path / "net.safetensors", tensors)
+    ran = sd("txt2img", "a cat", "-m", "net.safetensors")
+    assert (ran.code, len(ran.err.splitlines())) == (3, 1)
+    assert "an ESRGAN upscaler, which `sd upscale` takes" in ran.err
+
+
+def test_an_upscaler_that_was_lost_is_named_by_again(sd, nearest, photo):
+    sd("upscale", photo, "-m", nearest, "-o", "one.png")
+    nearest.unlink()
+    ran = sd("again", "one.png")
+    assert (ran.code, len(ran.err.splitlines())) == (3, 1)
+    assert "nearest.safetensors" in ran.err
+
+
+def test_errors_come_before_torch_is_imported(nearest, photo):
+    program = (
+        "import sys; from sdcli import cli; code = cli.run(sys.argv[1:]);"
+        "sys.exit(99 if 'torch' in sys.modules else code)"
+    )
+    for rest, code in ((["--steps", "3"], 2), (["-o", "x.tiff"], 2), (["--quality", "9"], 2)):
+        arguments = ["upscale", str(photo), "-m", str(nearest), *rest]
+        ran = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True)
+        assert (ran.returncode, len(ran.stderr.splitlines())) == (code, 1), ran.stderr
 
 
 def test_a_damaged_file_and_a_too_large_result_are_refused_in_one_line(sd, nearest, photo, tmp_path):
