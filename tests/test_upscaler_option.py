@@ -151,6 +151,7 @@ def test_an_upscaler_is_found_and_listed_by_its_name(sd, photo, tmp_path, monkey
         (["--count", 2], "--count: an upscaler file always gives the same picture"),
         (["--steps-dir", "steps"], "--steps-dir means nothing"),
         (["--latents-out", "x.safetensors"], "--latents-out means nothing"),
+        (["-o", "{seed}.png"], "has no {seed}; use {prompt} or {model}"),
         (["-o", "-", "--json"], "does not go with --json"),
         (["--dtype", "float16"], "--dtype float16 is for CUDA"),
     ],

@@ -41,6 +41,11 @@ DRAWING_OUTPUTS = {
 }
 """Output options that are about steps, latents or attention -> how they are typed."""
 
+DRAWING_FIELDS = (
+    "seed", "variation_seed", "steps", "cfg", "sampler", "schedule", "width", "height",
+)  # fmt: skip
+"""Fields of a file name that such a picture has no value for."""
+
 
 def check_options(options: Mapping[str, Any]) -> None:
     """Raise UsageError for a field of a Request, given by the user, that means nothing for an upscaler.
@@ -102,6 +107,11 @@ def _check_output(output: Output) -> None:
     for name, typed in DRAWING_OUTPUTS.items():
         if getattr(output, name) not in (None, False):
             raise UsageError(f"{typed} means nothing for an upscaler file, which only enlarges; leave it out")
+    for name in DRAWING_FIELDS:
+        if f"{{{name}}}" in (output.out or ""):
+            raise UsageError(
+                f"-o {output.out}: a picture by an upscaler file has no {{{name}}}; use {{prompt}} or {{model}}"
+            )
     if output.count > 1:
         raise UsageError("--count: an upscaler file always gives the same picture; leave it out")
     if output.out == "-" and output.as_json:
