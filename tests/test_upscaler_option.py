@@ -212,3 +212,14 @@ def test_bfloat16_is_near_float32(sd, tmp_path, photo):
     sd("upscale", photo, "-m", "net.safetensors", "--dtype", "bfloat16", "-o", "two.png")
     one, two = (np.asarray(opened(name), dtype=float) for name in ("one.png", "two.png"))
     assert 0 < np.abs(one - two).mean() < 2
+
+
+def test_a_converted_pickle_of_real_esrgan_enlarges(sd, photo):
+    import torch
+
+    tensors = {name: torch.from_numpy(each) for name, each in upscaler_files.rrdb(unshuffle=2).items()}
+    torch.save({"params_ema": tensors}, "x2.pth")
+    assert sd("upscale", photo, "-m", "x2.pth").code == 3
+    assert sd("models", "convert", "x2.pth", "x2.safetensors").code == 0
+    assert sd("upscale", photo, "-m", "x2.safetensors").lines == ["photo-x2.png"]
+    assert opened("photo-x2.png").size == (80, 60)
