@@ -72,6 +72,7 @@ NETWORK_FOLDERS = {
     "loras": ("loras", "Lora", "LyCORIS"),
     "hypernets": ("hypernetworks",),
     "controls": ("controlnet", "ControlNet", "t2i_adapter"),
+    "upscalers": ("upscale_models", "ESRGAN", "RealESRGAN", "upscalers"),
 }
 """Kind of network -> the folders that ComfyUI, A1111 and we keep it in."""
 

@@ -31,18 +31,19 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]+')
 
 
-def output_path(out: str | None, request: Request, *suffixes: str) -> Path:
+def output_path(out: str | None, request: Request, *suffixes: str, default_name: str = DEFAULT_NAME) -> Path:
     """The path of a result file. `out` is a folder, or a file name; both may contain {prompt}, {seed} and other fields.
 
     `suffixes` are those that the file may have, .png if there are none. `out` is taken for a folder if it is an
-    existing one, ends in a slash, or has no suffix; the file is then called DEFAULT_NAME, with the first of them. What
-    a field adds to a folder's name never leads out of it. Raises UsageError for an unknown field or another suffix.
+    existing one, ends in a slash, or has no suffix; the file is then called `default_name`, with the first of them.
+    What a field adds to a folder's name never leads out of it. Raises UsageError for an unknown field or another
+    suffix.
     """
     suffixes = suffixes or (".png",)
     out = expand_home(out or "")
     name = os.path.basename(out)
     if not name or os.path.isdir(out) or not _suffix(name):
-        folder, name = out, DEFAULT_NAME + suffixes[0]
+        folder, name = out, default_name + suffixes[0]
     else:
         folder = os.path.dirname(out)
     suffix = _suffix(name)

@@ -17,7 +17,7 @@ from PIL import Image
 
 from sdcli.checkpoints import checkpoint
 from sdcli.convert import convert
-from tests import control_files
+from tests import control_files, pictures, upscaler_files
 from tests.adapters import loras
 
 ROOT = Path(__file__).parent.parent
@@ -37,9 +37,11 @@ def _examples(page):
 
 
 def _in_few_steps(text):
-    """A shell example that draws each picture in 2 steps."""
+    """A shell example that draws each picture in 2 steps; an upscaler file, which takes no prompt, has none."""
     text = re.sub(r"--steps \d+", "", text)
-    return re.sub(r"\bsd (txt2img|img2img|inpaint|outpaint|upscale)\b", r"sd \1 --steps 2", text)
+    return re.sub(
+        r"\bsd (txt2img|img2img|inpaint|outpaint|upscale(?=.*--prompt))\b", r"sd \1 --steps 2", text
+    )
 
 
 def _write_what_a_reader_has(folder):
@@ -61,6 +63,12 @@ def _write_pickles(folder):
     torch.save({"string_to_param": {"*": torch.ones(2, 768)}, "name": "style"}, folder / "style.pt")
 
 
+def _write_upscaler(folder):
+    """The upscaler, and the picture to enlarge, of the page on pictures."""
+    upscaler_files.write(folder / "x4.safetensors", upscaler_files.rrdb())
+    pictures.photo().save(folder / "photo.png")
+
+
 @pytest.fixture(scope="module")
 def folder_of(tmp_path_factory):
     """A page -> the folder that its examples are run in."""
@@ -68,6 +76,7 @@ def folder_of(tmp_path_factory):
     _write_what_a_reader_has(folders["docs/control.md"])
     _write_what_a_reader_has(folders["docs/loras.md"])
     _write_pickles(folders["docs/models.md"])
+    _write_upscaler(folders["docs/pictures-in.md"])
     return folders.__getitem__
 
 

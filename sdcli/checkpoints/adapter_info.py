@@ -16,6 +16,7 @@ from sdcli.checkpoints import (
     image_encoder_file,
     ip_adapter_file,
     lora_file,
+    upscaler_file,
 )
 from sdcli.checkpoints.component import amount_of_weights
 from sdcli.checkpoints.lora_file import LoraFile
@@ -140,11 +141,25 @@ def _control(path: Path) -> dict[str, Any] | None:
     return {**facts, "network": amount_of_weights(found.everything), "sha256": hashes.digest(found.paths)}
 
 
+def _upscaler(path: Path) -> dict[str, Any] | None:
+    if not upscaler_file.is_upscaler(path):
+        return None
+    file = upscaler_file.read_header(path)
+    return {
+        "kind": upscaler_file.KINDS[file.kind],
+        "enlarges": f"{file.scale} times",
+        "blocks": f"{file.blocks} of width {file.width}",
+        "network": amount_of_weights(file.component),
+        "sha256": hashes.digest([path]),
+    }
+
+
 _KINDS: tuple[Callable[[Path], dict[str, Any] | None], ...] = (
     _embedding,
     _hypernet,
     _ip_adapter,
     _image_encoder,
+    _upscaler,
     _lora,
     _control,
 )

@@ -381,6 +381,7 @@ def _prediction_by_spread(head: Header, key: str) -> tuple[str, str]:
     )
 
 
+_UPSCALER = "an ESRGAN upscaler, which `sd upscale` takes; no U-Net in it"
 _OTHER_FILES = {
     "lllite_": "a ControlNet-LLLite, which is not supported; no U-Net in it",
     "lora_controlnet": "a Control-LoRA, which --control takes; no U-Net in it",
@@ -390,6 +391,8 @@ _OTHER_FILES = {
     "controlnet_": "a ControlNet, which --control takes; no U-Net in it",
     "string_to_param": "a textual inversion, which --embedding takes; no U-Net in it",
     "emb_params": "a textual inversion, which --embedding takes; no U-Net in it",
+    "rdb1.": _UPSCALER,
+    "RDB1.": _UPSCALER,
     "double_blocks": "a Flux model; sd draws with Stable Diffusion 1, 2 and XL",
     "joint_blocks": "a Stable Diffusion 3 model; sd draws with Stable Diffusion 1, 2 and XL",
     "decoder.layers.": "a tiny autoencoder, which --vae takes; -m needs a whole checkpoint or model folder",
@@ -408,6 +411,8 @@ def _describe_other_file(head: Header) -> str:
             return description
     if {"0.weight", "1.weight"} & head.tensors.keys():
         return "half of a tiny autoencoder, which --vae takes; -m needs a whole checkpoint or model folder"
+    if {"body.0.weight", "body.1.weight"} <= head.tensors.keys():
+        return _UPSCALER
     beginnings = Counter(key.split(".")[0] for key in head.tensors).most_common(3)
     shown = ", ".join(beginning[:40] for beginning, _ in beginnings) or "nothing"
     return f"no U-Net in it, only {shown}; is it a whole checkpoint?"

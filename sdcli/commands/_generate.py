@@ -159,16 +159,16 @@ def _check_output(request: Request, output: Output) -> None:
     if output.out == "-":
         check_result_can_be_written()
     else:
-        _check_writable(output.picture_path(request).parent)
+        check_writable(output.picture_path(request).parent)
     encoding = output.encoding(request)
     if output.metadata:
         encoding.check_texts({"sd": json.dumps(request.as_dict())})
     if output.latents_out:
-        _check_writable(store.output_path(output.latents_out, request, ".safetensors").parent)
+        check_writable(store.output_path(output.latents_out, request, ".safetensors").parent)
     if output.steps_dir:
-        _check_writable(store.output_folder(output.steps_dir, request))
+        check_writable(store.output_folder(output.steps_dir, request))
     if output.filmstrip:
-        _check_writable(store.output_path(output.filmstrip, request).parent)
+        check_writable(store.output_path(output.filmstrip, request).parent)
 
 
 def _losses(inputs: InputImages, encoding: Encoding) -> Iterator[str]:
@@ -180,7 +180,7 @@ def _losses(inputs: InputImages, encoding: Encoding) -> Iterator[str]:
         yield "a .jpg has no transparency; the picture is saved over the colour of --background"
 
 
-def _check_writable(folder: Path) -> None:
+def check_writable(folder: Path) -> None:
     """Raise WriteError if the folder, or the nearest parent that exists, cannot be written in."""
     existing = next((path for path in (folder, *folder.absolute().parents) if path.exists()), folder)
     if not existing.is_dir():

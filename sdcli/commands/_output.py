@@ -47,11 +47,14 @@ class Output:
 
         return () if self.attention is None else words.parse(self.attention)
 
-    def picture_path(self, request: Request) -> Path:
+    def picture_path(self, request: Request, default_name: str | None = None) -> Path:
         """Where the picture of a request goes, if not to standard output; raises UsageError."""
         from sdcli import store
 
-        return store.output_path(self.out, request, *_suffixes(self.format))
+        suffixes = _suffixes(self.format)
+        return store.output_path(
+            self.out, request, *suffixes, default_name=default_name or store.DEFAULT_NAME
+        )
 
     def encoding(self, request: Request) -> Encoding:
         """How the picture of a request is encoded; raises UsageError."""

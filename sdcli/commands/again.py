@@ -18,7 +18,7 @@ from sdcli.request.other_tools.reading import OtherPicture
 from sdcli.request.other_tools.recognise import recognise
 from sdcli.request.png_metadata import read_png_metadata
 from sdcli.request.prepare import retyped
-from sdcli.request.request import Depth, Hires, Mask, MaskEdge, StartImage, Upscale
+from sdcli.request.request import Depth, Hires, Mask, MaskEdge, Request, StartImage, Upscale
 
 DECIDES_LAST_BITS = ("model", "sdcli", "torch", "diffusers", "transformers", "device", "dtype", "threads")
 """Recorded facts of a run on which the last bits of its picture depend."""
@@ -62,6 +62,9 @@ def again(png: str, **values: Any) -> None:
             "height": None,
             **changes,
         }  # the recorded size follows from the recorded scale
+    if "upscaler" in recorded:
+        _enlarge_again(png, recorded, metadata.request(png), changes, Output.from_options(values))
+        return
     request = retyped(metadata.request(png), changes)
     request = request if "embedding" in changes else still_named(request)
 
@@ -69,6 +72,21 @@ def again(png: str, **values: Any) -> None:
 
     for result in draw(request, Output.from_options(values), finds_named="prompt" in changes):
         _warn_of_differences(png, recorded, result.picture.facts)
+
+
+def _enlarge_again(
+    png: str, recorded: Mapping[str, Any], request: Request, changes: Mapping[str, Any], output: Output
+) -> None:
+    """Enlarge by an upscaler again, and say what has changed since."""
+    from sdcli.commands._enlarge import check_options, enlarge
+
+    check_options(changes)
+    sizes = {"width", "height", "revision"}  # made None where another scale or model is asked for
+    changes = {name: value for name, value in changes.items() if name not in sizes}
+    facts = enlarge(request.replace(**changes), output)
+    if facts and facts["upscaler"] != recorded["upscaler"]:
+        print_note(f"{png} was made with another upscaler; the picture will differ")
+    _warn_of_differences(png, recorded, facts)
 
 
 def _draw_other(png: str, other: OtherPicture, changes: Mapping[str, Any], output: Output) -> None:

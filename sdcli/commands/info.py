@@ -38,9 +38,9 @@ def info(file: str, as_json: bool, words: bool, **values: Any) -> None:
     """Show what a picture, a model or an adapter is, by its header alone.
 
     FILE is a picture, - for one on standard input, an adapter (an embedding, a LoRA, a hypernetwork, a ControlNet, an
-    IP-Adapter, an image encoder), or a model as -m takes it: tiny, a safetensors file, a diffusers folder, a name in a
-    model folder, or a hub repo that was fetched before. For a picture by another tool, what that tool wrote into it is
-    shown.
+    IP-Adapter, an image encoder, an upscaler), or a model as -m takes it: tiny, a safetensors file, a diffusers folder,
+    a name in a model folder, or a hub repo that was fetched before. For a picture by another tool, what that tool wrote
+    into it is shown.
     """
     options = options_given(values)
     if words:

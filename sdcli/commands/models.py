@@ -29,8 +29,8 @@ def models(ctx: click.Context, as_json: bool) -> None:
     """List the models that can be used here; `models pull` fetches one, `models convert` writes one in another form.
 
     They are the embedded model, those in the model folders (SDCLI_MODELS, else on Linux ~/.local/share/sdcli/models),
-    those in the hub's cache, and the test models; then the embeddings, LoRAs, hypernetworks and control networks in
-    their folders.
+    those in the hub's cache, and the test models; then the embeddings, LoRAs, hypernetworks, control networks and
+    upscalers in their folders.
     """
     if ctx.invoked_subcommand:
         return

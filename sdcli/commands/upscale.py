@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from sdcli.checkpoints import upscaler_file
 from sdcli.commands._help import GroupedCommand
 from sdcli.commands._options import options_given, output_options, prompt_file_option, request_options
 from sdcli.commands._output import Output
@@ -21,8 +22,9 @@ from sdcli.request.request import Request, StartImage, Upscale, flag
 def upscale(picture: str, **values: Any) -> None:
     """Enlarge PICTURE and draw new detail, in overlapping windows of the model's own size.
 
-    An x4 upscaler model enlarges four times; any other model redraws the enlarged picture at a low --strength. The
-    result is --scale times as wide and high, to the pixel. PICTURE - reads it from standard input. Prints the path of
+    An x4 upscaler model enlarges four times; any other model redraws the enlarged picture at a low --strength. An
+    ESRGAN or Real-ESRGAN file enlarges without diffusion, in tiles of --window. The result is --scale times as wide and
+    high, to the pixel. PICTURE - reads it from standard input. Prints the path of
     each picture; nothing is ever overwritten.
     """
     options = options_given(values)
@@ -32,6 +34,14 @@ def upscale(picture: str, **values: Any) -> None:
     if sides and "scale" in options:
         raise UsageError(f"--scale and {sides[0]} both say how large the result is; leave one of them out")
     loading = Request(**options, image=picture).loading
+    if "model" in options and upscaler_file.find(loading.model) is not None:
+        from sdcli.commands._enlarge import check_options, enlarge
+
+        check_options(options)
+        enlarge(
+            Request(**options, image=picture), Output.from_options(values), scale_given="scale" in options
+        )
+        return
 
     from sdcli.commands._generate import draw
     from sdcli.models.cache import ModelCache

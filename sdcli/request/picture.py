@@ -76,6 +76,12 @@ def parameters(request: Request, facts: Mapping[str, Any]) -> str:
 
 def _parameter_pairs(request: Request, facts: Mapping[str, Any]) -> dict[str, Any]:
     """A1111's keys and their values; None for what the request does not use."""
+    if "upscaler" in facts:
+        return {
+            "Postprocess upscale by": f"{request.scale:g}",
+            "Postprocess upscaler": facts["upscaler"]["name"],
+            "Version": f"sdcli {sdcli.__version__}",
+        }
     masked = request.mask is not None or request.alpha_mask
     hires = request.hires > 1
     sampler, sampler_options = a1111_text.sampler(request.sampler)

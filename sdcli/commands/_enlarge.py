@@ -1,0 +1,194 @@
+"""Enlarge: what `sd upscale` does with an ESRGAN-like file, which needs no prompt, no seed and no steps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import sdcli
+from sdcli import store
+from sdcli.checkpoints import hashes, upscaler_file
+from sdcli.checkpoints.upscaler_file import UpscalerFile
+from sdcli.commands._generate import check_writable
+from sdcli.commands._output import Output
+from sdcli.commands._streams import (
+    check_result_can_be_written,
+    print_note,
+    print_result,
+    standard_input,
+    write_result,
+)
+from sdcli.errors import UsageError
+from sdcli.request import images
+from sdcli.request.images import OpenedImage
+from sdcli.request.picture import Picture
+from sdcli.request.request import Request, flag
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+USED = ("image", "model", "scale", "window", "background", "device", "dtype", "threads")
+"""The fields of a Request that matter to an upscaler."""
+DRAWING_OUTPUTS = {
+    "steps_dir": "--steps-dir",
+    "filmstrip": "--filmstrip",
+    "decode_steps": "--decode-steps",
+    "latents_out": "--latents-out",
+    "attention": "--attention",
+    "allow_slow": "--allow-slow",
+}
+"""Output options that are about steps, latents or attention -> how they are typed."""
+
+DRAWING_FIELDS = (
+    "seed", "variation_seed", "steps", "cfg", "sampler", "schedule", "width", "height",
+)  # fmt: skip
+"""Fields of a file name that such a picture has no value for."""
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Raise UsageError for a field of a Request, given by the user, that means nothing for an upscaler.
+
+    An empty prompt, as --unconditional gives, is what an upscaler has anyway.
+    """
+    for name, value in options.items():
+        typed = "--prompt" if name == "prompt" else flag(name)
+        if name in USED or value in (None, ""):
+            continue
+        if name in ("width", "height"):
+            raise UsageError(f"{typed}: an upscaler file enlarges by a factor; use --scale")
+        raise UsageError(f"{typed} means nothing for an upscaler file, which only enlarges; leave it out")
+
+
+def enlarge(request: Request, output: Output, scale_given: bool = True) -> dict[str, Any]:
+    """Enlarge the picture of a request by the upscaler file it names, save it, print its line; returns its facts.
+
+    Without a given scale it is the file's own. All that can be refused is refused before torch is imported. With
+    --plan, nothing is enlarged and there are no facts.
+    """
+    _check_output(output)
+    file = upscaler_file.read_header(upscaler_file.find(str(request.model)) or Path(request.model))
+    request = request.replace(model=str(file.path), scale=request.scale if scale_given else float(file.scale))
+    opened = _open(request)
+    size = _size(opened, request, file)
+    path = None if output.out == "-" else output.picture_path(request, _name(request))
+    encoding = output.encoding(request)
+    encoding.check_size(*size)
+    if path is None:
+        check_result_can_be_written()
+    else:
+        check_writable(path.parent)
+    for note in _notes(opened, request, file, encoding.format):
+        print_note(note)
+    if output.plan:
+        _print_plan(size, opened, request, file, output)
+        return {}
+    image, placement = _enlarged(opened, size, request, file)
+    facts = {
+        "upscaler": {"name": file.path.stem, "sha256": hashes.digest([file.path]), "scale": file.scale},
+        "given": {"image": opened.sha256},
+        "sdcli": sdcli.__version__,
+        **placement,
+    }
+    picture = Picture(image, request, facts, opened.icc)
+    data = picture.encoded(encoding, output.metadata)
+    if path is None:
+        write_result(data)
+        return facts
+    saved = str(store.save(data, path))
+    report = {"path": saved, "width": size[0], "height": size[1], "request": request.as_dict(), **facts}
+    print_result(json.dumps(report) if output.as_json else saved, saved=saved)
+    return facts
+
+
+def _check_output(output: Output) -> None:
+    """Raise UsageError for output options that mean nothing for an upscaler, or contradict each other."""
+    for name, typed in DRAWING_OUTPUTS.items():
+        if getattr(output, name) not in (None, False):
+            raise UsageError(f"{typed} means nothing for an upscaler file, which only enlarges; leave it out")
+    for name in DRAWING_FIELDS:
+        if f"{{{name}}}" in (output.out or ""):
+            raise UsageError(
+                f"-o {output.out}: a picture by an upscaler file has no {{{name}}}; use {{prompt}} or {{model}}"
+            )
+    if output.count > 1:
+        raise UsageError("--count: an upscaler file always gives the same picture; leave it out")
+    if output.out == "-" and output.as_json:
+        raise UsageError("-o - writes one picture to standard output; it does not go with --json")
+
+
+def _open(request: Request) -> OpenedImage:
+    if request.image == "-":
+        return images.open_image(standard_input("a picture"), "standard input")
+    assert isinstance(request.image, str)
+    return images.open_image(request.image)
+
+
+def _size(opened: OpenedImage, request: Request, file: UpscalerFile) -> tuple[int, int]:
+    """Width and height of the result; raises UsageError if it, or what the network gives, is too large."""
+    width, height = opened.original.size
+    for factor in (float(file.scale), request.scale):
+        sides = round(width * factor), round(height * factor)
+        if sides[0] * sides[1] > images.MAX_PIXELS or max(sides) > images.MAX_SIDE:
+            raise UsageError(
+                f"{opened.name}: {width}x{height} enlarged {factor:g} times is {sides[0]}x{sides[1]}, more than is "
+                "written here; make it smaller first"
+            )
+    return sides
+
+
+def _name(request: Request) -> str:
+    """`{prompt}-x4`, where {prompt} is the picture's name."""
+    return f"{'stdin' if request.image == '-' else '{prompt}'}-x{request.scale:g}"
+
+
+def _notes(opened: OpenedImage, request: Request, file: UpscalerFile, format: str) -> list[str]:
+    kept = [note for note in opened.notes if not note.startswith("transparency over")]
+    notes = [f"{opened.name}: {', '.join(kept)}"] if kept else []
+    if opened.alpha is not None and format == "jpg":
+        notes.append("a .jpg has no transparency; the picture is saved over the colour of --background")
+    if request.scale > file.scale:
+        notes.append(
+            f"{file.path.name} enlarges {file.scale} times; the rest to {request.scale:g} is resampled (Lanczos)"
+        )
+    return notes
+
+
+def _enlarged(
+    opened: OpenedImage, size: tuple[int, int], request: Request, file: UpscalerFile
+) -> tuple[Image, dict[str, object]]:
+    """(the enlarged picture in the mode of the original, facts of the device that it was made on)."""
+    from PIL.Image import Resampling
+
+    from sdcli.models import upscaler
+    from sdcli.models.device import choose_device
+    from sdcli.models.memory import memory_errors
+    from sdcli.pipeline.enlarge import TILE, enlarge_image
+
+    placement = choose_device(request.device, request.dtype, file.parameters, request.threads)
+    network = upscaler.load(file, placement)
+    colours = opened.original
+    if colours.mode in ("LA", "RGBA"):
+        colours = colours.convert(colours.mode[:-1])
+    with memory_errors("enlarging the picture", "choose a smaller --window"):
+        image = enlarge_image(colours, opened.alpha, network, placement, request.window or TILE)
+        if image.size != size:
+            image = image.resize(size, Resampling.LANCZOS)
+    return image, placement.facts
+
+
+def _print_plan(
+    size: tuple[int, int], opened: OpenedImage, request: Request, file: UpscalerFile, output: Output
+) -> None:
+    """Print the size of the result and the number of tiles: a line, or one JSON object."""
+    from sdcli.pipeline.enlarge import TILE, tiles
+
+    side = request.window or TILE
+    width, height = (-(-side // file.unshuffle) for side in opened.original.size)
+    count, shown = len(tiles((height, width), file.unshuffle, side)), "{}x{}".format(*size)
+    if output.as_json:
+        plan = {"size": shown, "count": 1, "picture": None, "tiles": count, "window": side}
+        print_result(json.dumps({"plan": plan}))
+    else:
+        print_result(f"{shown}: {count} tile{'s' * (count > 1)} of at most {side}x{side} pixels, no estimate")

@@ -1,0 +1,88 @@
+"""Enlarge: a picture is enlarged by an upscaler's network, in tiles that bound the memory it takes."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from sdcli.diffusion.windows import Window, blend, windows
+from sdcli.errors import NotFinite
+from sdcli.models.device import Placement
+from sdcli.models.upscaler import Upscaler
+
+TILE = 256
+"""Side of a tile in input pixels, if none is asked for."""
+MARGIN = 24
+"""Input pixels that a tile sees beyond the part of its result that is used: its edge knows nothing of what follows."""
+OVERLAP = 8
+"""Input pixels in which two tiles' results are blended."""
+
+
+def enlarge_image(
+    image: Image.Image, alpha: Image.Image | None, network: Upscaler, placement: Placement, tile: int = TILE
+) -> Image.Image:
+    """The image (L, RGB) enlarged by the network, with its alpha (L) enlarged by Lanczos, as L, LA, RGB or RGBA."""
+    pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None] / 255
+    planes = enlarge_planes(pixels, network, placement, tile)
+    as_bytes = (planes[0].clamp(0, 1) * 255).round().to(torch.uint8)
+    enlarged = Image.fromarray(as_bytes.permute(1, 2, 0).contiguous().numpy()).convert(image.mode)
+    if alpha is not None:
+        enlarged.putalpha(alpha.resize(enlarged.size, Image.Resampling.LANCZOS))
+    return enlarged
+
+
+@torch.inference_mode()
+def enlarge_planes(pixels: Tensor, network: Upscaler, placement: Placement, tile: int = TILE) -> Tensor:
+    """Pixels (1, 3, h, w), 0 … 1, enlarged: (1, 3, h * scale, w * scale) float32 on the CPU, not clamped.
+
+    No tile that the network sees is larger than tile x tile pixels. Raises NotFinite.
+    """
+    height, width = pixels.shape[-2:]
+    unshuffle = network.unshuffle
+    scale = network.factor // unshuffle
+    mode = (
+        "reflect" if min(height, width) >= unshuffle else "replicate"
+    )  # as Real-ESRGAN does, if there is enough
+    padded = F.pad(pixels, (0, -width % unshuffle, 0, -height % unshuffle), mode=mode)
+    inputs = F.pixel_unshuffle(padded, unshuffle)
+    size = (inputs.shape[-2], inputs.shape[-1])
+    margin = MARGIN // unshuffle
+
+    def compute(window: Window) -> Tensor:
+        seen = [slice(max(0, side.start - margin), side.stop + margin) for side in window]
+        part = inputs[..., seen[0], seen[1]].to(placement.device, placement.dtype)
+        result: Tensor = network(part.contiguous(memory_format=torch.channels_last)).float().cpu()
+        if not torch.isfinite(result).all():
+            raise NotFinite("the enlarged picture is not finite; try --dtype float32")
+        used = [_within(side, outer, network.factor) for side, outer in zip(window, seen, strict=True)]
+        return result[..., used[0], used[1]]
+
+    result = blend(size, tiles(size, unshuffle, tile), compute, network.factor)
+    return result[..., : height * scale, : width * scale]
+
+
+def tiles(size: tuple[int, int], unshuffle: int, tile: int) -> list[Window]:
+    """The parts of a plane of this height and width, in inputs of the network, that are enlarged one by one."""
+    rows, columns = (_spans(length, unshuffle, tile) for length in size)
+    return [(row, column) for row in rows for column in columns]
+
+
+def _spans(length: int, unshuffle: int, tile: int) -> list[slice]:
+    """The parts along one axis: the fewest that fit a tile with their margins, each as short as can be."""
+    side, margin, overlap = tile // unshuffle, MARGIN // unshuffle, OVERLAP // unshuffle
+    if length <= side:
+        return [slice(0, length)]
+    most = side - 2 * margin
+    count = 1 + math.ceil((length - most) / (most - overlap))
+    needed = math.ceil((length + (count - 1) * overlap) / count)
+    return [rows for rows, _ in windows(length, 1, needed, overlap)]
+
+
+def _within(side: slice, outer: slice, factor: int) -> slice:
+    """Where the result for `side` is in the result for the larger `outer`."""
+    return slice((side.start - outer.start) * factor, (side.stop - outer.start) * factor)
