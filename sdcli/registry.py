@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # types only: the registry itself imports no plugin and no to
     import click
     from PIL.Image import Image
 
+    from sdcli.batch.executor import Executor
     from sdcli.checkpoints.family import Family
     from sdcli.diffusion.types import Guidance, Sampler, Schedule
     from sdcli.models.offload import Adapter
@@ -37,6 +38,7 @@ FOLDERS = {
     "families": "checkpoints/families",
     "annotators": "pipeline/annotators",
     "adapters": "adapters",
+    "executors": "batch/executors",
     "commands": "commands",
 }
 """Plugin kind -> its folder inside the package. A new kind needs an overload of `find` as well."""
@@ -93,6 +95,8 @@ def find(kind: Literal["families"], spec: str | Spec) -> Family: ...
 def find(kind: Literal["annotators"], spec: str | Spec) -> Callable[[Image, str, str], Image]: ...
 @overload
 def find(kind: Literal["adapters"], spec: str | Spec) -> Callable[[str], Adapter]: ...
+@overload
+def find(kind: Literal["executors"], spec: str | Spec) -> Callable[[str], Executor]: ...
 @overload
 def find(kind: Literal["commands"], spec: str | Spec) -> click.Command: ...
 def find(kind: str, spec: str | Spec) -> object:

@@ -16,10 +16,12 @@ FLOORS = [  # from the ground up; a module may import its own floor and those be
     {"adapters"},
     {"pipeline"},
     {"engine", "result", "store", "convert", "estimate"},
+    {"batch"},
     {"commands", "cli", "__main__", "__init__"},
 ]
 APART = [{"request", "diffusion"}]  # rooms of one floor that do not know each other
 WITHOUT_TORCH = (
+    "batch",
     "request",
     "checkpoints",
     "commands",

@@ -1,0 +1,1 @@
+"""Batch: many pictures from one job file, journalled, resumed, spread over machines, compared and reported."""

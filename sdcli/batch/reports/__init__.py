@@ -1,0 +1,1 @@
+"""Reports: what a batch leaves for people and for CI, one file a format."""

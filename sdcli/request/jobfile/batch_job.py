@@ -1,0 +1,67 @@
+"""BatchJob: one picture of a batch, and where it was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sdcli.errors import UsageError
+from sdcli.request.request import Request
+
+
+@dataclass(frozen=True)
+class Source:
+    """A place in a job file."""
+
+    file: str
+    line: int = 0  # counted from 1; 0: the file as a whole
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}" if self.line else self.file
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far a picture may be from its golden where machine, torch or threads differ."""
+
+    max: int = 2  # largest difference of a value, of 255
+    psnr: float = 65.0  # decibels, at least
+
+
+@dataclass(frozen=True)
+class BatchJob:
+    """One picture of a batch.
+
+    `request` is what was asked for; its seed is there unless the file asks for a random one. `entry` is the name, or
+    the number, of the entry of the file that the job was expanded from, and `axes` are the values that tell it from
+    the entry's other jobs, as they were typed, in the written order. `out` is a template as of `-o`; None: the batch's.
+    """
+
+    request: Request
+    name: str = ""
+    out: str | None = None
+    entry: str = ""
+    axes: Mapping[str, Any] = field(default_factory=dict)
+    source: Source = field(default_factory=lambda: Source("-"))
+    tolerance: Tolerance = field(default_factory=Tolerance)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong at one place of a job file."""
+
+    source: Source
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.message}"
+
+
+class JobFileError(UsageError):
+    """Job files with faults, all of which are listed; its text is the first of them and how many follow."""
+
+    def __init__(self, faults: list[Fault]) -> None:
+        self.faults = tuple(faults)
+        more = len(faults) - 1
+        super().__init__(f"{faults[0]}" + (f" (and {more} more fault{'s' * (more > 1)})" if more else ""))
