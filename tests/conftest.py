@@ -128,8 +128,8 @@ def load_once():
     """load_model, which loads the models that no test alters only once in a session."""
     import torch
 
+    from sdcli.machine import helpful_threads
     from sdcli.models import load, memory
-    from sdcli.models.device import helpful_threads
 
     loaded = {}
     load_model = load.load_model

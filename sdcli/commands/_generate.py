@@ -13,12 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sdcli import settings, store
-from sdcli.checkpoints import hub, hypernets, ip_adapters
-from sdcli.checkpoints.control_fit import check_controls
-from sdcli.checkpoints.defaults import job_by
-from sdcli.checkpoints.embeddings import check_fit
-from sdcli.checkpoints.lora_file import check_blocks, check_loras
-from sdcli.checkpoints.lora_hints import lora_notes
+from sdcli.checkpoints import hub
+from sdcli.checkpoints.preflight import preflight
 from sdcli.checkpoints.recorded import recorded
 from sdcli.commands._output import Output
 from sdcli.commands._streams import (
@@ -31,15 +27,10 @@ from sdcli.commands._streams import (
 from sdcli.errors import UsageError, WriteError
 from sdcli.estimate import Estimate, duration, estimate, remember
 from sdcli.models.cache import ModelCache
-from sdcli.request.encode import Encoding
-from sdcli.request.inputs import InputImages, open_inputs
-from sdcli.request.job import Job
+from sdcli.request.inputs import open_inputs
 from sdcli.request.png import encode_png
-from sdcli.request.prompt import notes, reading
-from sdcli.request.prompt.pieces import BREAK
-from sdcli.request.prompts import check_prompts
+from sdcli.request.prompt import reading
 from sdcli.request.request import Request
-from sdcli.tiny.words import EXAMPLES, untaught
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -70,29 +61,11 @@ def draw(
     _check_output(request, output)
     with hub.progress(sys.stderr.isatty() and not output.quiet):
         found = models.checkpoint(request.loading)
-    if request.latents_in is not None and not os.path.isfile(request.latents_in):
-        raise UsageError(f"--latents-in {request.latents_in}: there is no such file; check the path")
     is_piped = "-" in (request.image, request.mask, request.depth)
     inputs = open_inputs(request, standard_input("a picture") if is_piped else None)
     encoding = output.encoding(request)
-    if inputs.picture is not None and inputs.mask is not None:
-        encoding.check_size(*inputs.mask.size)
-    for note in (*inputs.notes, *_losses(inputs, encoding)):
+    for note in preflight(found, request, inputs, encoding)[1]:
         print_note(note)
-    job = job_by(found.family, found.size, inputs.fill_in_size(request))
-    check_prompts(found.name, found.family.text_encoders, job)
-    check_blocks(found.family.name, job.lora)
-    left = check_loras(found, [lora.path for lora in job.lora], job.allow_partial)
-    check_fit(found, job.embedding, [lora.path for lora in job.lora])
-    check_controls(found, job.controls)
-    for note in lora_notes(left, request):
-        print_note(note)
-    hypernets.check_fit(found, job.hypernet)
-    ip_adapters.check_fit(found, job.ip_adapter)
-    if request.emphasis != "none":
-        for note in _notes_on_prompts(job):
-            print_note(note)
-    _tell_untaught_words(job)
     expected = estimate(found, inputs.fill_in_size(request))
     if output.plan:
         _print_plan(inputs.fill_in_size(request), found, expected, output)
@@ -171,15 +144,6 @@ def _check_output(request: Request, output: Output) -> None:
         check_writable(store.output_path(output.filmstrip, request).parent)
 
 
-def _losses(inputs: InputImages, encoding: Encoding) -> Iterator[str]:
-    """What a file cannot keep of the picture that is repainted, as notes."""
-    if inputs.picture is None or inputs.mask is None or encoding.is_lossless:
-        return
-    yield f"a .{encoding.format} keeps no pixel exactly, those outside the mask neither; a .png does"
-    if inputs.picture.alpha is not None and encoding.format == "jpg":
-        yield "a .jpg has no transparency; the picture is saved over the colour of --background"
-
-
 def check_writable(folder: Path) -> None:
     """Raise WriteError if the folder, or the nearest parent that exists, cannot be written in."""
     existing = next((path for path in (folder, *folder.absolute().parents) if path.exists()), folder)
@@ -187,16 +151,6 @@ def check_writable(folder: Path) -> None:
         raise WriteError(f"{existing}: is a file, not a folder; choose another place with -o")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise WriteError(f"{existing}: permission denied; choose another folder with -o")
-
-
-def _notes_on_prompts(job: Job) -> list[str]:
-    """What in the prompts may not mean what their writer thinks."""
-    language = reading.dialect(job.emphasis, job.like)
-    timeline = language.timeline(job.sampler.name, job.steps)
-    own = (job.prompt, job.negative, job.prompt_2, job.negative_2)
-    prompts = list(dict.fromkeys([*filter(None, own), *(region.prompt for region in job.regions)]))
-    told = [note for prompt in prompts for note in notes.notes(prompt, language, timeline)]
-    return [*notes.taken_for_words(language, *prompts), *told]
 
 
 # --- results
@@ -264,21 +218,6 @@ def _warn_of_ignored_negative(request: Request, embeds_guidance: bool) -> None:
         print_note("the negative prompt has no effect on a latent consistency model; leave it out")
     elif request.negative and request.cfg == 1 and ignored:
         print_note("the negative prompt has no effect at --cfg 1; try --cfg 5")
-
-
-def _tell_untaught_words(job: Job) -> None:
-    """Say which words of the prompt the embedded model was not taught, as it draws something else for them."""
-    if job.request.model != "tiny":
-        return
-    language = reading.dialect(job.emphasis, job.like)
-    parts = reading.read(job.prompt, language, language.timeline(job.sampler.name, job.steps))
-    pieces = [piece for part in parts for entry in part.entries for piece in language.pieces(entry.text)]
-    if words := untaught(" ".join(dict.fromkeys(piece.text for piece in pieces if piece != BREAK))):
-        shown = ", ".join(words[:5]) + ", …" * (len(words) > 5)
-        print_note(
-            f"tiny was not taught: {shown}; it draws single things, such as {EXAMPLES}; "
-            "`sd info tiny --words` lists them"
-        )
 
 
 def _tell_differences(asked: Request, request: Request, own_clip_skip: int) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from sdcli.errors import UsageError
+from sdcli.machine import helpful_threads
 
 LARGE = 200_000_000  # parameters from which bfloat16 matrix units pay; below, conversions cost what they gain
 
@@ -65,33 +64,7 @@ def _on_cpu(dtype: str, parameters: int, threads: int | None) -> Placement:
     return Placement(torch.device("cpu"), getattr(torch, dtype))
 
 
-def helpful_threads() -> int:
-    """How many threads help: one per physical core that this process may use, within a container's CPU share.
-
-    OMP_NUM_THREADS overrides it.
-    """
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
-    if wanted.isdigit() and int(wanted) > 0:
-        return int(wanted)
-    try:
-        processors = os.sched_getaffinity(0)
-    except AttributeError:  # not Linux
-        return max(1, os.cpu_count() or 1)
-    siblings = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
-    cores = {_text(siblings.format(i), default=str(i)) for i in processors}
-    quota, _, period = _text("/sys/fs/cgroup/cpu.max", default="max 1").partition(" ")
-    share = int(quota) / int(period) if quota.isdigit() and period.isdigit() else len(cores)
-    return max(1, min(len(cores), round(share)))
-
-
 def has_bf16_matrix_units() -> bool:
     """True if this CPU multiplies bfloat16 matrices in dedicated units (AMX)."""
     probe = getattr(torch.cpu, "_is_amx_tile_supported", None)
     return bool(probe and probe())
-
-
-def _text(path: str, default: str) -> str:
-    try:
-        return Path(path).read_text().strip()
-    except OSError:
-        return default

@@ -75,8 +75,9 @@ def own_fields(group: type) -> list[str]:
 def check_fields(values: Any) -> None:
     """Check and normalise every field of a frozen dataclass in place; raises UsageError that names the field."""
     for declared in dataclasses.fields(values):
-        value = checked(declared, getattr(values, declared.name))
-        object.__setattr__(values, declared.name, value)
+        value = getattr(values, declared.name)
+        if value is not declared.default:  # defaults are valid: this makes a thousand jobs cheap
+            object.__setattr__(values, declared.name, checked(declared, value))
 
 
 def checked(declared: dataclasses.Field[Any], value: Any) -> Any:
