@@ -108,6 +108,7 @@ class Run:
     journal: Journal
     tell: Tell
     fail_fast: bool = False
+    last: tuple[Planned, Mapping[str, float]] | None = None  # the last job that was drawn, and its seconds by stage
 
     def __post_init__(self) -> None:
         self._planned = {planned.number: planned for planned in self.records.plan.jobs}
@@ -180,6 +181,7 @@ class Run:
         self.journal.add(Entry("done", planned.key, planned.identity, path, sha256, more))
         record = self.records.by_number[drawn.number]
         record.state, record.path, record.sha256 = "done", path, sha256
+        self.last = (planned, drawn.seconds)
         self.tell(
             "job_done", planned, path=root / path, seconds=drawn.seconds, request=drawn.request, sha256=sha256
         )
