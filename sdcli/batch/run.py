@@ -108,7 +108,9 @@ class Run:
     journal: Journal
     tell: Tell
     fail_fast: bool = False
-    last: tuple[Planned, Mapping[str, float]] | None = None  # the last job that was drawn, and its seconds by stage
+    last: tuple[Planned, Mapping[str, float]] | None = (
+        None  # the last job that was drawn, and its seconds by stage
+    )
 
     def __post_init__(self) -> None:
         self._planned = {planned.number: planned for planned in self.records.plan.jobs}

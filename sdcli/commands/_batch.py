@@ -6,7 +6,6 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from sdcli import registry
 from sdcli.batch.plan import Destination, Plan, make_plan
 from sdcli.batch.run import Records, Run, journal_path, resume
 from sdcli.checkpoints import hub
+from sdcli.commands._batch_options import BatchOptions
 from sdcli.commands._batch_output import BatchOutput
 from sdcli.commands._output import suffixes_of
 from sdcli.commands._streams import print_note, print_result
@@ -27,33 +27,6 @@ if TYPE_CHECKING:
 MAX_NOTES = 10  # notes on the jobs of a plan that are printed
 
 
-@dataclass(frozen=True)
-class BatchOptions:
-    """How a batch is drawn, where its pictures go, and what it leaves: the options of `batch_options`."""
-
-    out: str | None = None
-    format: str | None = None
-    quality: int | None = None
-    metadata: bool = True
-    plan: bool = False
-    allow_slow: bool = False
-    as_json: bool = False
-    quiet: bool = False
-    on: str = "local"
-    shard: tuple[int, int] | None = None
-    merge: tuple[str, ...] = ()
-    fail_fast: bool = False
-    retry_failed: bool = False
-
-    @property
-    def destination(self) -> Destination:
-        """Where the pictures go; raises UsageError."""
-        if self.out == "-":
-            raise UsageError("-o -: standard output holds one picture; name a folder for a batch")
-        root, template = _root_and_template(self.out)
-        return Destination(root, template, suffixes_of(self.format), self.quality, self.metadata)
-
-
 def run_batch(jobs: Sequence[BatchJob], title: str, options: BatchOptions) -> None:
     """Draw the jobs that are not done yet, and report. Raises SdError if any of them failed.
 
@@ -61,7 +34,7 @@ def run_batch(jobs: Sequence[BatchJob], title: str, options: BatchOptions) -> No
     """
     _check(options)
     with hub.progress(sys.stderr.isatty() and not options.quiet):
-        plan = make_plan(jobs, options.destination, options.allow_slow)
+        plan = make_plan(jobs, _destination(options), options.allow_slow)
     whole = plan
     if options.shard:
         plan = plan.shard(*options.shard)
@@ -76,23 +49,18 @@ def run_batch(jobs: Sequence[BatchJob], title: str, options: BatchOptions) -> No
     _fail_if_any_failed(records)
 
 
-def parse_shard(text: str) -> tuple[int, int]:
-    """`3/8` -> (3, 8); raises UsageError."""
-    index, slash, count = text.partition("/")
-    if slash and index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count) <= 10_000:
-        return int(index), int(count)
-    raise UsageError(f"--shard {text!r}: is no part of a batch; write 1/8 … 8/8 for eight parts")
-
-
 # --- before it
 
 
 def _check(options: BatchOptions) -> None:
-    if options.merge and options.shard:
-        raise UsageError("--merge puts shards together, and --shard draws one; leave one of them out")
     name = options.on.partition(":")[0]
     if name not in registry.names("executors"):
         raise UsageError(f"--on {options.on}: {registry.nearest(name, registry.names('executors'))}")
+
+
+def _destination(options: BatchOptions) -> Destination:
+    root, template = _root_and_template(options.out)
+    return Destination(root, template, suffixes_of(options.format), options.quality, options.metadata)
 
 
 def _root_and_template(out: str | None) -> tuple[Path, str | None]:
@@ -183,7 +151,9 @@ def _draw(plan: Plan, records: Records, path: Path, options: BatchOptions) -> No
                 run.run()
                 if run.last is not None:
                     planned, seconds = run.last
-                    remember(planned.found, planned.request, seconds.get("steps", 0) + seconds.get("decode", 0))
+                    remember(
+                        planned.found, planned.request, seconds.get("steps", 0) + seconds.get("decode", 0)
+                    )
         finally:
             output.end(**{state: records.count(state) for state in ("done", "skipped", "failed", "not_run")})
 
@@ -215,4 +185,6 @@ def _fail_if_any_failed(records: Records) -> None:
     if failed:
         raise SdError(f"{failed} of {len(records.by_number)} jobs failed; --retry-failed draws them again")
     if missing:
-        raise SdError(f"{missing} of {len(records.by_number)} pictures are missing; draw them, then merge again")
+        raise SdError(
+            f"{missing} of {len(records.by_number)} pictures are missing; draw them, then merge again"
+        )

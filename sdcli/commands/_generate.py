@@ -53,6 +53,9 @@ def draw(
     `models` holds what was read of the model's header, if it was read already. If `finds_named`, the prompts may
     name embeddings of the user's folder; a picture that is made again has those that it records.
     """
+    if output.sweep or output.sheet or output.gallery:
+        _draw_sweep(request, output)
+        return
     models = models or ModelCache()
     asked = request.with_seed()
     asked.nth(output.count - 1)  # raises if the last picture's seed is out of range
@@ -89,6 +92,15 @@ def draw(
             _tell_differences(request, result.picture.request, found.family.clip_skip)
             remember(found, result.picture.request, result.seconds["steps"] + result.seconds["decode"])
         yield result
+
+
+def _draw_sweep(request: Request, output: Output) -> None:
+    """Draw a batch of the request with each value of --sweep, and of the seeds of --count."""
+    from sdcli.commands._batch import run_batch
+    from sdcli.commands._batch_options import BatchOptions
+    from sdcli.request.jobfile.sweep import sweep
+
+    run_batch(sweep(request, output.sweep, output.count), "sweep", BatchOptions.of_sweep(output))
 
 
 # --- the estimate

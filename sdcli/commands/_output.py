@@ -30,6 +30,9 @@ class Output:
     latents_out: str | None = None
     attention: str | None = None
     metadata: bool = True
+    sweep: tuple[str, ...] = ()
+    sheet: str | None = None
+    gallery: str | None = None
     plan: bool = False
     allow_slow: bool = False
     as_json: bool = False

@@ -5,31 +5,28 @@ from typing import Any
 
 import click
 
+from sdcli.commands._batch_options import BatchOptions, batch_options
 from sdcli.commands._help import GroupedCommand
 from sdcli.commands._options import options_given, request_options
 from sdcli.commands._streams import standard_input
 from sdcli.commands._types import PATH
-from sdcli.errors import UsageError
 from sdcli.request.request import Depth, Hires, Mask, StartImage, Upscale
 
 
 @click.command(cls=GroupedCommand)
 @click.argument("files", type=PATH, nargs=-1, required=True, metavar="FILE...")
 @request_options(StartImage, Mask, Depth, Upscale, Hires)
-@click.option("-o", "--out", type=PATH, default=None,
-              help="Folder of the pictures and of the journal; a template of names below it may follow, as "
-                   "out/{name}-{seed}.png.")  # fmt: skip
-@click.option("--plan", is_flag=True, help="Check everything, tell what would be drawn and how long it takes.")
-@click.option("--json", "as_json", is_flag=True, help="Print events, one JSON object a line.")
-@click.option("-q", "--quiet", is_flag=True, help="Show no progress on standard error.")
+@batch_options
 def batch(files: tuple[str, ...], **values: Any) -> None:
     """Draw the pictures of job files; what is drawn already is not drawn again.
 
     FILE is YAML, JSON, JSON lines, CSV, a prompt a line, or pictures to make again; - is standard input.
     """
-    from sdcli.commands._batch import BatchOptions, run_batch
+    options = BatchOptions.from_options(values)
+
+    from sdcli.commands._batch import run_batch
     from sdcli.request.jobfile.read import read_jobs
 
     given = options_given(values)
     jobs = read_jobs(files, lambda: standard_input("the job file").read(), given)
-    run_batch(jobs, Path(files[0]).stem if files[0] != "-" else "batch", BatchOptions())
+    run_batch(jobs, Path(files[0]).stem if files[0] != "-" else "batch", options)
