@@ -38,9 +38,9 @@ def request_key(request: Request) -> str:
     return _hash(asked)
 
 
-def job_key(request: Request, path: Path) -> str:
-    """The sha256 of what was asked for and where it goes, below the folder of the batch: the same on every machine."""
-    return _hash({"request": request_key(request), "path": path.as_posix()})
+def job_key(asked: str, path: Path) -> str:
+    """The sha256 of a request's key and of where it goes below the folder of the batch: the same on every machine."""
+    return _hash({"request": asked, "path": path.as_posix()})
 
 
 def identity(key: str, files: Mapping[str, str], machine: Mapping[str, Any]) -> str:

@@ -21,7 +21,9 @@ from sdcli.request.jobfile.batch_job import BatchJob, Fault, JobFileError
 from sdcli.request.picture import encoding_of
 from sdcli.request.request import Loading, Request
 
-OPENED = 32  # pictures of jobs that are kept open while a plan is made
+SEEDS = ("seed", "variation_seed")
+COSTS_NOTHING = ("prompt", "negative", "prompt_2", "negative_2", "variants", *SEEDS)
+"""Fields on whose values the time and memory of a picture do not depend."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,16 @@ def make_plan(jobs: Sequence[BatchJob], destination: Destination, allow_slow: bo
     return Plan(tuple(planned), destination)
 
 
+@dataclass(frozen=True)
+class _Checked:
+    """What is known of a request, whatever its seed is; `files` are the sha256 of what it reads."""
+
+    found: Checkpoint
+    files: Mapping[str, str]
+    expected: Estimate | None
+    notes: tuple[str, ...]
+
+
 @dataclass
 class _Planner:
     """Makes jobs into planned ones, and reads each model and file once for all of them."""
@@ -106,7 +118,9 @@ class _Planner:
     hashes: FileHashes = field(default_factory=FileHashes)
     checkpoints: dict[Loading, Checkpoint] = field(default_factory=dict)
     estimates: dict[object, Estimate | None] = field(default_factory=dict)
+    checked: dict[object, _Checked] = field(default_factory=dict)
     machines: dict[object, Mapping[str, object]] = field(default_factory=dict)
+    inside: set[Path] = field(default_factory=set)  # folders that are known to lie below the root
 
     def __post_init__(self) -> None:
         self.embeddings = settings.embeddings_folder()
@@ -114,36 +128,46 @@ class _Planner:
     def plan(self, number: int, job: BatchJob) -> Planned:
         asked = job.request.with_seed()
         request = recorded(asked, self.embeddings)
-        path = self._path(number, job, asked)
+        asked_key = request_key(asked)
+        path = self._path(number, job, asked, asked_key[:8])
+        checked = self._check(request, path.suffix)
+        key = job_key(asked_key, path)
+        own = identity(key, checked.files, self._machine(request))
+        return Planned(number, job, request, path, key, own, checked.found, checked.expected, checked.notes)
+
+    def _check(self, request: Request, suffix: str) -> _Checked:
+        """What is known of a request whatever its seed is; raises the SdError that drawing it would end with."""
+        of_shape = tuple(value for name, value in vars(request).items() if name not in SEEDS)
+        if (of_shape, suffix) in self.checked:
+            return self.checked[of_shape, suffix]
         found = self._checkpoint(request.loading)
         inputs = open_inputs(request)
-        encoding = encoding_of(path.suffix, self.destination.quality, request)
+        encoding = encoding_of(suffix, self.destination.quality, request)
         done, notes = preflight(found, request, inputs, encoding)
-        sized = inputs.fill_in_size(request)
-        expected = self._estimate(found, sized)
+        expected = self._estimate(found, inputs.fill_in_size(request))
         if expected is not None and not self.allow_slow:
             expected.check(f"{done.width}x{done.height}")
-        key = job_key(asked, path)
         files = {"model": self.hashes.of(found.paths), **inputs.facts}
         files |= {f"network {i}": self.hashes.of([file]) for i, file in enumerate(network_files(done))}
         files["output"] = f"{self.destination.quality} {self.destination.metadata}"
-        machine = self._machine(request)
-        return Planned(
-            number, job, request, path, key, identity(key, files, machine), found, expected, tuple(notes)
-        )
+        self.checked[of_shape, suffix] = checked = _Checked(found, files, expected, tuple(notes))
+        return checked
 
-    def _path(self, number: int, job: BatchJob, asked: Request) -> Path:
+    def _path(self, number: int, job: BatchJob, asked: Request, id: str) -> Path:
         """Where the job's picture goes below the root; raises UsageError for a path that leads out of it."""
         template = job.out or self.destination.template
         more = {
             "name": job.name,
             "index": number + 1,
-            "id": request_key(asked)[:8],
+            "id": id,
             **{axis: value for axis, value in job.axes.items() if axis not in ("prompt", "name")},
         }
         default = "{name}" if job.name else store.DEFAULT_NAME
         path = store.output_path(template, asked, *self.destination.suffixes, default_name=default, more=more)
-        return _inside(path, self.destination.root, template or "")
+        if path.parent not in self.inside or path.is_absolute():
+            _check_inside(path, self.destination.root, template or "")
+            self.inside.add(path.parent)
+        return path
 
     def _checkpoint(self, loading: Loading) -> Checkpoint:
         if loading not in self.checkpoints:
@@ -152,10 +176,7 @@ class _Planner:
 
     def _estimate(self, found: Checkpoint, request: Request) -> Estimate | None:
         """The estimate of a request, which does not depend on its words and its seed."""
-        key = (
-            found.path,
-            request.replace(prompt="", negative="", prompt_2=None, negative_2=None, seed=0, variants=None),
-        )
+        key = (found.path, *(value for name, value in vars(request).items() if name not in COSTS_NOTHING))
         if key not in self.estimates:
             self.estimates[key] = estimate(found, request)
         return self.estimates[key]
@@ -167,8 +188,8 @@ class _Planner:
         return self.machines[key]
 
 
-def _inside(path: Path, root: Path, template: str) -> Path:
-    """A path that a job file gives, which must lie below the root, also where folders are links."""
+def _check_inside(path: Path, root: Path, template: str) -> None:
+    """Raise UsageError for a path that a job file gives and that leads out of the root, also by a link."""
     if path.is_absolute() or path.drive or ".." in path.parts:
         raise UsageError(
             f"out {template!r}: leads out of {root}; give a path below it, and the folder with -o"
@@ -176,7 +197,6 @@ def _inside(path: Path, root: Path, template: str) -> Path:
     whole = root / path
     if not Path(os.path.realpath(whole.parent)).is_relative_to(os.path.realpath(root)):
         raise UsageError(f"out {template!r}: {whole.parent} is a link that leads out of {root}")
-    return path
 
 
 def _group_keys(request: Request) -> tuple[object, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import os
 import textwrap
@@ -182,12 +183,18 @@ def _documented(declared: dataclasses.Field[Any]) -> str:
     )
 
 
+@functools.cache
+def names_of(group: type) -> list[str]:
+    """The names of all fields of a dataclass, in their order."""
+    return [each.name for each in dataclasses.fields(group)]
+
+
 class Checked:
     """A base of dataclasses whose fields are declared by `option`: a name that is no field is a UsageError."""
 
     def __new__(cls, *_: Any, **values: Any) -> Self:
         """Check the names of the fields; the dataclass's own __init__ takes the values."""
-        check_keys(values, [each.name for each in dataclasses.fields(cls)])  # type: ignore[arg-type]
+        check_keys(values, names_of(cls))  # type: ignore[arg-type]
         return super().__new__(cls)
 
 

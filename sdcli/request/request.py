@@ -415,9 +415,9 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
             levels = sigmas.parse(self.sigmas)
             self._set("sigmas", sigmas.to_text(levels))
             self._set("steps", _steps_of(self.steps, len(levels) - 1))
-        for declared in dataclasses.fields(self):
-            kind, value = fields.option_of(declared).plugin, getattr(self, declared.name)
-            if kind and value not in (None, "automatic"):  # which waits until the model has named the sampler
+        for name, kind in _PLUGIN_FIELDS:
+            value = getattr(self, name)
+            if value not in (None, "automatic"):  # which waits until the model has named the sampler
                 registry.parse(kind, value)
 
     def _set(self, name: str, value: Any) -> None:
@@ -460,6 +460,13 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
         fields.check_keys(values, [each.name for each in dataclasses.fields(cls)])
         return cls(**values)
 
+
+_PLUGIN_FIELDS = tuple(
+    (each.name, fields.option_of(each).plugin)
+    for each in dataclasses.fields(Request)
+    if fields.option_of(each).plugin
+)
+"""(field, plugin kind) of the fields that name a plugin."""
 
 errors.PYTHON_NAMES.update(fields.python_names(Request))
 Request.__doc__ = f"{Request.__doc__}\n\n{fields.documentation(Request)}"
