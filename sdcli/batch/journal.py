@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sdcli import store
@@ -64,7 +65,8 @@ class Journal:
 
     def close(self) -> None:
         """Let others write the journal."""
-        os.close(self._fd)
+        with contextlib.suppress(OSError):  # every line is on the disk already
+            os.close(self._fd)
 
     def __enter__(self) -> Journal:
         return self
@@ -117,6 +119,8 @@ def _entry(line: bytes) -> Entry | None:
         return None
     texts = {name: values.pop(name, "") for name in ("state", "key", "identity", "path", "sha256")}
     more = values.pop("more", None)
+    if PurePosixPath(str(texts["path"])).is_absolute() or ".." in PurePosixPath(str(texts["path"])).parts:
+        return None  # written by nobody but an attacker
     is_whole = all(isinstance(each, str) for each in texts.values()) and texts["state"] and texts["key"]
     if not is_whole or values or not (more is None or isinstance(more, dict)):
         return None
