@@ -87,15 +87,15 @@ class Plan:
 def make_plan(jobs: Sequence[BatchJob], destination: Destination, allow_slow: bool = False) -> Plan:
     """The plan of some jobs; raises JobFileError with every fault that headers and opened pictures can tell."""
     planner = _Planner(destination, allow_slow)
-    planned, faults = [], []
+    planned, faults = [], dict[Fault, None]()  # a fault that all jobs of an entry have is told once
     for number, job in enumerate(jobs):
         try:
             planned.append(planner.plan(number, job))
         except SdError as error:
-            faults.append(Fault(job.source, _of_job(job, error)))
-    faults += _same_paths(planned)
+            faults[Fault(job.source, str(error))] = None
+    faults |= dict.fromkeys(_same_paths(planned))
     if faults:
-        raise JobFileError(faults)
+        raise JobFileError(list(faults))
     return Plan(tuple(planned), destination)
 
 
@@ -220,10 +220,6 @@ def _same_paths(planned: Iterable[Planned]) -> list[Fault]:
                 )
             )
     return faults
-
-
-def _of_job(job: BatchJob, error: SdError) -> str:
-    return f"{job.name}: {error}" if job.name else str(error)
 
 
 def _title(job: BatchJob) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,27 +14,34 @@ from sdcli.batch.plan import Destination, Plan, make_plan
 from sdcli.batch.run import Records, Run, journal_path, resume
 from sdcli.checkpoints import hub
 from sdcli.commands._batch_options import BatchOptions
-from sdcli.commands._batch_output import BatchOutput
+from sdcli.commands._batch_output import SCHEMA, BatchOutput
 from sdcli.commands._output import suffixes_of
 from sdcli.commands._streams import print_note, print_result
-from sdcli.errors import SdError, UsageError
+from sdcli.errors import SdError, UsageError, naming_options
 from sdcli.estimate import duration, remember
-from sdcli.request.jobfile.batch_job import BatchJob
+from sdcli.request.jobfile.batch_job import BatchJob, JobFileError
 
 if TYPE_CHECKING:
     from sdcli.batch.executor import Executor
 
+MAX_FAULTS = 100  # faults of job files that are listed
 MAX_NOTES = 10  # notes on the jobs of a plan that are printed
 
 
-def run_batch(jobs: Sequence[BatchJob], title: str, options: BatchOptions) -> None:
+def run_batch(
+    read_jobs: Callable[[], Sequence[BatchJob]], title: str, options: BatchOptions, is_typed: bool = False
+) -> None:
     """Draw the jobs that are not done yet, and report. Raises SdError if any of them failed.
 
-    `title` names the journal. Everything is checked before torch is imported.
+    `title` names the journal. Errors name options if the jobs are typed, and the keys of job files else. Everything is checked before torch is imported: all faults of the jobs are listed, and
+    the error then tells their number.
     """
     _check(options)
-    with hub.progress(sys.stderr.isatty() and not options.quiet):
-        plan = make_plan(jobs, _destination(options), options.allow_slow)
+    try:
+        with hub.progress(sys.stderr.isatty() and not options.quiet), naming_options(is_typed):
+            plan = make_plan(read_jobs(), _destination(options), options.allow_slow)
+    except JobFileError as error:
+        raise _listed(error, options) from None
     whole = plan
     if options.shard:
         plan = plan.shard(*options.shard)
@@ -50,6 +57,23 @@ def run_batch(jobs: Sequence[BatchJob], title: str, options: BatchOptions) -> No
 
 
 # --- before it
+
+
+def _listed(error: JobFileError, options: BatchOptions) -> SdError:
+    """The error after all its faults were printed; the error itself if there is one fault."""
+    if len(error.faults) == 1:
+        return UsageError(str(error.faults[0]))
+    for fault in error.faults[:MAX_FAULTS]:
+        print_note(str(fault))
+        if options.as_json:
+            event = {"type": "fault", "source": str(fault.source), "message": fault.message}
+            print_result(json.dumps({"schema": SCHEMA, **event}))
+    more = len(error.faults) - MAX_FAULTS
+    return UsageError(
+        f"{len(error.faults)} faults"
+        + (f", {more} of them not shown" if more > 0 else "")
+        + "; nothing was drawn"
+    )
 
 
 def _check(options: BatchOptions) -> None:

@@ -100,7 +100,7 @@ def _draw_sweep(request: Request, output: Output) -> None:
     from sdcli.commands._batch_options import BatchOptions
     from sdcli.request.jobfile.sweep import sweep
 
-    run_batch(sweep(request, output.sweep, output.count), "sweep", BatchOptions.of_sweep(output))
+    run_batch(lambda: sweep(request, output.sweep, output.count), "sweep", BatchOptions.of_sweep(output), True)
 
 
 # --- the estimate

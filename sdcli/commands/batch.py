@@ -28,5 +28,5 @@ def batch(files: tuple[str, ...], **values: Any) -> None:
     from sdcli.request.jobfile.read import read_jobs
 
     given = options_given(values)
-    jobs = read_jobs(files, lambda: standard_input("the job file").read(), given)
-    run_batch(jobs, Path(files[0]).stem if files[0] != "-" else "batch", options)
+    title = Path(files[0]).stem if files[0] != "-" else "batch"
+    run_batch(lambda: read_jobs(files, lambda: standard_input("the job file").read(), given), title, options)

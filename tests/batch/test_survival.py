@@ -200,7 +200,9 @@ def draw_many(root, count):
     records = draw(root, some, stub, tell=tell)
     seconds = (time.process_time() - begun) / count
     assert records.count("done") == count - len(stub.fails) and records.count("failed") == len(stub.fails)
-    assert abs(memory[500][1] - memory[count][1]) <= 3  # the file that is being written, its folder and its link
+    assert (
+        abs(memory[500][1] - memory[count][1]) <= 3
+    )  # the file that is being written, its folder and its link
     return memory[count][0] - memory[500][0], seconds
 
 
