@@ -99,10 +99,21 @@ def compare(
     return verdict(figures(old.values, new.values), found, tolerance or Tolerance())
 
 
+def compare_hashes(
+    before: tuple[str, str], now: tuple[str, str], facts_before: Facts, facts_now: Facts
+) -> Comparison:
+    """Compare pictures of which only (sha256, shape) are known: they are equal, or different by an unknown amount."""
+    found = reasons(facts_before, facts_now)
+    if before == now:
+        return _with_message("same_pixels", "", found)
+    shapes = f"{before[1]} -> {now[1]}" if before[1] != now[1] else "other pixels"
+    return _with_message("different", shapes if found else f"{shapes}; {UNEXPLAINED}", found)
+
+
 def verdict(apart: Figures, found: Reasons, tolerance: Tolerance) -> Comparison:
     """What figures and reasons mean together, for two pictures of which the files differ."""
     if apart.max == 0:
-        return _with_message("same_pixels", "the files differ" if not found else "", found)
+        return _with_message("same_pixels", "" if found else "only its metadata, or how it is encoded", found)
     is_rounding = explain_rounding(found)
     passes = is_rounding and apart.within(tolerance)
     message = str(apart)
@@ -116,5 +127,5 @@ def verdict(apart: Figures, found: Reasons, tolerance: Tolerance) -> Comparison:
 def _with_message(word: Verdict, message: str, found: Reasons, apart: Figures | None = None) -> Comparison:
     text = ": ".join(filter(None, (message, told(found))))
     if apart is None:
-        return Comparison(word, reasons=found, message=text)
+        return Comparison(word, reasons=found, message=text, is_measured=word == "same_pixels")
     return Comparison(word, apart.max, apart.changed, apart.psnr, found, text)

@@ -83,7 +83,7 @@ def _is_rounding(key: str, before: str, now: str) -> bool:
 
 
 def _settings(before: Facts, now: Facts) -> Reasons:
-    """The fields of the request that differ, where both pictures record one; of a file in a setting, its name counts."""
+    """The fields of the request that differ, where both pictures record one; a file counts by its name."""
     old, new = before.get("request"), now.get("request")
     if not isinstance(old, Mapping) or not isinstance(new, Mapping):
         return {}

@@ -23,7 +23,7 @@ from sdcli.request.encode import Encoding
 from sdcli.request.images import read_file
 from sdcli.request.inputs import open_inputs
 from sdcli.request.other_tools.recognise import recognise
-from sdcli.request.picture import Picture
+from sdcli.request.picture import Picture, encoding_of
 from sdcli.request.png_metadata import read_png_metadata
 from sdcli.request.request import Request
 
@@ -86,10 +86,16 @@ def read_picture(path: str, stdin: BinaryIO | None = None) -> RecordedPicture:
             f"{name}: is a {format}, which sd does not write; verify the file that it was made from"
         )
     pixels_of(data, name)  # raises for a picture that is cut short
-    return RecordedPicture(
-        path, request, {**facts, "request": request.as_dict()}, _encoding(format, facts, request, name),
-        data if path == "-" else None,
-    )  # fmt: skip
+    recorded = {**facts, "request": request.as_dict()}
+    kept = data if path == "-" else None
+    return RecordedPicture(path, request, recorded, _encoding(format, facts, request), kept)
+
+
+def _encoding(format: str, facts: Facts, request: Request) -> Encoding:
+    """How the file was encoded: a lossy one records its quality; a file saved anew may hold that of another format."""
+    suffix, quality = SUFFIXES[format], facts.get("quality")
+    is_known = type(quality) is int and 1 <= quality <= 100 and format != "PNG"
+    return encoding_of(suffix, quality if is_known else None, request)
 
 
 def request_to_draw(picture: RecordedPicture, given: Mapping[str, Any]) -> Request:
@@ -97,7 +103,8 @@ def request_to_draw(picture: RecordedPicture, given: Mapping[str, Any]) -> Reque
 
     A picture that was made on a CPU is made there again. One that was made on a GPU is made where its request asks for.
     """
-    facts, pinned = picture.facts, {}
+    facts = picture.facts
+    pinned: dict[str, Any] = {}
     threads = facts.get("threads")
     if type(threads) is int and 1 <= threads <= MAX_THREADS:
         pinned["threads"] = threads
@@ -223,4 +230,4 @@ def _by_model(pictures: list[tuple[RecordedPicture, Request]]) -> list[tuple[Rec
 
 
 def _failed(path: str, error: SdError) -> Verified:
-    return Verified(path, Comparison("failed", message=str(error)), error)
+    return Verified(path, Comparison("failed", message=str(error), is_measured=False), error)
