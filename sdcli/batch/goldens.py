@@ -231,7 +231,6 @@ def _read_line(line: str, place: str) -> tuple[str, Golden]:
 
 def _facts_in(golden: bytes, name: str) -> Facts:
     """What a golden picture says of how it was made; nothing if it was saved without metadata."""
-    import io
 
     try:
         return read_png_metadata(io.BytesIO(golden), name).facts(name)

@@ -25,7 +25,7 @@ from sdcli.request.inputs import open_inputs
 from sdcli.request.other_tools.recognise import recognise
 from sdcli.request.picture import Picture, encoding_of
 from sdcli.request.png_metadata import read_png_metadata
-from sdcli.request.request import Request
+from sdcli.request.request import Loading, Request
 
 if TYPE_CHECKING:
     from sdcli.result import Watcher
@@ -127,8 +127,9 @@ def verify(
     """Make each picture again and compare it with its file. Those by one model come together, so it is loaded once.
 
     `given` are fields of a request (model, device, threads) instead of the recorded ones. Pictures that cannot be made
-    again come first, as far as it is known before torch is imported.
+    again come first, as far as it is known before torch is imported. Raises UsageError for a bad value that is given.
     """
+    Loading(**given)  # raises for a value that no picture can be drawn with
     verifier = _Verifier(given, enlarger, watch or (lambda path: iter), stdin)
     read = [verifier.read(path) for path in paths]
     yield from (each for each in read if isinstance(each, Verified))
