@@ -42,6 +42,17 @@ def instructions() -> str:
     return f"{platform.machine()} {platform.processor()}".strip()
 
 
+@functools.cache
+def cpu_maker() -> str:
+    """AMD or Intel; for other processors the architecture, such as arm64."""
+    makers = {"AuthenticAMD": "AMD", "GenuineIntel": "Intel"}
+    for line in _text("/proc/cpuinfo", default=platform.processor()).splitlines():
+        for name, maker in makers.items():
+            if name in line:
+                return maker
+    return platform.machine()
+
+
 def has_gpu() -> bool:
     """True if there is a GPU that torch may use with CUDA."""
     return os.path.exists("/dev/nvidia0") and os.environ.get("CUDA_VISIBLE_DEVICES") != ""

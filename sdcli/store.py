@@ -114,6 +114,23 @@ def save(
         raise write_error(path, error, advice) from error
 
 
+def replace(data: bytes | Iterable[bytes], path: Path, advice: str = DEFAULT_ADVICE) -> Path:
+    """Write `data` to `path`, also if that exists: it then changes from the old content to the new one at once.
+
+    The one exception from never overwriting. It is for goldens, which are replaced only when `--update` asks for it: a
+    number in the name would leave the old golden in force. Raises WriteError as `save` does, and `path` is as it was.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.closing(HiddenFile(path.parent)) as file:
+            _write(data, file)
+            os.replace(file.path, path)
+        _flush_folder(path.parent)
+        return path
+    except OSError as error:
+        raise WriteError(f"{path}: cannot be written: {_reason(error, advice)}") from error
+
+
 def save_folder(
     files: Iterable[tuple[str, bytes | Iterable[bytes]]], path: Path, advice: str = DEFAULT_ADVICE
 ) -> Path:
@@ -299,14 +316,19 @@ def _unpublished(data: bytes | Iterable[bytes], folder: Path) -> Iterator[_Unnam
     """A file in `folder` that holds `data`, flushed to the disk; it is gone afterwards unless it was published."""
     file = _open_unpublished(folder)
     try:
-        for piece in [data] if isinstance(data, bytes) else data:
-            unwritten = memoryview(piece)
-            while unwritten:
-                unwritten = unwritten[os.write(file.fd, unwritten) :]
-        os.fsync(file.fd)
+        _write(data, file)
         yield file
     finally:
         file.close()
+
+
+def _write(data: bytes | Iterable[bytes], file: _UnnamedFile | HiddenFile) -> None:
+    """Write all of `data` into the file, and flush it to the disk."""
+    for piece in [data] if isinstance(data, bytes) else data:
+        unwritten = memoryview(piece)
+        while unwritten:
+            unwritten = unwritten[os.write(file.fd, unwritten) :]
+    os.fsync(file.fd)
 
 
 def _open_unpublished(folder: Path) -> _UnnamedFile | HiddenFile:

@@ -271,9 +271,14 @@ def _watcher(request: Request, output: Output, i: int) -> Watcher:
         if output.quiet:
             return steps
         label = f"{i + 1}/{output.count}" if output.count > 1 else "steps"
-        return _progress_bar(steps, label) if sys.stderr.isatty() else _progress_lines(steps, label)
+        return show_progress(steps, label)
 
     return watch
+
+
+def show_progress(steps: Iterator[Step], label: str) -> Iterator[Step]:
+    """Pass the steps on, and show on standard error how far they are: a bar on a terminal, else a line at times."""
+    return _progress_bar(steps, label) if sys.stderr.isatty() else _progress_lines(steps, label)
 
 
 def _save_steps(steps: Iterator[Step], output: Output, request: Request) -> Iterator[Step]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from sdcli.batch.reasons import ADAPTERS, DECIDES_LAST_BITS
 from sdcli.checkpoints.embeddings import still_named
 from sdcli.checkpoints.lookup import find_model
 from sdcli.commands._help import GroupedCommand
@@ -19,18 +20,6 @@ from sdcli.request.other_tools.recognise import recognise
 from sdcli.request.png_metadata import read_png_metadata
 from sdcli.request.prepare import retyped
 from sdcli.request.request import Depth, Hires, Mask, MaskEdge, Request, StartImage, Upscale
-
-DECIDES_LAST_BITS = ("model", "sdcli", "torch", "diffusers", "transformers", "device", "dtype", "threads")
-"""Recorded facts of a run on which the last bits of its picture depend."""
-
-ADAPTERS = {
-    "embeddings": "embedding",
-    "loras": "LoRA",
-    "hypernets": "hypernetwork",
-    "controls": "control",
-    "ip_adapters": "IP-Adapter",
-}
-"""Recorded facts of a run that are files by their names -> what such a file is called."""
 
 
 @click.command(cls=GroupedCommand)
