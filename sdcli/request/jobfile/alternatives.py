@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from sdcli import settings
 from sdcli.errors import UsageError
 from sdcli.request.jobfile.combinations import MAX_JOBS
 from sdcli.request.jobfile.values import Asked, Axis
-from sdcli.request.prepare import PROMPTS, literal
+from sdcli.request.prepare import PROMPTS
 from sdcli.request.prompt.variants import combinations, holds_variants
 
 Values = dict[str, Asked]
@@ -37,16 +37,18 @@ def with_alternatives(
         if name in kept and holds_variants(kept[name].value)
     ]
     all_axes = [*new, *(_expanded(axis, folder) for axis in axes)]
-    is_literal = [literal({name: asked.value for name, asked in kept.items() if name in PROMPTS})]
-    for axis in all_axes:
-        for point in axis.points:
-            is_literal.append(
-                literal({n: asked.value for n, asked in zip(axis.names, point, strict=True) if n in PROMPTS})
-            )
+    texts = [asked.value for name, asked in kept.items() if name in PROMPTS]
+    texts += [asked.value for axis in all_axes for asked in _prompts_of(axis)]
+    kept.pop("wildcards", None)
+    kept["variants"] = Asked(None, False if any(map(holds_variants, texts)) else None)
     decided = (*PROMPTS, "wildcards", "variants")
-    kept = {name: asked for name, asked in kept.items() if name not in decided[-2:]}
-    kept["variants"] = Asked(None, False if False in is_literal else None)
     return kept, all_axes, {name: value for name, value in given.items() if name not in decided}
+
+
+def _prompts_of(axis: Axis) -> Iterator[Asked]:
+    """The prompts among an axis's values."""
+    for point in axis.points:
+        yield from (each for name, each in zip(axis.names, point, strict=True) if name in PROMPTS)
 
 
 def _folder(named: str | None) -> Path | None:

@@ -46,11 +46,7 @@ def zipped(stated: Stated, faults: Faults) -> list[Axis]:
         before = len(faults.found)
         keys = in_our_keys(group.value, (), place.file, faults)
         found = {name: values_of(name, Stated(each, place), faults) for name, each in keys.items()}
-        points = {
-            name: [(asked,)] if isinstance(asked, Asked) else asked.points
-            for name, asked in found.items()
-            if asked
-        }
+        points = {name: _points(asked) for name, asked in found.items() if asked}
         lengths = {name: len(values) for name, values in points.items()}
         if len(set(lengths.values())) > 1:
             sizes = ", ".join(f"{name} has {length}" for name, length in lengths.items())
@@ -59,6 +55,11 @@ def zipped(stated: Stated, faults: Faults) -> list[Axis]:
             steps = zip(*points.values(), strict=True)
             axes.append(Axis(tuple(points), [tuple(itertools.chain.from_iterable(each)) for each in steps]))
     return axes
+
+
+def _points(asked: Asked | Axis) -> Sequence[tuple[Asked, ...]]:
+    """The values of a field at each step; one value is one step."""
+    return [(asked,)] if isinstance(asked, Asked) else asked.points
 
 
 def excepted(
@@ -122,7 +123,7 @@ def _entries(key: str, stated: Stated, faults: Faults) -> list[tuple[Node, Mappi
             f"{key}: {kind_of(node.value)} is not a list of mappings; write {key}: [{{cfg: 7}}]",
         )
         return []
-    found = []
+    found: list[tuple[Node, Mapping[str, Node]]] = []
     for each in node.value:
         if not isinstance(each.value, dict) or not each.value:
             faults.add(place.source(each), f"{key}: {kind_of(each.value)} is not a mapping; write {{cfg: 7}}")

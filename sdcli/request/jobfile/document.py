@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,8 +13,8 @@ from sdcli.errors import UsageError
 from sdcli.registry import nearest
 from sdcli.request.jobfile.batch_job import Source
 from sdcli.request.jobfile.entry import Entry
-from sdcli.request.jobfile.keys import COMBINING, SHARED, TOP, in_our_keys
-from sdcli.request.jobfile.nodes import Faults, Node, kind_of, text_in
+from sdcli.request.jobfile.keys import COMBINING, SHARED, TOP, in_our_keys, our_key
+from sdcli.request.jobfile.nodes import Faults, Node, NotReadable, kind_of, text_in
 from sdcli.request.jobfile.places import Place
 from sdcli.request.jobfile.values import Stated
 
@@ -44,10 +45,8 @@ class Document:
             return None
         own = in_our_keys(node.value, (*SHARED, *COMBINING), self.place.file, faults)
         own = {name: self.filled(each, faults) for name, each in own.items()}
-        zipped = own["zip"].plain() if "zip" in own else {}
-        groups = zipped if isinstance(zipped, list) else [zipped]
-        covered = {name for group in groups if isinstance(group, dict) for name in group}
-        kept = {name: each for name, each in self.defaults.items() if name not in {*own, *covered}}
+        covered = {*own, *_zipped_names(own.get("zip"))}
+        kept = {name: each for name, each in self.defaults.items() if name not in covered}
         said = {**kept, **{name: Stated(each, self.place) for name, each in own.items()}}
         return Entry(said, self.place.source(node), number, self.given)
 
@@ -84,6 +83,15 @@ class Document:
             )
             return found[0]
         return known.value if isinstance(known.value, str) else str(known.plain())
+
+
+def _zipped_names(node: Node | None) -> Iterator[str]:
+    """Our names of the fields in `zip`; of what is wrong in it, none."""
+    groups = [] if node is None else node.value if isinstance(node.value, list) else [node]
+    for group in groups:
+        for word in group.value if isinstance(group.value, dict) else ():
+            with contextlib.suppress(UsageError):
+                yield our_key(word)
 
 
 def read_document(node: Node, shared: Document, read_tree: ReadTree, faults: Faults) -> list[Entry]:
@@ -163,8 +171,6 @@ class _Includes:
         return replace(self.read(tree.value, replace(shared, place=inner), (*chain, file)), place=place)
 
     def _tree(self, file: str, source: Source) -> Node | None:
-        from sdcli.request.jobfile.nodes import NotReadable
-
         try:
             return self.read_tree(file)
         except NotReadable as error:

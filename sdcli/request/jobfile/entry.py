@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sdcli.errors import SdError, UsageError
 from sdcli.request.jobfile.alternatives import with_alternatives
-from sdcli.request.jobfile.batch_job import BatchJob, Source, Tolerance
+from sdcli.request.jobfile.batch_job import BatchJob, Source
 from sdcli.request.jobfile.combinations import Combination, excepted, product, with_additions, zipped
 from sdcli.request.jobfile.keys import COMBINING, SHARED
-from sdcli.request.jobfile.names import job_names
-from sdcli.request.jobfile.nodes import Faults, Node, kind_of, text_in
+from sdcli.request.jobfile.names import job_names, plain_name
+from sdcli.request.jobfile.nodes import Faults
+from sdcli.request.jobfile.requests import RequestBuilder, counted, seed_of
+from sdcli.request.jobfile.shared import Shared, shared_of
 from sdcli.request.jobfile.values import Asked, Axis, Stated, values_of
-from sdcli.request.request import INDEPENDENT, MAX_SEED, Request
-
-MAX_COUNT = 1_000_000
+from sdcli.request.request import Request
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ class Entry:
     def jobs(self, faults: Faults) -> list[BatchJob]:
         """The jobs in their order; none if there is a fault, which is noted."""
         before = len(faults.found)
-        shared = self._shared(faults)
+        shared = shared_of(self.said, faults)
         values, axes = self._values(faults)
         if len(faults.found) > before:
             return []
@@ -124,7 +122,7 @@ class Entry:
             except SdError as error:
                 faults.add(self.source, error)
         names = job_names(shared.name, [axes for axes, _ in pairs], [request for _, request in pairs])
-        entry = shared.name or str(self.number)
+        entry = plain_name(shared.name) or str(self.number)
         return [
             BatchJob(request, name, shared.out, entry, axes, self.source, shared.tolerance)
             for (axes, request), name in zip(pairs, names, strict=True)
@@ -138,113 +136,3 @@ class Entry:
         without = ("name", "out", "tolerance", "count")
         said = {name: each.node.plain() for name, each in self.said.items() if name not in without}
         return seed_of(said)
-
-    def _shared(self, faults: Faults) -> Shared:
-        """The keys beside the fields."""
-        found: dict[str, Any] = {}
-        for key, read in _READERS.items():
-            if key in self.said and self.said[key].node.value is not None:
-                node, place = self.said[key]
-                try:
-                    found[key] = read(node, place.texts)
-                except UsageError as error:
-                    faults.add(place.source(node), error)
-        return Shared(**found)
-
-
-@dataclass(frozen=True)
-class Shared:
-    """What a job says beside the fields of a Request."""
-
-    name: str = ""
-    count: int = 1
-    out: str | None = None
-    expand: str = "draw"
-    tolerance: Tolerance = field(default_factory=Tolerance)
-
-
-class RequestBuilder:
-    """Builds requests that share many values. Where only independent fields change, one that was checked is changed."""
-
-    def __init__(self, fixed: Mapping[str, Any]) -> None:
-        self.fixed = fixed
-        self.built: dict[tuple[Any, ...], Request] = {}
-
-    def request(self, values: Mapping[str, Any]) -> Request:
-        """The request with the fixed values and these; raises UsageError."""
-        independent = {name: value for name, value in values.items() if name in INDEPENDENT}
-        others = tuple((name, value) for name, value in values.items() if name not in INDEPENDENT)
-        key = (*others, *independent)  # a combination of `also` may lack some of them
-        if key not in self.built:
-            self.built[key] = Request(**{**self.fixed, **values})
-            return self.built[key]
-        return self.built[key].replace(**independent)
-
-
-def counted(request: Request, count: int) -> Iterator[tuple[dict[str, Any], Request]]:
-    """The pictures of a count, each with what tells it from the others: its seed, or its number if that is open."""
-    if count == 1:
-        yield {}, request
-        return
-    name = "seed" if request.variation_seed is None else "variation_seed"
-    for i in range(count):
-        if getattr(request, name) is None:
-            yield {"number": i + 1}, request
-        else:
-            each = request.nth(i)
-            yield {name: getattr(each, name)}, each
-
-
-def seed_of(said: Mapping[str, Any]) -> int:
-    """A seed made of what is said."""
-    text = json.dumps(said, sort_keys=True, ensure_ascii=True, default=str)
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) % (MAX_SEED + 1)
-
-
-# --- keys beside the fields
-
-
-def _name(node: Node, texts: bool) -> str:
-    name = text_in(node, "name").strip()
-    if not name.isprintable() or len(name) > 500:
-        raise UsageError("name: is one line of at most 500 characters; shorten it")
-    return name
-
-
-def _count(node: Node, texts: bool) -> int:
-    value = node.value
-    if texts and isinstance(value, str) and value.strip().isascii() and value.strip().isdigit():
-        value = int(value[:20])
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_COUNT:
-        raise UsageError(f"count: {node.plain()!r} is not a whole number in 1...{MAX_COUNT}")
-    return value
-
-
-def _out(node: Node, texts: bool) -> str:
-    out = text_in(node, "out")
-    if out.strip() == "-":
-        raise UsageError("out: the pictures of a batch cannot go to standard output; name a folder or a file")
-    return out
-
-
-def _expand(node: Node, texts: bool) -> str:
-    if node.value not in ("all", "draw"):
-        raise UsageError(f"expand: {node.plain()!r} is unknown; it is all, or draw, which the seed decides")
-    return str(node.value)
-
-
-def _tolerance(node: Node, texts: bool) -> Tolerance:
-    if not isinstance(node.value, dict):
-        raise UsageError(f"tolerance: {kind_of(node.value)} is not a mapping; write {{max: 2, psnr: 65}}")
-    found = {key: each.value for key, each in node.value.items()}
-    for key, value in found.items():
-        if key not in ("max", "psnr"):
-            raise UsageError(f"tolerance: {key!r} is unknown; it has max and psnr")
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not 0 <= value <= 255 or (key == "max" and not isinstance(value, int)):
-            kind = "whole number" if key == "max" else "number"
-            raise UsageError(f"tolerance: {key}: {value!r} is not a {kind} in 0...255")
-    return Tolerance(**found)
-
-
-_READERS = {"name": _name, "count": _count, "out": _out, "expand": _expand, "tolerance": _tolerance}

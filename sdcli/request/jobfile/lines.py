@@ -20,6 +20,8 @@ from sdcli.request.jobfile.places import PICTURES
 
 HARMLESS = ("prompt_for_display", "outpath_grids", "do_not_save_grid")
 """Options of A1111 that change no picture."""
+TEXTS = ("prompt", "negative_prompt")
+"""Options of A1111 whose value runs to the next option."""
 _OPTION = re.compile(r"(?:^|\s)--[A-Za-z]")
 
 ReadPicture = Callable[[str, Source, int], list[BatchJob]]
@@ -99,29 +101,23 @@ def a1111_options(line: str) -> dict[str, str]:
 
 def _split(words: Sequence[str]) -> dict[str, str]:
     """Option -> value. A prompt runs to the next word that begins with --; every other option has one word."""
-    given: dict[str, str] = {}
-    texts: dict[str, list[str]] = {}
-    rest = list(words)
+    given: dict[str, list[str]] = {}
     name = "prompt"
-    while rest:
-        word = rest.pop(0)
-        if not re.match("--[A-Za-z]", word):
-            texts.setdefault(name, []).append(word)
-            continue
-        name, equals, value = word[2:].replace("-", "_").partition("=")
-        if name in given or name in texts:
-            raise UsageError(f"--{name} is here twice; keep one")
-        if name in ("prompt", "negative_prompt"):
-            texts[name] = [value] if equals else []
-            continue
-        if not equals and (not rest or re.match("--[A-Za-z]", rest[0])):
+    for word in words:
+        if re.match("--[A-Za-z]", word):
+            name, equals, value = word[2:].partition("=")
+            name = name.replace("-", "_")
+            if name in given:
+                raise UsageError(f"--{name} is here twice; keep one")
+            given[name] = [value] if equals else []
+        elif name in TEXTS or not given[name]:
+            given.setdefault(name, []).append(word)
+        else:
+            raise UsageError(f"{word!r} stands behind the value of --{name}; put texts in quotes")
+    for name, values in given.items():
+        if not values and name not in TEXTS:
             raise UsageError(f"--{name} has no value; write one behind it")
-        given[name] = value if equals else rest.pop(0)
-        name = "prompt" if name == "prompt" else f"{name}, behind its value"
-    strange = next((name for name in texts if "," in name), None)
-    if strange:
-        raise UsageError(f"{texts[strange][0]!r} stands between options; put texts in quotes")
-    return {**{key: " ".join(value) for key, value in texts.items()}, **given}
+    return {name: " ".join(values) for name, values in given.items()}
 
 
 def _is_true(name: str, value: str) -> bool:

@@ -27,6 +27,7 @@ def job_names(name: str, axes: Sequence[Mapping[str, Any]], requests: Sequence[R
             _filled(name, keys, each, request, i)
             for i, (each, request) in enumerate(zip(axes, requests, strict=True), 1)
         ]
+    name = plain_name(name)
     if not name or len(axes) < 2:
         return [name] * len(axes)
     needed = _needed(axes)
@@ -34,6 +35,11 @@ def job_names(name: str, axes: Sequence[Mapping[str, Any]], requests: Sequence[R
     if len(set(names)) == len(names):
         return names
     return [f"{each}-{i}" for i, each in enumerate(names, 1)]
+
+
+def plain_name(name: str) -> str:
+    """A name without fields, in which a brace itself is written twice; one with fields as it is."""
+    return name if _fields_of(name) else name.replace("{{", "{").replace("}}", "}")
 
 
 def _needed(axes: Sequence[Mapping[str, Any]]) -> list[str]:

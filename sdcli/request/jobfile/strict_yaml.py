@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from sdcli.request.jobfile.nodes import MAX_DEPTH, TOO_DEEP, Node, NotReadable, Scalar
 
@@ -148,7 +148,7 @@ class _Builder:
         """Note what is wrong, and go on."""
         self.problems.append((event.start_mark.line + 1, reason))
 
-    def stop(self, event: Any, reason: str) -> Any:
+    def stop(self, event: Any, reason: str) -> NoReturn:
         """Raise NotReadable with what was noted so far and this."""
         self.problem(event, reason)
         raise NotReadable(self.problems)

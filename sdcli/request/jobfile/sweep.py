@@ -10,10 +10,10 @@ from typing import Any
 from sdcli.errors import SdError, UsageError
 from sdcli.request.jobfile.batch_job import BatchJob, JobFileError, Source
 from sdcli.request.jobfile.combinations import product
-from sdcli.request.jobfile.entry import RequestBuilder, seed_of
 from sdcli.request.jobfile.keys import DECLARED, OPTIONS, our_key
 from sdcli.request.jobfile.nodes import Faults, Node
 from sdcli.request.jobfile.places import Place
+from sdcli.request.jobfile.requests import RequestBuilder, seed_of
 from sdcli.request.jobfile.values import Asked, Axis, Stated, values_of
 from sdcli.request.request import Request
 

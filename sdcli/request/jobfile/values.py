@@ -107,13 +107,18 @@ def _scalars(name: str, node: Node, place: Place, a1111: bool) -> list[Asked]:
         numbers = parse_range(value, option.type is int, a1111)
         if numbers is None:
             raise UsageError(_no_number(name, value, option.type is int))
-        return [Asked(each, fields.checked(DECLARED[name], each)) for each in numbers]
+        return [Asked(_short(each), fields.checked(DECLARED[name], each)) for each in numbers]
     if isinstance(value, str) and option.type is bool:
         raise UsageError(f"{name}: {value!r} is not true or false, which are written so")
     if not isinstance(value, str) and option.type is str:
         raise UsageError(f"{name}: {node.plain()!r} is not a text; put it in quotes")
     checked = fields.checked(DECLARED[name], value)
     return [Asked(value, place.value(name, checked) if isinstance(checked, str) else checked)]
+
+
+def _short(number: float) -> float:
+    """A number as one types it: 4 for 4.0."""
+    return int(number) if number == int(number) else number
 
 
 def _no_number(name: str, text: str, whole: bool) -> str:
@@ -131,5 +136,4 @@ def converted(kind: type, text: str) -> Scalar:
         return {"true": True, "false": False}.get(text.strip().lower(), text)
     if kind is str or not _NUMBER.fullmatch(text.strip()) or len(text) > 400:
         return text
-    number = float(text)
-    return int(text) if kind is int and re.fullmatch(r"\s*[-+]?[0-9]+\s*", text, re.ASCII) else number
+    return int(text) if re.fullmatch(r"\s*[-+]?[0-9]+\s*", text, re.ASCII) else float(text)
