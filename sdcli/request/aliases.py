@@ -52,6 +52,14 @@ def automatic(sampler: str) -> str:
     return AUTOMATIC.get(sampler.partition(":")[0], "uniform")
 
 
+def names_sampler(label: str) -> bool:
+    """True if the label names a sampler of ours."""
+    try:
+        return parse_sampler(label)[0].partition(":")[0] in registry.names("samplers")
+    except UsageError:
+        return False
+
+
 # --- search
 
 
