@@ -34,16 +34,15 @@ SIDES = ("--left", "--top", "--right", "--bottom")
 
 
 def command_line(request: Request) -> str:
-    """The command, quoted for a POSIX shell, that asks for the same; empty if no one command can be typed so.
-
-    A prompt of - alone would be read from standard input, and so it is.
-    """
+    """The command, quoted for a POSIX shell, that asks for the same; empty if no one command can be typed so."""
     command = command_of(request)
     return "" if command is None else shlex.join(["sd", command, *_arguments(command, request)])
 
 
 def command_of(request: Request) -> str | None:
     """The first drawing command that has an option for each field that is not at its default; None if none has."""
+    if not _can_be_typed(request):
+        return None
     asked = set(request.as_dict()) - {"prompt"}
     for command, groups in COMMANDS.items():
         known = {name for group in (Request, Loading, *groups) for name in own_fields(group)} - {"margins"}
@@ -51,6 +50,13 @@ def command_of(request: Request) -> str | None:
         if asked <= known and _has_what_it_needs(command, request):
             return command
     return None
+
+
+def _can_be_typed(request: Request) -> bool:
+    """False for texts that only Python can give: a command takes an empty one for a mistake, and - for a pipe."""
+    others = (request.prompt_2, request.negative_2)
+    is_prompt = request.prompt == "" or (request.prompt.strip() not in ("", "-"))
+    return is_prompt and all(text is None or text.strip() for text in others)
 
 
 def _has_what_it_needs(command: str, request: Request) -> bool:

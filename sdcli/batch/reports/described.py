@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sdcli.batch.outcome import Outcome
+from sdcli.batch.outcome import Outcome, State
 from sdcli.request.request import Request
 
 SETTINGS = (
@@ -13,7 +13,7 @@ SETTINGS = (
 )  # fmt: skip
 """The settings that every report has, in this order."""
 
-WORDS = {
+WORDS: Mapping[State, str] = {
     "done": "done",
     "skipped": "drawn before",
     "failed": "failed",
@@ -24,7 +24,7 @@ WORDS = {
 }
 """State -> how a person reads it."""
 
-REASONS = {
+REASONS: Mapping[State, str] = {
     "skipped": "drawn by an earlier run",
     "not_run": "the batch ended before it",
     "new": "it has no golden; accept it, or take the job out",
@@ -96,14 +96,13 @@ def typed(value: Any) -> str:
     return str(value)
 
 
-def counted(outcomes: Sequence[Outcome]) -> Mapping[str, int]:
-    """Each state that is there, in the order of `WORDS` -> how many outcomes are in it."""
-    states = [outcome.state for outcome in outcomes]
-    return {state: states.count(state) for state in WORDS if state in states}
+def states(outcomes: Sequence[Outcome]) -> str:
+    """How many outcomes are in each state that is there: `38 done, 2 failed`."""
+    found = [outcome.state for outcome in outcomes]
+    return ", ".join(f"{found.count(state)} {word}" for state, word in WORDS.items() if state in found)
 
 
 def summary(outcomes: Sequence[Outcome], seconds: float) -> str:
     """`40 pictures: 38 done, 2 failed in 12.5 s`."""
-    states = ", ".join(f"{number} {WORDS[state]}" for state, number in counted(outcomes).items())
     pictures = f"{len(outcomes)} picture{'s' * (len(outcomes) != 1)}"
-    return f"{pictures}{f': {states}' if states else ''} in {seconds:.1f} s"
+    return f"{pictures}{f': {states(outcomes)}' if outcomes else ''} in {seconds:.1f} s"
