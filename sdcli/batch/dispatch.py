@@ -109,10 +109,10 @@ class _Dispatcher:
     def run(self) -> Iterator[Event]:
         self._start_missing()
         while len(self.queue) or self.drawing:
-            for report in self.workers.wait():
-                yield from self._take_in(report)
-            self._hand_out()
+            events = [event for report in self.workers.wait() for event in self._take_in(report)]
+            self._hand_out()  # first, so that the workers draw while the driver writes
             self._start_missing()
+            yield from events
             self._check_someone_is_there()
 
     def _take_in(self, report: Report) -> Iterator[Event]:

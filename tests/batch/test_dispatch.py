@@ -126,3 +126,9 @@ def test_each_drawing_that_begins_is_told_again_after_a_loss_too():
     begun = []
     list(dispatch(Played(wanted=1, fates={0: ["died"]}), [task(0), task(1)], begun.append))
     assert begun == [0, 0, 1]
+
+
+def test_a_worker_has_its_next_task_before_the_driver_writes_its_last_one():
+    workers = Played(wanted=1)
+    next(dispatch(workers, [task(0), task(1)], lambda number: None))
+    assert workers.given == [(1, 0), (1, 1)]
