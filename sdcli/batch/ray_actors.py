@@ -1,0 +1,189 @@
+"""RayActors: workers that are actors of Ray. The driver alone gives tasks again; Ray would give them to the same actor.
+
+An actor whose process is lost is restarted by Ray, perhaps on another machine: it is asked who it is before it is used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from sdcli.batch.dispatch import Answered, Gone, Ready, Report
+from sdcli.batch.drawing_actor import DrawingActor, Unfit
+from sdcli.batch.executor import Failed, Task
+from sdcli.batch.machine import Machine, file_digests, model_digest, this_machine
+from sdcli.batch.outcome import Failure
+from sdcli.errors import SdError, are_options_named
+from sdcli.request.request import Loading
+
+SECONDS_A_WAIT = 1.0
+SECONDS_TO_NEXT_CALL = 0.5  # between two questions to an actor that is unavailable
+PASSED_ON = ("SDCLI_", "OMP_", "MKL_", "ATEN_", "DNNL_", "ONEDNN_", "CUBLAS_", "HF_HUB_OFFLINE")
+"""How the environment variables begin that a picture may depend on."""
+NOT_PASSED_ON = ("SDCLI_CACHE",)
+
+Call = Literal["hello", "draw"]
+
+
+class RayActors:
+    """As many actors as the cluster has GPUs, or times the cores that a picture takes on this machine."""
+
+    patience = 300.0
+
+    def __init__(self, tasks: Sequence[Task]) -> None:
+        import ray
+        import torch
+
+        from sdcli.models.device import helpful_threads
+
+        self.uses_device = any(task.request.device != "cpu" for task in tasks)
+        threads = helpful_threads()
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        self.wanted, resources = shares(nodes, threads, self.uses_device)
+        self.torch_threads = torch.get_num_threads()
+        self.make = ray.remote(DrawingActor).options(
+            max_restarts=-1,
+            max_task_retries=0,
+            runtime_env={"env_vars": environment(os.environ, threads)},
+            **resources,
+        )
+        self.machine = this_machine()
+        self.actors: dict[int, Any] = {}
+        self.names: dict[int, str] = {}
+        self.calls: dict[
+            Any, tuple[int, Call, int]
+        ] = {}  # reference -> worker, what was asked, number of the task
+        self.again: dict[int, float] = {}  # an actor that is unavailable -> when it is asked again
+        self.digests: dict[Loading, str] = {}
+
+    def start(self, worker: int) -> None:
+        """Make an actor and ask who it is; Ray tells of one that cannot be made only when it is asked."""
+        self.actors[worker] = self.make.remote(are_options_named())
+        self.names[worker] = f"worker {worker}"
+        self._say_hello(worker)
+
+    def give(self, worker: int, task: Task) -> None:
+        """Let an actor draw a task, if its files are those of this machine."""
+        call = self.actors[worker].draw.remote(task, self._model(task), file_digests(task.request))
+        self.calls[call] = (worker, "draw", task.number)
+
+    def wait(self) -> list[Report]:
+        """What an actor answered, or why it did not."""
+        import ray
+
+        for worker in [each for each, when in self.again.items() if when <= time.monotonic()]:
+            del self.again[worker]
+            self._say_hello(worker)
+        if not self.calls:
+            time.sleep(SECONDS_TO_NEXT_CALL / 2)
+            return []
+        timeout = SECONDS_TO_NEXT_CALL if self.again else SECONDS_A_WAIT
+        answered, _ = ray.wait(list(self.calls), num_returns=1, timeout=timeout)
+        reports = [self._report(call) for call in answered]
+        return [each for each in reports if each is not None]
+
+    def stop(self) -> None:
+        """Kill the actors."""
+        for worker in list(self.actors):
+            self._drop(worker)
+
+    def _say_hello(self, worker: int) -> None:
+        call = self.actors[worker].hello.remote(os.getcwd(), self.torch_threads)
+        self.calls[call] = (worker, "hello", -1)
+
+    def _report(self, call: Any) -> Report | None:
+        import ray
+        from ray.exceptions import ActorDiedError, ActorUnschedulableError, RayError, RayTaskError
+
+        worker, asked, number = self.calls.pop(call)
+        try:
+            answer = ray.get(call)
+        except RayTaskError as error:
+            return self._refuse(worker, _reason(error)) if asked == "hello" else _bug(worker, number, error)
+        except (ActorDiedError, ActorUnschedulableError) as error:
+            return self._lose(worker, _reason(error))
+        except RayError as error:  # unavailable: it may be restarted, and may be somewhere else then
+            self.again[worker] = time.monotonic() + SECONDS_TO_NEXT_CALL
+            if asked == "hello":
+                return None
+            return Gone(worker, f"{self.names[worker]} was lost: {_reason(error)}", may_return=True)
+        if isinstance(answer, Unfit):
+            return self._refuse(worker, answer.reason)
+        return self._greet(worker, answer) if isinstance(answer, Machine) else Answered(worker, answer)
+
+    def _greet(self, worker: int, machine: Machine) -> Report:
+        """Use an actor whose machine equals this one; the first GPU counts where this machine has none."""
+        self.names[worker] = f"worker {worker} on {machine.name}"
+        expected = self.machine
+        if not self.uses_device:
+            expected = dataclasses.replace(expected, gpu=machine.gpu)
+        elif not expected.gpu and machine.gpu:
+            self.machine = expected = dataclasses.replace(expected, gpu=machine.gpu)
+        difference = expected.difference(machine)
+        return self._refuse(worker, difference) if difference else Ready(worker)
+
+    def _refuse(self, worker: int, reason: str) -> Gone:
+        self._drop(worker)
+        return Gone(worker, f"{self.names[worker]} is not used: {reason}", is_unfit=True)
+
+    def _lose(self, worker: int, reason: str) -> Gone:
+        self._drop(worker)
+        return Gone(worker, f"{self.names[worker]} was lost: {reason}")
+
+    def _drop(self, worker: int) -> None:
+        """Kill an actor, so that Ray restarts it no more."""
+        import ray
+
+        self.again.pop(worker, None)
+        with contextlib.suppress(ray.exceptions.RayError, ValueError):
+            ray.kill(self.actors.pop(worker), no_restart=True)
+
+    def _model(self, task: Task) -> str:
+        """The sha256 of a task's model; empty if it cannot be read here, which the worker tells of the task."""
+        loading = task.request.loading
+        if loading not in self.digests:
+            try:
+                self.digests[loading] = model_digest(loading)
+            except (SdError, OSError):
+                return ""
+        return self.digests[loading]
+
+
+def shares(
+    nodes: Sequence[Mapping[str, float]], threads: int, uses_device: bool
+) -> tuple[int, dict[str, float]]:
+    """How many actors a cluster of such nodes takes, and what each occupies: a GPU, or a core for each thread.
+
+    Nodes with fewer cores than threads are used too: the number of threads decides the bits, not the speed alone.
+    """
+    gpus = sum(int(node.get("GPU", 0)) for node in nodes)
+    if uses_device and gpus:
+        return gpus, {"num_gpus": 1, "num_cpus": 0}
+    cpus = [int(node.get("CPU", 0)) for node in nodes]
+    cores = max(1, min(threads, max(cpus, default=1)))
+    return max(1, sum(count // cores for count in cpus)), {"num_cpus": cores}
+
+
+def environment(here: Mapping[str, str], threads: int) -> dict[str, str]:
+    """The environment of an actor: Ray's default of one thread would draw other pictures."""
+    passed = {name: value for name, value in here.items() if name.startswith(PASSED_ON)}
+    passed = {name: value for name, value in passed.items() if name not in NOT_PASSED_ON}
+    return {"OMP_WAIT_POLICY": "PASSIVE", **passed, "OMP_NUM_THREADS": str(threads)}
+
+
+def _reason(error: Exception) -> str:
+    """Why an actor failed, as one line; Ray writes many."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (
+        (lines[-1] if type(error).__name__.startswith("RayTaskError") else lines[0]) if lines else repr(error)
+    )
+
+
+def _bug(worker: int, number: int, error: Any) -> Answered:
+    cause = getattr(error, "cause", None)
+    failure = Failure.of(cause if isinstance(cause, Exception) else error)
+    return Answered(worker, Failed(number, failure, str(error)))
