@@ -162,7 +162,7 @@ class _Planner:
             "id": id,
             **{axis: value for axis, value in job.axes.items() if axis not in ("prompt", "name")},
         }
-        default = "{name}" if job.name else store.DEFAULT_NAME
+        default = "{name}" if job.name else store.DEFAULT_NAME + "".join(map(_in_name, job.axes.items()))
         path = store.output_path(template, asked, *self.destination.suffixes, default_name=default, more=more)
         if path.parent not in self.inside or path.is_absolute():
             _check_inside(path, self.destination.root, template or "")
@@ -197,6 +197,14 @@ def _check_inside(path: Path, root: Path, template: str) -> None:
     whole = root / path
     if not Path(os.path.realpath(whole.parent)).is_relative_to(os.path.realpath(root)):
         raise UsageError(f"out {template!r}: {whole.parent} is a link that leads out of {root}")
+
+
+def _in_name(axis: tuple[str, object]) -> str:
+    """What tells a picture of a sweep from the others in its name: `-cfg{cfg}`, but `-{sampler}` for words."""
+    name, value = axis
+    if name in ("prompt", "seed"):
+        return ""
+    return f"-{'' if isinstance(value, str) and not value[:1].isdigit() else name}{{{name}}}"
 
 
 def _group_keys(request: Request) -> tuple[object, ...]:

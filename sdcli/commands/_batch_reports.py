@@ -13,7 +13,7 @@ from sdcli import store
 from sdcli.batch import journal as journals
 from sdcli.batch.journal import Entry, Journal
 from sdcli.commands._batch_options import BatchOptions
-from sdcli.commands._streams import print_line_on_standard_error, print_note
+from sdcli.commands._streams import print_command, print_note
 from sdcli.errors import WriteError
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def write_reports(
             _append(Path(summary), text)
     if os.environ.get("GITHUB_ACTIONS"):
         for line in annotations(outcomes):
-            print_line_on_standard_error(line)
+            print_command(line)
 
 
 class _Writer:

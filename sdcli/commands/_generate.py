@@ -100,7 +100,12 @@ def _draw_sweep(request: Request, output: Output) -> None:
     from sdcli.commands._batch_options import BatchOptions
     from sdcli.request.jobfile.sweep import sweep
 
-    run_batch(lambda: sweep(request, output.sweep, output.count), "sweep", BatchOptions.of_sweep(output), True)
+    texts = list(output.sweep)
+    if output.count > 1 and request.seed is None:
+        raise UsageError("--sweep with --count needs --seed, so that the same command goes on where it ended")
+    if output.count > 1:
+        texts.append(f"seed={request.seed}..{request.nth(output.count - 1).seed}")
+    run_batch(lambda: sweep(request, texts), "sweep", BatchOptions.of_sweep(output), is_typed=True)
 
 
 # --- the estimate

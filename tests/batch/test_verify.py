@@ -66,7 +66,7 @@ def test_the_embedded_model_rounds_otherwise_with_another_number_of_threads(sd):
 )
 def test_the_recorded_threads_and_number_format_are_used_wherever_it_is_verified(sd, monkeypatch, options):
     sd("txt2img", "a cat", "-m", "test:sd1", *SMALL, *options, "-o", "cat.png")
-    monkeypatch.setattr("sdcli.models.device.helpful_threads", lambda: 1)
+    monkeypatch.setattr("sdcli.machine.helpful_threads", lambda: 1)
     assert sd("verify", "cat.png").lines == ["identical   cat.png"]
 
 
