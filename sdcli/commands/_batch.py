@@ -5,16 +5,24 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from sdcli import registry
+from sdcli.batch.executors.local import local
+from sdcli.batch.goldens import Goldens
+from sdcli.batch.journal import Journal
+from sdcli.batch.merge import merge
+from sdcli.batch.outcome import GOOD, Outcome, State
 from sdcli.batch.plan import Destination, Plan, make_plan
 from sdcli.batch.run import Records, Run, journal_path, resume
 from sdcli.checkpoints import hub
+from sdcli.commands._batch_check import check_goldens, difference_rows, tell_differences
 from sdcli.commands._batch_options import BatchOptions
 from sdcli.commands._batch_output import SCHEMA, BatchOutput
+from sdcli.commands._batch_reports import check_reports, wants_outcomes, write_difference_sheet, write_reports
 from sdcli.commands._output import suffixes_of
 from sdcli.commands._streams import print_note, print_result
 from sdcli.errors import SdError, UsageError, naming_options
@@ -33,8 +41,8 @@ def run_batch(
 ) -> None:
     """Draw the jobs that are not done yet, and report. Raises SdError if any of them failed.
 
-    `title` names the journal. Errors name options if the jobs are typed, and the keys of job files else. Everything is checked before torch is imported: all faults of the jobs are listed, and
-    the error then tells their number.
+    `title` names the journal. Errors name options if the jobs are typed, and the keys of job files else. Everything is
+    checked before torch is imported: all faults of the jobs are listed, and the error then tells their number.
     """
     _check(options)
     try:
@@ -52,8 +60,7 @@ def run_batch(
         _print_plan(whole, plan, records, options)
         return
     _print_notes(plan)
-    _draw(plan, records, path, options)
-    _fail_if_any_failed(records)
+    _draw(whole, plan, records, path, options)
 
 
 # --- before it
@@ -77,6 +84,10 @@ def _listed(error: JobFileError, options: BatchOptions) -> SdError:
 
 
 def _check(options: BatchOptions) -> None:
+    """Raise SdError for options that cannot be meant."""
+    check_reports(options)
+    if options.check is not None:
+        Goldens.open(Path(options.check), options.update)
     name = options.on.partition(":")[0]
     if name not in registry.names("executors"):
         raise UsageError(f"--on {options.on}: {registry.nearest(name, registry.names('executors'))}")
@@ -156,30 +167,28 @@ def _print_plan(whole: Plan, plan: Plan, records: Records, options: BatchOptions
 # --- the batch itself
 
 
-def _draw(plan: Plan, records: Records, path: Path, options: BatchOptions) -> None:
-    from sdcli.batch.journal import Journal
-
+def _draw(whole: Plan, plan: Plan, records: Records, path: Path, options: BatchOptions) -> None:
+    """Draw what is missing, compare and report. Raises SdError, whose exit code is 1, if the batch is not whole."""
     output = BatchOutput(options.as_json, options.quiet)
+    begun = time.monotonic()
+    outcomes: tuple[Outcome, ...] = ()
     with Journal(path) as journal:
-        output.start(
-            len(plan.jobs), records.count("not_run"), folder=str(plan.destination.root), journal=str(path)
-        )
+        folder = str(plan.destination.root)
+        output.start(len(plan.jobs), records.count("not_run"), folder=folder, journal=str(path))
         try:
             _tell_earlier(plan, records, output)
-            if options.merge:
-                from sdcli.batch.merge import merge
-
-                merge(records, [Path(folder) for folder in options.merge], journal, output.tell)
-            elif records.count("not_run"):
-                run = Run(records, _executor(options.on, output), journal, output.tell, options.fail_fast)
-                run.run()
-                if run.last is not None:
-                    planned, seconds = run.last
-                    remember(
-                        planned.found, planned.request, seconds.get("steps", 0) + seconds.get("decode", 0)
-                    )
+            _finish(records, journal, options, output)
+            if wants_outcomes(options):
+                outcomes = _checked(records.outcomes(path), plan, whole, options, journal)
+                title = path.name.partition(".journal")[0]
+                write_reports(outcomes, journal, options, title, time.monotonic() - begun)
         finally:
-            output.end(**{state: records.count(state) for state in ("done", "skipped", "failed", "not_run")})
+            states = [outcome.state for outcome in outcomes] or [
+                record.state for record in records.by_number.values()
+            ]
+            output.end(**{state: states.count(state) for state in get_args(State)})
+    if not all(state in GOOD for state in states):
+        raise SdError(_what_is_wrong(states))
 
 
 def _tell_earlier(plan: Plan, records: Records, output: BatchOutput) -> None:
@@ -194,21 +203,49 @@ def _tell_earlier(plan: Plan, records: Records, output: BatchOutput) -> None:
             output.tell("job_failed_before", planned, failure=record.failure)
 
 
+def _finish(records: Records, journal: Journal, options: BatchOptions, output: BatchOutput) -> None:
+    """Draw, or merge, what is missing."""
+    if options.merge:
+        merge(records, [Path(folder) for folder in options.merge], journal, output.tell)
+    elif records.count("not_run"):
+        run = Run(records, _executor(options.on, output), journal, output.tell, options.fail_fast)
+        run.run()
+        if run.last is not None:
+            planned, seconds = run.last
+            remember(planned.found, planned.request, seconds.get("steps", 0) + seconds.get("decode", 0))
+
+
 def _executor(on: str, output: BatchOutput) -> Executor:
     name, _, option = on.partition(":")
     if name == "local":
-        from sdcli.batch.executors.local import local
-
         return local(option, output.watch)
     return registry.find("executors", name)(option)
 
 
-def _fail_if_any_failed(records: Records) -> None:
-    """Raise SdError, whose exit code is 1, if the batch is not whole."""
-    failed, missing = records.count("failed"), records.count("not_run")
-    if failed:
-        raise SdError(f"{failed} of {len(records.by_number)} jobs failed; --retry-failed draws them again")
-    if missing:
-        raise SdError(
-            f"{missing} of {len(records.by_number)} pictures are missing; draw them, then merge again"
-        )
+def _checked(
+    outcomes: tuple[Outcome, ...], plan: Plan, whole: Plan, options: BatchOptions, journal: Journal
+) -> tuple[Outcome, ...]:
+    """The outcomes, compared with the goldens of --check; what differs is told, and shown on a sheet."""
+    if options.check is None:
+        return outcomes
+    goldens = Goldens.open(Path(options.check), options.update)
+    outcomes = check_goldens(outcomes, plan, whole, goldens, options.update)
+    tell_differences(outcomes)
+    if rows := difference_rows(outcomes, plan, goldens):
+        write_difference_sheet(rows, journal)
+    return outcomes
+
+
+def _what_is_wrong(states: Sequence[State]) -> str:
+    """`2 of 40 jobs failed; …`"""
+    steps = {
+        "failed": "jobs failed; --retry-failed draws them again",
+        "not_run": "pictures are missing; draw them, and give the same command again",
+        "changed": "pictures are not as their goldens",
+        "new": "pictures have no golden; --update makes them one",
+        "gone": "goldens have no job",
+    }
+    told = [
+        f"{states.count(state)} of {len(states)} {text}" for state, text in steps.items() if state in states
+    ]
+    return "; ".join(told)

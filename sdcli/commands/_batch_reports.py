@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,6 +73,16 @@ def write_reports(
             print_command(line)
 
 
+def write_difference_sheet(rows: Sequence[tuple[str, Image, Image]], journal: Journal) -> None:
+    """Write (caption, golden, picture) as a sheet beside the journal."""
+    from sdcli.batch.reports.difference_sheet import difference_sheet
+
+    title = journal.path.name.partition(".journal")[0]
+    path = journal.path.with_name(store.safe_name(f"{title}-differences", ".png"))
+    _Writer(journal).write(path, _png(difference_sheet(rows)))
+    print_note(f"what changed is shown in {path}")
+
+
 class _Writer:
     """Writes reports. One that this batch wrote before is renewed; any other file of its name is left as it is."""
 
@@ -137,7 +148,31 @@ def _gallery(
         yield path.with_name(name), data
 
 
-_MAKERS: dict[str, Make] = {"junit": _junit, "index": _index, "sheet": _sheet, "gallery": _gallery}
+def _openai(
+    outcomes: Sequence[Outcome], path: Path, title: str, seconds: float, embed: bool
+) -> Iterator[tuple[Path, bytes]]:
+    from sdcli.request.jobfile.openai_lines import Answer, answer_lines
+
+    answers = [
+        Answer(
+            outcome.job.entry,
+            outcome.job.request.seed,
+            outcome.path.read_bytes() if outcome.path and outcome.failure is None else None,
+            outcome.failure.kind if outcome.failure else "",
+            outcome.failure.message if outcome.failure else "",
+        )
+        for outcome in outcomes
+    ]
+    yield path, "".join(f"{line}\n" for line in answer_lines(answers, int(time.time()))).encode()
+
+
+_MAKERS: dict[str, Make] = {
+    "junit": _junit,
+    "index": _index,
+    "sheet": _sheet,
+    "gallery": _gallery,
+    "openai": _openai,
+}
 
 
 def _append(path: Path, text: str) -> None:
