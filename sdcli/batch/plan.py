@@ -117,6 +117,7 @@ class _Planner:
     allow_slow: bool
     hashes: FileHashes = field(default_factory=FileHashes)
     checkpoints: dict[Loading, Checkpoint] = field(default_factory=dict)
+    model_hashes: dict[Loading, str] = field(default_factory=dict)
     estimates: dict[object, Estimate | None] = field(default_factory=dict)
     checked: dict[object, _Checked] = field(default_factory=dict)
     machines: dict[object, Mapping[str, object]] = field(default_factory=dict)
@@ -147,7 +148,7 @@ class _Planner:
         expected = self._estimate(found, inputs.fill_in_size(request))
         if expected is not None and not self.allow_slow:
             expected.check(f"{done.width}x{done.height}")
-        files = {"model": self.hashes.of(found.paths), **inputs.facts}
+        files = {"model": self.model_hashes[request.loading], **inputs.facts}
         files |= {f"network {i}": self.hashes.of([file]) for i, file in enumerate(network_files(done))}
         files["output"] = f"{self.destination.quality} {self.destination.metadata}"
         self.checked[of_shape, suffix] = checked = _Checked(found, files, expected, tuple(notes))
@@ -171,7 +172,8 @@ class _Planner:
 
     def _checkpoint(self, loading: Loading) -> Checkpoint:
         if loading not in self.checkpoints:
-            self.checkpoints[loading] = checkpoint.read_for(loading)
+            self.checkpoints[loading] = found = checkpoint.read_for(loading)
+            self.model_hashes[loading] = self.hashes.of(found.paths)
         return self.checkpoints[loading]
 
     def _estimate(self, found: Checkpoint, request: Request) -> Estimate | None:

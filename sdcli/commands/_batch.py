@@ -16,7 +16,7 @@ from sdcli.batch.goldens import Goldens
 from sdcli.batch.journal import Journal
 from sdcli.batch.merge import merge
 from sdcli.batch.outcome import GOOD, Outcome, State
-from sdcli.batch.plan import Destination, Plan, make_plan
+from sdcli.batch.plan import Destination, Plan, Planned, make_plan
 from sdcli.batch.run import Records, Run, journal_path, resume
 from sdcli.checkpoints import hub
 from sdcli.commands._batch_check import check_goldens, difference_rows, tell_differences
@@ -34,6 +34,12 @@ if TYPE_CHECKING:
 
 MAX_FAULTS = 100  # faults of job files that are listed
 MAX_NOTES = 10  # notes on the jobs of a plan that are printed
+
+
+class NotWhole(SdError):
+    """A batch of which not every job is done as it should be; the events of --json tell which."""
+
+    is_answered = True
 
 
 def run_batch(
@@ -130,6 +136,7 @@ def _print_plan(whole: Plan, plan: Plan, records: Records, options: BatchOptions
         "to_draw": len(left),
         "models": list(dict.fromkeys(planned.found.name for planned in left)),
         "prompts": len({(planned.request.prompt, planned.request.negative) for planned in left}),
+        "longest_prompt_tokens": _longest(left),
         "seconds": round(sum(each.seconds for each in expected)),
         "measured": all(each.measured for each in expected),
         "bytes": max((each.bytes for each in expected), default=0),
@@ -149,7 +156,10 @@ def _print_plan(whole: Plan, plan: Plan, records: Records, options: BatchOptions
         f"{facts['jobs']} jobs{shard}: {facts['to_draw']} to draw, {facts['done']} done, "
         f"{facts['failed_before']} failed before"
     )
-    print_result(f"models: {', '.join(facts['models']) or 'none'}; {facts['prompts']} different prompts")
+    print_result(
+        f"models: {', '.join(facts['models']) or 'none'}; {facts['prompts']} different prompts, the longest of "
+        f"{facts['longest_prompt_tokens']} tokens"
+    )
     if expected:
         basis = (
             "by the steps measured here" if facts["measured"] else "guessed: no step was measured here yet"
@@ -162,6 +172,14 @@ def _print_plan(whole: Plan, plan: Plan, records: Records, options: BatchOptions
         print_result(f"  {planned.path}")
     if len(left) > 3:
         print_result(f"  … and {len(left) - 3} more")
+
+
+def _longest(jobs: Sequence[Planned]) -> int:
+    """Tokens of the longest prompt: of the texts with most characters, for all of them would take long to count."""
+    texts = {planned.request.prompt: planned.found for planned in jobs}
+    longest = sorted(texts, key=len, reverse=True)[:20]
+    counts = (max(len(each.ids(text)) for each in texts[text].tokenizers.values()) for text in longest)
+    return max(counts, default=0)
 
 
 # --- the batch itself
@@ -188,7 +206,7 @@ def _draw(whole: Plan, plan: Plan, records: Records, path: Path, options: BatchO
             ]
             output.end(**{state: states.count(state) for state in get_args(State)})
     if not all(state in GOOD for state in states):
-        raise SdError(_what_is_wrong(states))
+        raise NotWhole(_what_is_wrong(states))
 
 
 def _tell_earlier(plan: Plan, records: Records, output: BatchOutput) -> None:

@@ -28,12 +28,12 @@ MAX_ACROSS = 10  # values of a single axis that still go in one row
 
 
 def sheets(outcomes: Sequence[Outcome]) -> Iterator[Image.Image]:
-    """The contact sheets, RGB, of each entry in turn; each below 64 megapixels and 16,383 pixels a side.
+    """The contact sheets, RGB, of each entry in turn, and one of all entries that are a single picture.
 
-    The last axis goes across and the one before it down; there is a table for each combination of the others. Without
-    axes, the pictures stand in rows with their names.
+    Each is below 64 megapixels and 16,383 pixels a side. The last axis goes across and the one before it down; there
+    is a table for each combination of the others. Without axes, the pictures stand in rows with their names.
     """
-    for entry, members in entries(outcomes):
+    for entry, members in _sheets_of(outcomes):
         found = axes(members)
         layout = tables(members, found) if found else []
         is_table = all(len(at) <= 1 for table in layout for row in table.cells for at in row)
@@ -43,6 +43,20 @@ def sheets(outcomes: Sequence[Outcome]) -> Iterator[Image.Image]:
             width, rows = _grid_rows(members, found)
         width = max(width, 360)
         yield from pages(_title(entry, members, width), width, rows)
+
+
+def _sheets_of(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, Sequence[Outcome]]]:
+    """(entry, its outcomes); the entries of a single picture come together, behind the others."""
+    singles: list[Outcome] = []
+    last = ""
+    for entry, members in entries(outcomes):
+        if len(members) > 1:
+            yield entry, members
+        else:
+            singles += members
+            last = entry
+    if singles:
+        yield last if len(singles) == 1 else "", singles
 
 
 def _title(entry: str, outcomes: Sequence[Outcome], width: int) -> Strip:
