@@ -111,7 +111,8 @@ class BatchOutput:
         if self._bar is not None:
             self._bar.update()
         now = time.monotonic()
-        if self.quiet or self._bar is not None or now - self._last_line < INTERVAL:
+        is_last = self._ended == self._total
+        if self.quiet or self._bar is not None or is_last or now - self._last_line < INTERVAL:
             return
         self._last_line = now
         left = (now - self._begun) / self._ended * (self._total - self._ended)
