@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import sys
@@ -110,7 +111,16 @@ def main() -> NoReturn:
     unwind(True)
     code = run(sys.argv[1:])
     unwind(False)
-    sys.exit(code)
+    _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process without taking its modules down, which takes torch 0.4 s; the system frees what they hold."""
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, SdError):
+            stream.flush()
+    os._exit(code)
 
 
 def run(arguments: list[str]) -> int:
