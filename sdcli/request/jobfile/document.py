@@ -11,6 +11,7 @@ from typing import Any
 
 from sdcli.errors import UsageError
 from sdcli.registry import nearest
+from sdcli.request.fields import MAX_TEXT
 from sdcli.request.jobfile.batch_job import Source
 from sdcli.request.jobfile.entry import Entry
 from sdcli.request.jobfile.keys import COMBINING, SHARED, TOP, in_our_keys, our_key
@@ -68,8 +69,20 @@ class Document:
         whole = _VARIABLE.fullmatch(node.value)
         if whole and whole[1] in self.variables:
             return Node(self.variables[whole[1]].value, node.line)
+        if self._length(node.value) > MAX_TEXT:
+            faults.add(
+                self.place.source(node),
+                f"its variables are longer than {MAX_TEXT:,} characters; shorten them",
+            )
+            return node
         text = _VARIABLE.sub(lambda found: self._text(found, node, faults), node.value)
         return Node(text, node.line)
+
+    def _length(self, text: str) -> int:
+        """How many characters the variables in a text stand for."""
+        names = _VARIABLE.findall(text)
+        sizes = {name: len(str(self.variables[name].value)) for name in set(names) if name in self.variables}
+        return sum(sizes.get(name, 0) for name in names)
 
     def _text(self, found: re.Match[str], node: Node, faults: Faults) -> str:
         known = self.variables.get(found[1])
