@@ -163,9 +163,8 @@ class _Includes:
             file = os.path.normpath(place.path(text_in(node, "include")))
             self.files += 1
             if file in map(os.path.normpath, chain):
-                raise UsageError(
-                    f"include: {' includes '.join([*chain, file])}, which never ends; take it out"
-                )
+                through = ", ".join(chain[1:]) or "no other"
+                raise UsageError(f"include: {file} includes itself, through {through}; take it out")
             if self.files > MAX_INCLUDED:
                 raise UsageError(f"include: more than {MAX_INCLUDED} files are included; put them together")
             tree = self._tree(file, source)

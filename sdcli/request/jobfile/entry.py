@@ -94,9 +94,7 @@ class Entry:
     def _check_count(self, count: int, values: Mapping[str, Asked], axes: Sequence[Axis]) -> None:
         counted = "variation_seed" if "variation_seed" in {*values, *self.given} else "seed"
         if count > 1 and any(counted in axis.names for axis in axes):
-            raise UsageError(
-                f"count numbers the pictures by {counted}, which is an axis here; write it as a range"
-            )
+            raise UsageError(f"count numbers the pictures by {counted}, an axis here; write that as a range")
 
     def _built(
         self,

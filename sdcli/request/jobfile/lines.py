@@ -45,7 +45,7 @@ def read_lines(
                 continue
             values = a1111_options(words) if _OPTION.search(words) else {"prompt": words}
         except UsageError as error:
-            faults.add(Source(place.file, line), error)
+            faults.add(Source(place.file, line), str(error.args[0]))  # with the options as they are typed
             continue
         entry = shared.entry(
             Node({key: Node(value, line) for key, value in values.items()}, line), number, faults

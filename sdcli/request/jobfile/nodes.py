@@ -51,7 +51,7 @@ class NotReadable(Exception):
 
 
 class Faults:
-    """The faults of a set of job files, in the order in which they were found, each once."""
+    """The faults of a set of job files, each once."""
 
     def __init__(self) -> None:
         self.found: dict[Fault, None] = {}
@@ -61,6 +61,12 @@ class Faults:
         with naming_options(False):
             fault = Fault(source, one_line(str(message)))
         self.found[fault] = None
+
+    def in_order(self) -> list[Fault]:
+        """The faults by file, in the order in which files were met, and by line."""
+        files = list(dict.fromkeys(fault.source.file for fault in self.found))
+        place = {file: i for i, file in enumerate(files)}
+        return sorted(self.found, key=lambda fault: (place[fault.source.file], fault.source.line))
 
 
 def one_line(text: str) -> str:

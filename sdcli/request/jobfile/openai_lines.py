@@ -35,6 +35,7 @@ HARMLESS: Mapping[str, tuple[object, ...] | None] = {
     "output_format": ("png",),
     "output_compression": (100,),
     "size": ("auto",),
+    "style": (),
 }
 """Key of a body -> the values that change no picture here; None: all of them. null never does."""
 _OPENAI_MODEL = re.compile("(gpt-image|dall-e|chatgpt-image)-.*", re.ASCII)

@@ -71,9 +71,7 @@ class Place:
         if joined not in self.known:
             if not os.path.isfile(os.path.expanduser(joined)):
                 reason = "is a folder" if os.path.isdir(joined) else "there is no such file"
-                raise UsageError(
-                    f"{name}: {joined}: {reason}; check the path, which begins at the job file's folder"
-                )
+                raise UsageError(f"{name}: {joined}: {reason}; check the path, from the job file's folder on")
             self.known.add(joined)
         return joined
 

@@ -22,7 +22,7 @@ from sdcli.request.jobfile.sources import check_size, read_bytes, text_of
 from sdcli.request.jobfile.strict_json import read_json, read_json_line
 from sdcli.request.other_tools.reading import FindModel
 
-_YAML = re.compile(rf"(?:---.*\n|#.*\n|\s*\n)*(?:({'|'.join(TOP)})\s*:|-\s+[\w-]+\s*:|-\s*\{{)")
+_YAML = re.compile(rf"(?:---.*\n|#.*\n|\s*\n)*(?:\{{?\s*({'|'.join(TOP)}|prompt)\s*:|-\s+[\w-]+\s*:|-\s*\{{)")
 _JSON = re.compile(r"\s*(\{\s*[\"}]|\[\s*[\[{\"\]])")
 
 
@@ -59,7 +59,7 @@ def read_jobs(
             Source(", ".join(map(_shown, files)) or "-"), "there is no job; write one on a line"
         )
     if reading.faults.found:
-        raise JobFileError(list(reading.faults.found))
+        raise JobFileError(reading.faults.in_order())
     return tuple(jobs)
 
 
