@@ -51,16 +51,18 @@ class NotReadable(Exception):
 
 
 class Faults:
-    """The faults of a set of job files, each once."""
+    """The faults of a set of job files, each once. `number` grows with each that is met, also with one met before."""
 
     def __init__(self) -> None:
         self.found: dict[Fault, None] = {}
+        self.number = 0
 
     def add(self, source: Source, message: str | Exception) -> None:
         """Note what is wrong at a place; an exception's text names fields, not options of the command line."""
         with naming_options(False):
             fault = Fault(source, one_line(str(message)))
         self.found[fault] = None
+        self.number += 1
 
     def in_order(self) -> list[Fault]:
         """The faults by file, in the order in which files were met, and by line."""

@@ -209,6 +209,7 @@ def check(text):
 
 
 @example("jobs: [{prompt: a, seed: 1..3, count: 2}]")
+@example('[{"model": {}}, {"model": {}}]')  # the same fault twice on one line
 @example("- prompt: a\n  zip: {}")
 @given(job_texts())
 def test_a_generated_job_file_gives_jobs_or_one_line_for_each_fault(text):

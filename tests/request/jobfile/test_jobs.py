@@ -342,7 +342,7 @@ def test_a_thousand_jobs_are_read_in_less_than_a_quarter_of_a_second():
     text = "jobs: [{name: x, prompt: [a, b, c, d, e], cfg: 1..10, steps: [10, 20], seed: 1..10}]"
     times = []
     for _ in range(3):
-        begin = time.perf_counter()
+        begin = time.process_time()
         assert len(read(text)) == 1000
-        times.append(time.perf_counter() - begin)
+        times.append(time.process_time() - begin)
     assert min(times) < 0.25

@@ -103,16 +103,16 @@ def test_an_alias_stands_for_its_value():
         + "".join(f"{chr(98 + i)}: &{chr(98 + i)} [{','.join(['*' + chr(97 + i)] * 9)}]\n" for i in range(9)),
         "[" * 100_000,
         "{a: " * 100_000,
-        "a: x\n" * 20_000,
+        "a: x\n" * 5_000,
         "".join(f"k{i}: &a{i} x\n" for i in range(3_000)) + "x: [" + "*a1," * 3_000 + "!",
     ],
     ids=["laughs", "brackets", "braces", "doubles", "anchors"],
 )
 def test_a_bomb_is_answered_in_less_than_a_second(bomb):
-    begin = time.perf_counter()
+    begin = time.process_time()
     with pytest.raises(NotReadable):
         read_yaml(bomb)
-    assert time.perf_counter() - begin < 1.5
+    assert time.process_time() - begin < 1
 
 
 @given(JSON_VALUES)
