@@ -44,8 +44,8 @@ class Document:
             message = f"a job is a mapping of fields, and this is {kind_of(node.value)}; write {{prompt: …}}"
             faults.add(self.place.source(node), message)
             return None
-        own = in_our_keys(node.value, (*SHARED, *COMBINING), self.place.file, faults)
-        own = {name: self.filled(each, faults) for name, each in own.items()}
+        values = {key: self.filled(each, faults) for key, each in node.value.items()}
+        own = in_our_keys(values, (*SHARED, *COMBINING), self.place.file, faults)
         covered = {*own, *_zipped_names(own.get("zip"))}
         kept = {name: each for name, each in self.defaults.items() if name not in covered}
         said = {**kept, **{name: Stated(each, self.place) for name, each in own.items()}}
@@ -80,9 +80,8 @@ class Document:
 
     def _length(self, text: str) -> int:
         """How many characters the variables in a text stand for."""
-        names = _VARIABLE.findall(text)
-        sizes = {name: len(str(self.variables[name].value)) for name in set(names) if name in self.variables}
-        return sum(sizes.get(name, 0) for name in names)
+        known = (self.variables[name].value for name in _VARIABLE.findall(text) if name in self.variables)
+        return sum(len(value) for value in known if isinstance(value, str))
 
     def _text(self, found: re.Match[str], node: Node, faults: Faults) -> str:
         known = self.variables.get(found[1])

@@ -59,6 +59,8 @@ class Place:
     def _file(self, name: str, path: str) -> str:
         """A path; where a name may stand, a text that looks like one and is no file stays."""
         joined = self.path(path)
+        if name == "model" and (path == "tiny" or path.startswith("test:")):
+            return path
         is_name = name in _HAS_NAMES and not (
             _FILE.search(path) or path.startswith(".") or os.path.exists(joined)
         )

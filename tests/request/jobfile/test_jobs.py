@@ -213,6 +213,10 @@ def test_a_variable_is_replaced_in_texts_and_stands_for_its_value_alone():
     assert values(jobs, "prompt", "cfg") == [("a red apple for $5 in {2$$a|b}", cfg) for cfg in (4, 7)]
 
 
+def test_a_variable_may_be_the_size():
+    assert values(read("vars: {s: 64x128}\njobs: [{prompt: a, size: $s}]"), "width", "height") == [(64, 128)]
+
+
 def test_an_unknown_variable_is_a_fault():
     assert faults("vars: {fruit: apple}\njobs: [a red $friut]") == [
         (2, "$friut: no variable has this name; did you mean 'fruit'?")
