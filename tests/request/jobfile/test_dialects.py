@@ -1,6 +1,7 @@
 """Dialects: prompt lines, A1111's lines, CSV, JSON lines, OpenAI's lines and pictures, told apart by what they hold."""
 
 import json
+import os
 
 import pytest
 from PIL import Image
@@ -34,6 +35,14 @@ def test_a_line_of_a1111s_options_is_read_as_a1111_reads_it():
     assert values(others, "seed") == [4, 5, 6]
 
 
+def test_a_list_with_hyphens_is_yaml():
+    assert values(read("- a cat\n- {prompt: a dog}\n"), "prompt") == ["a cat", "a dog"]
+
+
+def test_a_mapping_without_jobs_is_one_job():
+    assert values(read("prompt: a cat\nseed: [1, 2]\n"), "prompt", "seed") == [("a cat", 1), ("a cat", 2)]
+
+
 def test_a_prompt_may_stand_before_the_options():
     assert values(read("a red apple --steps 9 --seed=3"), "prompt", "steps", "seed") == [
         ("a red apple", 9, 3)
@@ -55,6 +64,7 @@ def test_a_prompt_may_stand_before_the_options():
         ("--prompt a --seed 1 --seed 2", "--seed is here twice"),
         ("--prompt a --tolerance 5", "tolerance is no option"),
         ("gone.png", "there is no such picture"),
+        ('{"prompt": "a dog"}', "is JSON among prompts"),
     ],
 )
 def test_a_line_that_cannot_be_read_is_a_fault_and_never_a_prompt(line, reason):
@@ -111,7 +121,7 @@ def test_json_lines_are_jobs_of_two_dialects(tmp_path):
     )
     assert [(job.name, job.source.line) for job in jobs] == [("sku-1001", 1), ("sku-1002", 2)]
     assert values(jobs, "seed", "image", "width") == [
-        (1001, f"{tmp_path}/in/1001.png", None),
+        (1001, os.path.join(tmp_path, "in/1001.png"), None),
         (1002, None, 512),
     ]
 

@@ -40,7 +40,7 @@ def test_every_fault_is_listed_with_its_line():
 def test_the_error_says_the_first_fault_and_how_many_follow(tmp_path):
     with pytest.raises(JobFileError) as caught:
         read_file(tmp_path / "a.yaml", "jobs:\n- {prompt: a, cfg: x}\n- {prompt: b, cfg: y}\n- 3")
-    assert str(caught.value) == f"{tmp_path}/a.yaml:2: cfg: 'x' is not a number (and 2 more faults)"
+    assert str(caught.value) == f"{tmp_path / 'a.yaml'}:2: cfg: 'x' is not a number (and 2 more faults)"
 
 
 def test_a_fault_names_fields_and_not_options():

@@ -1,6 +1,7 @@
 """Jobs of the one schema: axes, zip, except, also, defaults, variables, includes, seeds and names."""
 
 import hashlib
+import os
 import time
 
 import pytest
@@ -56,7 +57,7 @@ def test_zipped_fields_step_together(tmp_path):
             strength: 0.4..0.8 by 0.2
         """,
     )
-    cat, bus = (("a cat", f"{tmp_path}/in/cat.png"), ("a bus", f"{tmp_path}/in/bus.png"))
+    cat, bus = ((f"a {name}", os.path.join(tmp_path, f"in/{name}.png")) for name in ("cat", "bus"))
     assert values(jobs[3:], "prompt", "image", "strength") == [
         (*p, s) for p in (cat, bus) for s in (0.4, 0.6, 0.8)
     ]
@@ -244,7 +245,9 @@ def test_a_file_overrides_what_it_includes_and_its_own_paths_are_its_own(tmp_pat
         """,
     )
     assert values(jobs, "prompt", "steps", "cfg") == [("y", 5, 4)]
-    assert values(jobs, "image", "mask") == [(f"{tmp_path}/in.png", f"{tmp_path}/shared/mask.png")]
+    assert values(jobs, "image", "mask") == [
+        (str(tmp_path / "in.png"), str(tmp_path / "shared" / "mask.png"))
+    ]
 
 
 def test_files_that_include_each_other_are_a_fault(tmp_path):
@@ -327,19 +330,19 @@ def test_paths_are_relative_to_the_job_file_and_names_stay_names(tmp_path):
             styles_file: styles.csv
         """,
     )
-    request, f = job.request, f"{tmp_path}/f"
+    request, f = job.request, os.path.join(tmp_path, "f", "")
     assert request.model == "org/model"
     assert request.lora == (
-        f"{f}/style.safetensors@0.8",
+        f"{f}style.safetensors@0.8",
         "other@0.5:te=0.2",
-        f"{f}/style.safetensors@1:0-0.5",
+        f"{f}style.safetensors@1:0-0.5",
     )
-    assert request.hypernet == (f"{f}/h.safetensors@0.5",)
-    assert request.control == (f"{f}/canny.safetensors:image={f}/edges.png:weight=0.5",)
-    assert request.ip_adapter == (f"ip:image={f}/face.png:encoder={f}/enc.safetensors",)
-    assert request.reference == f"{f}/face.png:fidelity=0.2"
-    assert request.region == (f"a cat@{f}/mask.png,0.5", "a dog@0,0,0.5,1")
-    assert request.styles_file == f"{f}/styles.csv"
+    assert request.hypernet == (f"{f}h.safetensors@0.5",)
+    assert request.control == (f"{f}canny.safetensors:image={f}edges.png:weight=0.5",)
+    assert request.ip_adapter == (f"ip:image={f}face.png:encoder={f}enc.safetensors",)
+    assert request.reference == f"{f}face.png:fidelity=0.2"
+    assert request.region == (f"a cat@{f}mask.png,0.5", "a dog@0,0,0.5,1")
+    assert request.styles_file == f"{f}styles.csv"
 
 
 def test_a_thousand_jobs_are_read_in_less_than_a_quarter_of_a_second():
