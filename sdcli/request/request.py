@@ -417,9 +417,9 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
             levels = sigmas.parse(self.sigmas)
             self._set("sigmas", sigmas.to_text(levels))
             self._set("steps", _steps_of(self.steps, len(levels) - 1))
-        for declared in dataclasses.fields(self):
-            kind, value = fields.option_of(declared).plugin, getattr(self, declared.name)
-            if kind and value not in (None, "automatic"):  # which waits until the model has named the sampler
+        for name, kind in _PLUGINS.items():
+            value = getattr(self, name)
+            if value not in (None, "automatic"):  # which waits until the model has named the sampler
                 registry.parse(kind, value)
 
     def _set(self, name: str, value: Any) -> None:
@@ -471,6 +471,7 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
 
 
 _DECLARED = {each.name: each for each in dataclasses.fields(Request)}
+_PLUGINS = {name: kind for name, each in _DECLARED.items() if (kind := fields.option_of(each).plugin)}
 errors.PYTHON_NAMES.update(fields.python_names(Request))
 Request.__doc__ = f"{Request.__doc__}\n\n{fields.documentation(Request)}"
 

@@ -12,7 +12,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from sdcli.errors import ImageError, SdError, UsageError
-from sdcli.request.fields import as_dict, check_fields, option, option_of
+from sdcli.request.fields import as_dict, check_fields, checked, option, option_of
 from sdcli.request.picture import Picture, parameters
 from sdcli.request.png_metadata import read_png_metadata
 from sdcli.request.request import INDEPENDENT, Request
@@ -23,6 +23,12 @@ from tests.request.strategies import FIELDS, requests
 @given(requests())
 def test_a_request_goes_through_json_and_back(request):
     assert Request.from_dict(json.loads(json.dumps(request.as_dict()))) == request
+
+
+@pytest.mark.parametrize("declared", dataclasses.fields(Request), ids=lambda declared: declared.name)
+def test_a_default_passes_its_own_check(declared):
+    value = checked(declared, declared.default)
+    assert (value, type(value)) == (declared.default, type(declared.default))
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much], deadline=None)
