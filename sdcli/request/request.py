@@ -470,7 +470,7 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
         return cls(**values)
 
 
-_DECLARED = {each.name: each for each in dataclasses.fields(Request)}
+_DECLARED = fields.declared_in(Request)
 _PLUGINS = {name: kind for name, each in _DECLARED.items() if (kind := fields.option_of(each).plugin)}
 errors.PYTHON_NAMES.update(fields.python_names(Request))
 Request.__doc__ = f"{Request.__doc__}\n\n{fields.documentation(Request)}"

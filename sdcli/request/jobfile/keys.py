@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import re
 from collections.abc import Iterable, Mapping
@@ -10,13 +9,13 @@ from collections.abc import Iterable, Mapping
 from sdcli import registry
 from sdcli.errors import UsageError
 from sdcli.request.aliases import names_sampler
-from sdcli.request.fields import option_of
+from sdcli.request.fields import declared_in, option_of
 from sdcli.request.jobfile.batch_job import Source
 from sdcli.request.jobfile.nodes import Faults, Node
 from sdcli.request.names_elsewhere import FIELDS, HINTS, OUTPUT
 from sdcli.request.request import Request
 
-DECLARED = {each.name: each for each in dataclasses.fields(Request)}
+DECLARED = declared_in(Request)
 """The fields of a Request by their names."""
 OPTIONS = {name: option_of(declared) for name, declared in DECLARED.items()}
 SHARED = ("count", "name", "out", "tolerance", "expand")
