@@ -87,6 +87,9 @@ class Entry:
             found = excepted(found, self.said["except"], names, faults)
         if "also" in self.said:
             found = with_additions(found, self.said["also"], names, faults)
+            for name in {name for each in found for name in each if name in self.given}:
+                reason = f"{name} is in also, and was given for the whole batch too"
+                faults.add(self.source, f"{reason}; leave it out there")
         if not found:
             faults.add(self.source, "no combination is left for a job; take an exception out")
         return found

@@ -59,6 +59,8 @@ class Faults:
 
     def add(self, source: Source, message: str | Exception) -> None:
         """Note what is wrong at a place; an exception's text names fields, not options of the command line."""
+        if not source.file.isprintable():
+            source = Source(one_line(source.file), source.line)
         with naming_options(False):
             fault = Fault(source, one_line(str(message)))
         self.found[fault] = None

@@ -112,6 +112,13 @@ def test_a_file_that_cannot_be_read_is_a_fault(tmp_path, name, reason):
         read_jobs([f"{tmp_path}/{name}"], no_input, {})
 
 
+def test_the_name_of_a_file_does_not_break_the_line_of_a_fault(tmp_path):
+    with pytest.raises(JobFileError) as caught:
+        read_jobs([f"{tmp_path}/a\nb\udc80"], no_input, {})
+    assert len(str(caught.value).splitlines()) == 1
+    str(caught.value).encode()
+
+
 def test_standard_input_can_be_named_once():
     with pytest.raises(JobFileError, match="named twice"):
         read_jobs(["-", "-"], lambda: b"a cat", {})

@@ -311,6 +311,13 @@ def test_what_is_typed_for_the_batch_and_is_an_axis_of_a_job_is_a_fault():
     ]
 
 
+def test_what_is_typed_for_the_batch_and_is_in_also_is_a_fault():
+    text = "jobs: [{prompt: a, cfg: [4, 7], also: [{cfg: 4, steps: 9}]}]"
+    assert faults(text, steps=5) == [
+        (1, "steps is in also, and was given for the whole batch too; leave it out there")
+    ]
+
+
 def test_paths_are_relative_to_the_job_file_and_names_stay_names(tmp_path):
     for name in ("edges.png", "face.png", "mask.png", "style.safetensors"):
         (tmp_path / "f" / name).parent.mkdir(exist_ok=True)
