@@ -24,9 +24,14 @@ def batch(files: tuple[str, ...], **values: Any) -> None:
     """
     options = BatchOptions.from_options(values)
 
+    from sdcli.checkpoints.lookup import find_model
     from sdcli.commands._batch import run_batch
     from sdcli.request.jobfile.read import read_jobs
 
     given = options_given(values)
+
+    def read_stdin() -> bytes:
+        return standard_input("the job file").read()
+
     title = Path(files[0]).stem if files[0] != "-" else "batch"
-    run_batch(lambda: read_jobs(files, lambda: standard_input("the job file").read(), given), title, options)
+    run_batch(lambda: read_jobs(files, read_stdin, given, find_model), title, options)

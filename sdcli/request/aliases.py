@@ -144,6 +144,7 @@ def _spellings(label: str) -> Iterator[str]:
         yield _compact(short.removesuffix("Discrete"))
 
 
+@functools.lru_cache(4096)
 def _compact(name: str) -> str:
     """A label without what tools write differently: case, blanks, `_`, `-` and round brackets; `++` is `pp`."""
     return re.sub(r"[\s_\-()]", "", name.lower().replace("++", "pp"))

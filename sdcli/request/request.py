@@ -417,7 +417,7 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
             levels = sigmas.parse(self.sigmas)
             self._set("sigmas", sigmas.to_text(levels))
             self._set("steps", _steps_of(self.steps, len(levels) - 1))
-        for name, kind in _PLUGIN_FIELDS:
+        for name, kind in _PLUGINS.items():
             value = getattr(self, name)
             if value not in (None, "automatic"):  # which waits until the model has named the sampler
                 registry.parse(kind, value)
@@ -470,14 +470,8 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
         return cls(**values)
 
 
-_PLUGIN_FIELDS = tuple(
-    (each.name, fields.option_of(each).plugin)
-    for each in dataclasses.fields(Request)
-    if fields.option_of(each).plugin
-)
-"""(field, plugin kind) of the fields that name a plugin."""
-
-_DECLARED = {each.name: each for each in dataclasses.fields(Request)}
+_DECLARED = fields.declared_in(Request)
+_PLUGINS = {name: kind for name, each in _DECLARED.items() if (kind := fields.option_of(each).plugin)}
 errors.PYTHON_NAMES.update(fields.python_names(Request))
 Request.__doc__ = f"{Request.__doc__}\n\n{fields.documentation(Request)}"
 

@@ -8,10 +8,11 @@ from typing import Any
 
 from sdcli import settings
 from sdcli.errors import UsageError
-from sdcli.request.jobfile.combinations import MAX_JOBS
 from sdcli.request.jobfile.values import Asked, Axis
 from sdcli.request.prepare import PROMPTS
 from sdcli.request.prompt.variants import combinations, holds_variants
+
+MAX_ALTERNATIVES = 10_000
 
 Values = dict[str, Asked]
 
@@ -67,19 +68,19 @@ def _expanded(axis: Axis, folder: Path | None) -> Axis:
             choices = _alternatives(asked, folder) if is_open else [asked]
             results = [(*result, choice) for result in results for choice in choices]
         points += results
-        if len(points) > MAX_JOBS:
+        if len(points) > MAX_ALTERNATIVES:
             raise _too_many()
     return Axis(axis.names, points)
 
 
 def _alternatives(asked: Asked, folder: Path | None) -> list[Asked]:
-    texts = list(dict.fromkeys(combinations(asked.value, folder, MAX_JOBS + 1)))
-    if len(texts) > MAX_JOBS:
+    texts = list(dict.fromkeys(combinations(asked.value, folder, MAX_ALTERNATIVES + 1)))
+    if len(texts) > MAX_ALTERNATIVES:
         raise _too_many()
     return [Asked(text, text) for text in texts]
 
 
 def _too_many() -> UsageError:
     return UsageError(
-        f"the alternatives are more than {MAX_JOBS:,} jobs; take some out, or write expand: draw"
+        f"the alternatives of a prompt are more than {MAX_ALTERNATIVES:,}; take some out, or write expand: draw"
     )

@@ -43,7 +43,7 @@ def zipped(stated: Stated, faults: Faults) -> list[Axis]:
             message = f"zip: {kind_of(group.value)} is not a mapping of fields to lists; write zip: {{cfg: [4, 7], …}}"
             faults.add(place.source(group), message)
             continue
-        before = len(faults.found)
+        before = faults.number
         keys = in_our_keys(group.value, (), place.file, faults)
         found = {name: values_of(name, Stated(each, place), faults) for name, each in keys.items()}
         points = {name: _points(asked) for name, asked in found.items() if asked}
@@ -51,7 +51,7 @@ def zipped(stated: Stated, faults: Faults) -> list[Axis]:
         if len(set(lengths.values())) > 1:
             sizes = ", ".join(f"{name} has {length}" for name, length in lengths.items())
             faults.add(place.source(group), f"zip: {sizes}; give them equally many values")
-        elif len(faults.found) == before:
+        elif faults.number == before:
             steps = zip(*points.values(), strict=True)
             axes.append(Axis(tuple(points), [tuple(itertools.chain.from_iterable(each)) for each in steps]))
     return axes

@@ -11,6 +11,7 @@ from typing import Any
 
 from sdcli.errors import UsageError
 from sdcli.registry import nearest
+from sdcli.request.fields import MAX_TEXT
 from sdcli.request.jobfile.batch_job import Source
 from sdcli.request.jobfile.entry import Entry
 from sdcli.request.jobfile.keys import COMBINING, SHARED, TOP, in_our_keys, our_key
@@ -43,8 +44,8 @@ class Document:
             message = f"a job is a mapping of fields, and this is {kind_of(node.value)}; write {{prompt: …}}"
             faults.add(self.place.source(node), message)
             return None
-        own = in_our_keys(node.value, (*SHARED, *COMBINING), self.place.file, faults)
-        own = {name: self.filled(each, faults) for name, each in own.items()}
+        values = {key: self.filled(each, faults) for key, each in node.value.items()}
+        own = in_our_keys(values, (*SHARED, *COMBINING), self.place.file, faults)
         covered = {*own, *_zipped_names(own.get("zip"))}
         kept = {name: each for name, each in self.defaults.items() if name not in covered}
         said = {**kept, **{name: Stated(each, self.place) for name, each in own.items()}}
@@ -68,8 +69,19 @@ class Document:
         whole = _VARIABLE.fullmatch(node.value)
         if whole and whole[1] in self.variables:
             return Node(self.variables[whole[1]].value, node.line)
+        if self._length(node.value) > MAX_TEXT:
+            faults.add(
+                self.place.source(node),
+                f"its variables are longer than {MAX_TEXT:,} characters; shorten them",
+            )
+            return node
         text = _VARIABLE.sub(lambda found: self._text(found, node, faults), node.value)
         return Node(text, node.line)
+
+    def _length(self, text: str) -> int:
+        """How many characters the variables in a text stand for."""
+        known = (self.variables[name].value for name in _VARIABLE.findall(text) if name in self.variables)
+        return sum(len(value) for value in known if isinstance(value, str))
 
     def _text(self, found: re.Match[str], node: Node, faults: Faults) -> str:
         known = self.variables.get(found[1])
@@ -150,9 +162,8 @@ class _Includes:
             file = os.path.normpath(place.path(text_in(node, "include")))
             self.files += 1
             if file in map(os.path.normpath, chain):
-                raise UsageError(
-                    f"include: {' includes '.join([*chain, file])}, which never ends; take it out"
-                )
+                through = ", ".join(chain[1:]) or "no other"
+                raise UsageError(f"include: {file} includes itself, through {through}; take it out")
             if self.files > MAX_INCLUDED:
                 raise UsageError(f"include: more than {MAX_INCLUDED} files are included; put them together")
             tree = self._tree(file, source)

@@ -13,7 +13,7 @@ from sdcli.request.jobfile.combinations import Combination, excepted, product, w
 from sdcli.request.jobfile.keys import COMBINING, SHARED
 from sdcli.request.jobfile.names import job_names, plain_name
 from sdcli.request.jobfile.nodes import Faults
-from sdcli.request.jobfile.requests import RequestBuilder, counted, seed_of
+from sdcli.request.jobfile.requests import RequestBuilder, pictures_of, seed_of
 from sdcli.request.jobfile.shared import Shared, shared_of
 from sdcli.request.jobfile.values import Asked, Axis, Stated, values_of
 from sdcli.request.request import Request
@@ -33,10 +33,10 @@ class Entry:
 
     def jobs(self, faults: Faults) -> list[BatchJob]:
         """The jobs in their order; none if there is a fault, which is noted."""
-        before = len(faults.found)
+        before = faults.number
         shared = shared_of(self.said, faults)
         values, axes = self._values(faults)
-        if len(faults.found) > before:
+        if faults.number > before:
             return []
         try:
             entry = self
@@ -45,7 +45,7 @@ class Entry:
                 entry = replace(self, given=given)
             entry._check_count(shared.count, values, axes)
             found = entry._combinations(axes, shared.count, faults)
-            if len(faults.found) > before:
+            if faults.number > before:
                 return []
             return entry._built(values, axes, found, shared, faults)
         except SdError as error:
@@ -87,16 +87,17 @@ class Entry:
             found = excepted(found, self.said["except"], names, faults)
         if "also" in self.said:
             found = with_additions(found, self.said["also"], names, faults)
+            for name in {name for each in found for name in each if name in self.given}:
+                reason = f"{name} is in also, and was given for the whole batch too"
+                faults.add(self.source, f"{reason}; leave it out there")
         if not found:
             faults.add(self.source, "no combination is left for a job; take an exception out")
         return found
 
     def _check_count(self, count: int, values: Mapping[str, Asked], axes: Sequence[Axis]) -> None:
-        counted = "variation_seed" if "variation_seed" in {*values, *self.given} else "seed"
-        if count > 1 and any(counted in axis.names for axis in axes):
-            raise UsageError(
-                f"count numbers the pictures by {counted}, which is an axis here; write it as a range"
-            )
+        numbered = "variation_seed" if "variation_seed" in {*values, *self.given} else "seed"
+        if count > 1 and any(numbered in axis.names for axis in axes):
+            raise UsageError(f"count numbers the pictures by {numbered}, an axis here; write that as a range")
 
     def _built(
         self,
@@ -118,7 +119,7 @@ class Entry:
             try:
                 request = build.request({name: asked.value for name, asked in combination.items()})
                 typed = {name: asked.typed for name, asked in combination.items()}
-                pairs += [(typed | more, each) for more, each in counted(request, shared.count)]
+                pairs += [(typed | more, each) for more, each in pictures_of(request, shared.count)]
             except SdError as error:
                 faults.add(self.source, error)
         names = job_names(shared.name, [axes for axes, _ in pairs], [request for _, request in pairs])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import re
 from collections.abc import Iterable, Mapping
@@ -10,13 +9,13 @@ from collections.abc import Iterable, Mapping
 from sdcli import registry
 from sdcli.errors import UsageError
 from sdcli.request.aliases import names_sampler
-from sdcli.request.fields import option_of
+from sdcli.request.fields import declared_in, option_of
 from sdcli.request.jobfile.batch_job import Source
 from sdcli.request.jobfile.nodes import Faults, Node
 from sdcli.request.names_elsewhere import FIELDS, HINTS, OUTPUT
 from sdcli.request.request import Request
 
-DECLARED = {each.name: each for each in dataclasses.fields(Request)}
+DECLARED = declared_in(Request)
 """The fields of a Request by their names."""
 OPTIONS = {name: option_of(declared) for name, declared in DECLARED.items()}
 SHARED = ("count", "name", "out", "tolerance", "expand")
@@ -26,28 +25,37 @@ COMBINING = ("zip", "except", "also")
 TOP = ("version", "include", "vars", "defaults", "jobs")
 """Keys of a job file."""
 SIZE = "size"
+MAX_KEYS = 200
 
 Keys = Mapping[str, Node]
 
 
-@functools.cache
 def our_key(word: str) -> str:
     """Our name of a key: of a field, of SHARED or COMBINING, or `size`, which is width and height.
 
     Raises UsageError for a word that is nobody's, with the nearest, and for one that is said in another way here.
     """
+    key, reason = _look_up(word)
+    if key is None:
+        raise UsageError(reason)
+    return key
+
+
+@functools.lru_cache(4096)  # a wrong word may stand in every job, and looking for the nearest takes long
+def _look_up(word: str) -> tuple[str | None, str]:
+    """(our key, "") or (None, why there is none)."""
     if word in DECLARED or word in SHARED or word in COMBINING:
-        return word
+        return word, ""
     plain = re.sub(r"[-_\s]+", "_", word.strip().lower()).removeprefix("_")
     known = _elsewhere()
     if plain in known:
-        return known[plain]
+        return known[plain], ""
     if plain in HINTS:
-        raise UsageError(f"{word} is no field; {HINTS[plain]}")
-    hint = registry.nearest(plain, list(known))
+        return None, f"{word} is no field; {HINTS[plain]}"
+    hint = registry.nearest(plain[:40], list(known))
     if hint.startswith("there are"):
         hint = "the long options of sd txt2img --help are the fields"
-    raise UsageError(f"no field is called {word!r}; {hint}")
+    return None, f"no field is called {word!r}; {hint}"
 
 
 @functools.cache
@@ -71,6 +79,12 @@ def in_our_keys(values: Keys, allowed: Iterable[str], file: str, faults: Faults)
     """
     found: dict[str, Node] = {}
     allowed = {*allowed, *DECLARED, SIZE}
+    if len(values) > MAX_KEYS:
+        line = next(iter(values.values())).line
+        faults.add(
+            Source(file, line), f"has {len(values):,} keys, and a job has at most {MAX_KEYS}; take some out"
+        )
+        return {}
     for word, node in values.items():
         source = Source(file, node.line)
         try:

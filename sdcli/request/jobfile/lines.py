@@ -43,9 +43,11 @@ def read_lines(
             if words.lower().endswith(PICTURES) and _is_picture(place.path(words), words):
                 found += read_picture(place.path(words), Source(place.file, line), number)
                 continue
+            if re.match(r'\{\s*"', words):
+                raise UsageError("is JSON among prompts; put jobs as JSON lines into a file of their own")
             values = a1111_options(words) if _OPTION.search(words) else {"prompt": words}
         except UsageError as error:
-            faults.add(Source(place.file, line), error)
+            faults.add(Source(place.file, line), str(error.args[0]))  # with the options as they are typed
             continue
         entry = shared.entry(
             Node({key: Node(value, line) for key, value in values.items()}, line), number, faults

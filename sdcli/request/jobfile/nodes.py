@@ -51,16 +51,26 @@ class NotReadable(Exception):
 
 
 class Faults:
-    """The faults of a set of job files, in the order in which they were found, each once."""
+    """The faults of a set of job files, each once. `number` grows with each that is met, also with one met before."""
 
     def __init__(self) -> None:
         self.found: dict[Fault, None] = {}
+        self.number = 0
 
     def add(self, source: Source, message: str | Exception) -> None:
         """Note what is wrong at a place; an exception's text names fields, not options of the command line."""
+        if not source.file.isprintable():
+            source = Source(one_line(source.file), source.line)
         with naming_options(False):
             fault = Fault(source, one_line(str(message)))
         self.found[fault] = None
+        self.number += 1
+
+    def in_order(self) -> list[Fault]:
+        """The faults by file, in the order in which files were met, and by line."""
+        files = list(dict.fromkeys(fault.source.file for fault in self.found))
+        place = {file: i for i, file in enumerate(files)}
+        return sorted(self.found, key=lambda fault: (place[fault.source.file], fault.source.line))
 
 
 def one_line(text: str) -> str:

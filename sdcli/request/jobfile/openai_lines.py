@@ -35,6 +35,7 @@ HARMLESS: Mapping[str, tuple[object, ...] | None] = {
     "output_format": ("png",),
     "output_compression": (100,),
     "size": ("auto",),
+    "style": (),
 }
 """Key of a body -> the values that change no picture here; None: all of them. null never does."""
 _OPENAI_MODEL = re.compile("(gpt-image|dall-e|chatgpt-image)-.*", re.ASCII)
@@ -68,13 +69,13 @@ def openai_entry(node: Node, number: int, shared: Document, known: set[str], fau
         return None
     known.add(custom_id)
     values: dict[str, Node] = {"name": Node(custom_id.replace("{", "{{").replace("}", "}}"), node.line)}
-    before = len(faults.found)
+    before = faults.number
     for key, value in body.items():
         try:
             values |= _field(key, value)
         except UsageError as error:
             faults.add(source, error)
-    return shared.entry(Node(values, node.line), number, faults) if len(faults.found) == before else None
+    return shared.entry(Node(values, node.line), number, faults) if faults.number == before else None
 
 
 def _envelope(node: Node, known: set[str]) -> tuple[str, Mapping[str, Node]]:

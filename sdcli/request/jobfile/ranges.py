@@ -42,7 +42,7 @@ def parse_range(text: str, whole: bool, a1111: bool = False) -> list[int] | list
         exact = _evenly(text, first, last, int(found[4]))
         values = [Fraction(floor(value + Fraction(1, 2))) for value in exact] if whole else exact
         if len(set(values)) < len(values):
-            raise UsageError(f"{text}: some whole numbers come twice; ask for fewer values")
+            raise UsageError(f"{text}: some values come twice; ask for fewer values")
     else:
         step = None if found[3] is None else Fraction(Decimal(found[3]))
         values = _by_steps(text, first, last, step, signed)

@@ -22,7 +22,7 @@ from sdcli.request.jobfile.sources import check_size, read_bytes, text_of
 from sdcli.request.jobfile.strict_json import read_json, read_json_line
 from sdcli.request.other_tools.reading import FindModel
 
-_YAML = re.compile(rf"(?:---.*\n|#.*\n|\s*\n)*(?:({'|'.join(TOP)})\s*:|-\s+[\w-]+\s*:|-\s*\{{)")
+_YAML = re.compile(rf"(?:---.*\n|#.*\n|\s*\n)*(?:\{{?\s*({'|'.join(TOP)}|prompt)\s*:|-\s+[\w-]+\s*:|-\s*\{{)")
 _JSON = re.compile(r"\s*(\{\s*[\"}]|\[\s*[\[{\"\]])")
 
 
@@ -59,7 +59,7 @@ def read_jobs(
             Source(", ".join(map(_shown, files)) or "-"), "there is no job; write one on a line"
         )
     if reading.faults.found:
-        raise JobFileError(list(reading.faults.found))
+        raise JobFileError(reading.faults.in_order())
     return tuple(jobs)
 
 
@@ -106,9 +106,9 @@ class _Reading:
         ending = place.file.lower().rpartition(".")[2]
         if ending in ("jsonl", "ndjson") or (_JSON.match(text) and _begins_with_object(text)):
             return self.json_lines(text, shared)
-        is_yaml = ending in ("yaml", "yml") or (ending not in ("csv", "json") and _YAML.match(text))
+        is_yaml = ending in ("yaml", "yml") or (ending not in ("csv", "json") and _looks_like_yaml(text))
         if is_yaml or ending == "json" or _JSON.match(text):
-            tree = read_tree(text, bool(is_yaml))
+            tree = read_tree(text, is_yaml)
             if is_openai_line(tree):
                 return self.json_lines(text, shared, tree)
             return [*read_document(tree, shared, _read_tree_of, self.faults)]
@@ -154,6 +154,12 @@ def _read_tree_of(file: str) -> Node:
     """What an included file says, which is JSON if it looks so, and else YAML."""
     text = text_of(read_bytes(file))
     return read_tree(text, file.lower().endswith((".yaml", ".yml")) or not _JSON.match(text))
+
+
+def _looks_like_yaml(text: str) -> bool:
+    """True if a text begins with a key of ours, or is a list with a hyphen before each item."""
+    lines = [line for line in text.split("\n") if line.strip() and not line.startswith("#")]
+    return bool(_YAML.match(text)) or (bool(lines) and all(line.startswith("- ") for line in lines))
 
 
 def _begins_with_object(text: str) -> bool:

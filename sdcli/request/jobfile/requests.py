@@ -29,7 +29,7 @@ class RequestBuilder:
         return self.built[key].replace(**independent)
 
 
-def counted(request: Request, count: int) -> Iterator[tuple[dict[str, Any], Request]]:
+def pictures_of(request: Request, count: int) -> Iterator[tuple[dict[str, Any], Request]]:
     """The pictures of a count, each with what tells it from the others: its seed, or its number if that is open."""
     if count == 1:
         yield {}, request

@@ -27,6 +27,7 @@ def read_rows(text: str, shared: Document, faults: Faults) -> list[Entry]:
     lines = text.split("\n")
     reader = csv.reader((f"{line}\n" for line in lines), delimiter=_delimiter(lines[0]), strict=True)
     entries: list[Entry] = []
+    before = faults.number
     file, header = shared.place.file, None
     while True:
         line = reader.line_num + 1
@@ -44,7 +45,7 @@ def read_rows(text: str, shared: Document, faults: Faults) -> list[Entry]:
         elif any(cell.strip() for cell in cells):
             entry = _entry(header, cells, line, len(entries) + 1, shared, faults)
             entries += [entry] if entry else []
-    if not entries and not faults.found:
+    if not entries and faults.number == before:
         faults.add(
             Source(file), "has no row behind the first line, which names the fields; add one for each job"
         )
@@ -53,7 +54,7 @@ def read_rows(text: str, shared: Document, faults: Faults) -> list[Entry]:
 
 def _header(cells: Sequence[str], source: Source, faults: Faults) -> list[str]:
     """The names of the columns; none if one is wrong."""
-    before = len(faults.found)
+    before = faults.number
     names = [cell.strip() for cell in cells]
     for name in names:
         try:
@@ -62,7 +63,7 @@ def _header(cells: Sequence[str], source: Source, faults: Faults) -> list[str]:
             faults.add(source, f"the column {name!r}: {error}")
         if names.count(name) > 1:
             faults.add(source, f"the column {name!r} is here twice; keep one")
-    return names if len(faults.found) == before else []
+    return names if faults.number == before else []
 
 
 def _entry(

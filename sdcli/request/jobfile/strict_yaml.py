@@ -16,7 +16,7 @@ from sdcli.request.jobfile.nodes import MAX_DEPTH, TOO_DEEP, Node, NotReadable, 
 if TYPE_CHECKING:
     import yaml
 
-MAX_CHARACTERS = 8_000_000
+MAX_CHARACTERS = 4_000_000
 MAX_ALIASED = 100_000
 """How many values all aliases of a file may stand for."""
 

@@ -50,7 +50,7 @@ def values_of(name: str, stated: Stated, faults: Faults, a1111: bool = False) ->
     None if a fault was found. `a1111`: its spellings of ranges are understood.
     """
     node, place = stated
-    before = len(faults.found)
+    before = faults.number
     is_axis, items = _items(name, stated, faults)
     asked: list[Asked] = []
     for item in items:
@@ -61,7 +61,7 @@ def values_of(name: str, stated: Stated, faults: Faults, a1111: bool = False) ->
             continue
         is_axis = is_axis or len(found) > 1
         asked += found
-    if len(faults.found) > before:
+    if faults.number > before:
         return None
     if is_axis and not asked:
         faults.add(
