@@ -29,7 +29,7 @@ from sdcli.batch.reports.described import (
     seconds_of,
     settings_of,
     states,
-    typed,
+    value_text,
 )
 from sdcli.request.command_line import command_line
 
@@ -129,7 +129,7 @@ def _fields(outcome: Outcome) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     """A number as it is, anything else as text."""
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else typed(value)
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else value_text(value)
 
 
 def _commands(outcome: Outcome) -> list[str]:
