@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 
 def find() -> str | None:
     """The path of a Chromium or Chrome; None if there is none."""
+    if sys.platform == "win32":  # the pipes are those of POSIX
+        return None
     return next((path for path in map(shutil.which, NAMES) if path), None)
 
 
