@@ -211,6 +211,17 @@ def test_a_sweep_is_a_table_whose_axes_can_be_swapped(tab, tmp_path):
 
 
 @pytest.mark.slow
+def test_the_headings_of_a_large_table_stay_in_sight(tab, tmp_path):
+    path = saved(tmp_path / "a.png")
+    made = [outcome(path=path, axes={"cfg": cfg, "seed": seed}) for cfg in range(12) for seed in range(12)]
+    tab.open(write(tmp_path, made))
+    tab.value_of("scrollTo(0, 10000), document.querySelector('.scroll').scrollTo(10000, 10000)")
+    tops = "[...document.querySelectorAll('thead th')].map(each => each.getBoundingClientRect().top)"
+    lefts = "[...document.querySelectorAll('tbody th')].map(each => each.getBoundingClientRect().left)"
+    assert min(tab.value_of(tops)) >= 0 and min(tab.value_of(lefts)) >= 0
+
+
+@pytest.mark.slow
 def test_pictures_are_searched_filtered_and_sorted(tab, tmp_path):
     tab.open(write(tmp_path, sweep(tmp_path)))
     show_grid(tab)
