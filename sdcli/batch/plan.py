@@ -128,13 +128,25 @@ class _Planner:
 
     def plan(self, number: int, job: BatchJob) -> Planned:
         asked = job.request.with_seed()
-        request = recorded(asked, self.embeddings)  # a picture that is made again has the embeddings that it records
+        request = recorded(
+            asked, self.embeddings
+        )  # a picture that is made again has the embeddings that it records
         asked_key = request_key(asked)
         path = self._path(number, job, asked, asked_key[:8])
         checked = self._check(request, path.suffix)
         key = job_key(asked_key, path)
         own = identity(key, checked.files, self._machine(request))
-        return Planned(number, job, request, path, key, own, checked.found, checked.expected, (*job.notes, *checked.notes))
+        return Planned(
+            number,
+            job,
+            request,
+            path,
+            key,
+            own,
+            checked.found,
+            checked.expected,
+            (*job.notes, *checked.notes),
+        )
 
     def _check(self, request: Request, suffix: str) -> _Checked:
         """What is known of a request whatever its seed is; raises the SdError that drawing it would end with."""

@@ -69,6 +69,7 @@ def enlarge(request: Request, output: Output, scale_given: bool = True) -> dict[
     --plan, nothing is enlarged and there are no facts.
     """
     _check_output(output)
+    output.check_show()
     file = upscaler_file.read_header(upscaler_file.find(str(request.model)) or Path(request.model))
     request = request.replace(model=str(file.path), scale=request.scale if scale_given else float(file.scale))
     opened = _open(request)
@@ -92,6 +93,8 @@ def enlarge(request: Request, output: Output, scale_given: bool = True) -> dict[
         write_result(data)
         return facts
     saved = str(store.save(data, path))
+    if screen := output.find_screen():
+        screen.show(image)
     report = {"path": saved, "width": size[0], "height": size[1], "request": request.as_dict(), **facts}
     print_result(json.dumps(report) if output.as_json else saved, saved=saved)
     return facts

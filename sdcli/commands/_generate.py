@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from sdcli.checkpoints.checkpoint import Checkpoint
+    from sdcli.commands._terminal_pictures import Screen
     from sdcli.result import Result, Step, Watcher
 
 TOLD_BEFORE = 60.0  # seconds of one picture from which the estimate is told before the first step
@@ -80,12 +81,15 @@ def draw(
 
     from sdcli.engine import generate
 
+    screen = output.find_screen()
     for i in range(output.count):
         numbered = recorded(asked.nth(i), embeddings)
-        result = generate(numbered, models, _watcher(numbered, output, i), inputs, output.words)
+        result = generate(numbered, models, _watcher(numbered, output, i, screen), inputs, output.words)
         if output.latents_out:
             _save_latents(result, output.latents_out)
         path = _save_picture(result, output)
+        if screen is not None:
+            screen.show(result.picture.image)
         _report(result, path, _save_heat_maps(result, path, output), output)
         if i == 0:
             _warn_of_ignored_negative(result.picture.request, found.family.embeds_guidance)
@@ -140,6 +144,7 @@ def _check_output(request: Request, output: Output) -> None:
         raise UsageError(
             "-o - writes one picture to standard output; it goes with neither --count nor --json"
         )
+    output.check_show()
     if output.words and output.out == "-":
         raise UsageError(
             "--attention writes files beside the picture, and -o - writes none; name a file with -o"
@@ -265,7 +270,7 @@ def _tell_differences(asked: Request, request: Request, own_clip_skip: int) -> N
 # --- while the steps run
 
 
-def _watcher(request: Request, output: Output, i: int) -> Watcher:
+def _watcher(request: Request, output: Output, i: int, screen: Screen | None) -> Watcher:
     """Watches the steps of picture i: shows progress and saves pictures of the steps, as the options ask."""
 
     def watch(steps: Iterator[Step]) -> Iterable[Step]:
@@ -273,6 +278,8 @@ def _watcher(request: Request, output: Output, i: int) -> Watcher:
             steps = _save_steps(steps, output, request)
         if output.filmstrip:
             steps = _save_filmstrip(steps, output, request)
+        if screen is not None:
+            return screen.previews(steps, tells_steps=not output.quiet)
         if output.quiet:
             return steps
         label = f"{i + 1}/{output.count}" if output.count > 1 else "steps"

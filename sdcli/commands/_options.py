@@ -116,6 +116,9 @@ def output_options(command: F) -> F:
                          help="Tell how long the pictures would take and how much memory, and draw nothing."),
             click.option("--allow-slow", is_flag=True,
                          help="Draw a picture even if it would take hours, or more memory than is free."),
+            click.option("--show", is_flag=True,
+                         help="Show each picture in the terminal, and previews of it while it is drawn: in kitty, "
+                              "Ghostty, WezTerm, iTerm2, VS Code, mintty, or by blocks in 24-bit colour."),
             click.option("--json", "as_json", is_flag=True, help="Print one JSON object per picture."),
             click.option("-q", "--quiet", is_flag=True, help="Show no progress on standard error."),
         ]

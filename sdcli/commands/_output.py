@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sdcli.commands._streams import print_note
 from sdcli.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from sdcli.commands._terminal_pictures import Screen
     from sdcli.request.encode import Encoding
     from sdcli.request.request import Request
 
@@ -35,6 +37,7 @@ class Output:
     gallery: str | None = None
     plan: bool = False
     allow_slow: bool = False
+    show: bool = False
     as_json: bool = False
     quiet: bool = False
 
@@ -58,6 +61,26 @@ class Output:
         return store.output_path(
             self.out, request, *suffixes, default_name=default_name or store.DEFAULT_NAME
         )
+
+    def check_show(self) -> None:
+        """Raise UsageError for --show where standard output is the picture's file."""
+        if self.show and self.out == "-":
+            raise UsageError(
+                "--show draws in the terminal, and -o - writes the file there; leave one of them out"
+            )
+
+    def find_screen(self) -> Screen | None:
+        """The terminal of --show; None if it is not given, or, which is said, if nothing can be drawn there."""
+        if not self.show:
+            return None
+        from sdcli.commands._terminal_pictures import Screen
+
+        screen = Screen.find()
+        if screen is None:
+            print_note(
+                "--show: this is no terminal that is known to draw pictures; COLORTERM=truecolor would say so"
+            )
+        return screen
 
     def encoding(self, request: Request) -> Encoding:
         """How the picture of a request is encoded; raises UsageError."""

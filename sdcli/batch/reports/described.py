@@ -83,7 +83,7 @@ def axes_of(outcomes: Iterable[Outcome]) -> list[str]:
     return list(dict.fromkeys(axis for outcome in outcomes for axis in outcome.job.axes))
 
 
-def typed(value: Any) -> str:
+def value_text(value: Any) -> str:
     """A value as a person types it: 7 for 7.0, and a list with commas."""
     if value is None:
         return ""
@@ -92,7 +92,7 @@ def typed(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.10g}"
     if isinstance(value, list | tuple):
-        return ", ".join(map(typed, value))
+        return ", ".join(map(value_text, value))
     return str(value)
 
 

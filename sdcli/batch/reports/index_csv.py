@@ -8,7 +8,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sdcli.batch.outcome import Outcome
-from sdcli.batch.reports.described import SETTINGS, axes_of, name_of, reason_of, request_of, seconds_of, typed
+from sdcli.batch.reports.described import (
+    SETTINGS,
+    axes_of,
+    name_of,
+    reason_of,
+    request_of,
+    seconds_of,
+    value_text,
+)
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 """How a cell begins that a spreadsheet would run as a formula."""
@@ -48,5 +56,5 @@ def _values(outcome: Outcome) -> Mapping[str, Any]:
 
 def _cell(value: Any) -> str:
     """A value as a cell: a number as it is, a text so that it stays a text."""
-    text = typed(value)
+    text = value_text(value)
     return f"'{text}" if isinstance(value, str) and text.lstrip(" ").startswith(FORMULA) else text

@@ -77,8 +77,12 @@ def _without_shared(text: str, start: int, end: int, longest: int) -> str:
     """A text whose first `start` and last `end` characters are shared by others, shortened there first."""
     head, tail = text[:start], text[len(text) - end :]
     context = min(CONTEXT, longest // 4)
-    head = head if len(head) <= context else f"{ELLIPSIS}{head[-(context // 2) :]}"
-    tail = tail if len(tail) <= context else f"{tail[: context // 2]}{ELLIPSIS}"
+    if len(head) > context:
+        words = head[-context:]
+        head = ELLIPSIS + (words.partition(" ")[2] or words)
+    if len(tail) > context:
+        words = tail[:context]
+        tail = (words.rpartition(" ")[0] or words) + ELLIPSIS
     return head + in_middle(text[start : len(text) - end], max(longest - len(head) - len(tail), 8)) + tail
 
 

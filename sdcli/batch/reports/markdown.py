@@ -6,7 +6,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sdcli.batch.outcome import Outcome
-from sdcli.batch.reports.described import WORDS, name_of, reason_of, request_of, seconds_of, summary, typed
+from sdcli.batch.reports.described import (
+    WORDS,
+    name_of,
+    reason_of,
+    request_of,
+    seconds_of,
+    summary,
+    value_text,
+)
 
 MAX_BYTES = 2**20 - 2**14
 """Bytes of the page: GitHub shows nothing of a summary over 1 MiB a step; the rest is left to what else is written."""
@@ -91,7 +99,7 @@ def _wrong_row(outcome: Outcome) -> Sequence[str]:
 
 
 def _good_row(outcome: Outcome) -> Sequence[str]:
-    axes = ", ".join(f"{axis} {typed(value)}" for axis, value in outcome.job.axes.items())
+    axes = ", ".join(f"{axis} {value_text(value)}" for axis, value in outcome.job.axes.items())
     path = "" if outcome.path is None else str(outcome.path)
     cells = (name_of(outcome), path, request_of(outcome).prompt, axes)
     seconds = "before" if outcome.state == "skipped" else f"{seconds_of(outcome):.1f}"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sdcli.batch.outcome import Outcome
-from sdcli.batch.reports.described import axes_of, typed
+from sdcli.batch.reports.described import axes_of, value_text
 
 SEPARATOR = " · "  # between the axes, or the values, that step together
 
@@ -105,4 +105,4 @@ def _step_together(outcomes: Sequence[Outcome], one: str, other: str) -> bool:
 
 
 def _values(outcome: Outcome, fields: Sequence[str]) -> tuple[str, ...]:
-    return tuple(typed(outcome.job.axes.get(name)) for name in fields)
+    return tuple(value_text(outcome.job.axes.get(name)) for name in fields)

@@ -173,8 +173,8 @@ def test_long_labels_are_cut_where_they_are_alike():
         " on a wooden table in the morning light of an autumn",
     )
     assert told_apart([f"{start}red apple{end}", f"{start}green pear{end}"], 60) == [
-        "…quite red apple on a …",
-        "…quite green pear on a …",
+        "…and quite red apple on a…",
+        "…and quite green pear on a…",
     ]
 
 
