@@ -179,7 +179,7 @@ def _fail(arguments: list[str], error: SdError) -> int:
     # A message may quote a file's own names, which may contain terminal escapes.
     line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
     print_note(line)
-    if wants_json(arguments):
+    if wants_json(arguments) and not error.is_answered:
         import json
 
         failure = {"code": error.kind, "exit": error.code, "message": line}

@@ -43,6 +43,7 @@ class SdError(Exception):
 
     code = 1
     kind = "failed"
+    is_answered = False  # True if the answer of --json says it already
 
     def __str__(self) -> str:
         text = super().__str__()

@@ -38,7 +38,7 @@ class RayActors:
         import ray
         import torch
 
-        from sdcli.models.device import helpful_threads
+        from sdcli.machine import helpful_threads
 
         self.uses_device = any(task.request.device != "cpu" for task in tasks)
         threads = helpful_threads()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,14 +85,8 @@ def enlarge(request: Request, output: Output, scale_given: bool = True) -> dict[
     if output.plan:
         _print_plan(size, opened, request, file, output)
         return {}
-    image, placement = _enlarged(opened, size, request, file)
-    facts = {
-        "upscaler": {"name": file.path.stem, "sha256": hashes.digest([file.path]), "scale": file.scale},
-        "given": {"image": opened.sha256},
-        "sdcli": sdcli.__version__,
-        **placement,
-    }
-    picture = Picture(image, request, facts, opened.icc)
+    picture = _picture(opened, size, request, file)
+    facts = dict(picture.facts)
     data = picture.encoded(encoding, output.metadata)
     if path is None:
         write_result(data)
@@ -100,6 +95,24 @@ def enlarge(request: Request, output: Output, scale_given: bool = True) -> dict[
     report = {"path": saved, "width": size[0], "height": size[1], "request": request.as_dict(), **facts}
     print_result(json.dumps(report) if output.as_json else saved, saved=saved)
     return facts
+
+
+def enlarger(request: Request) -> Callable[[], Picture]:
+    """What makes the picture of a recorded request; raises the SdError that files and headers can tell."""
+    file = upscaler_file.read_header(upscaler_file.find(str(request.model)) or Path(request.model))
+    opened = _open(request)
+    return partial(_picture, opened, _size(opened, request, file), request, file)
+
+
+def _picture(opened: OpenedImage, size: tuple[int, int], request: Request, file: UpscalerFile) -> Picture:
+    image, placement = _enlarged(opened, size, request, file)
+    facts = {
+        "upscaler": {"name": file.path.stem, "sha256": hashes.digest([file.path]), "scale": file.scale},
+        "given": {"image": opened.sha256},
+        "sdcli": sdcli.__version__,
+        **placement,
+    }
+    return Picture(image, request, facts, opened.icc)
 
 
 def _check_output(output: Output) -> None:

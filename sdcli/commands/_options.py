@@ -105,6 +105,13 @@ def output_options(command: F) -> F:
                          help="Save a heat map for each of these words, such as cat,hat: where each is seen."),
             click.option("--metadata/--no-metadata", default=True,
                          help="Write into the picture how it was made, or do not."),
+            click.option("--sweep", multiple=True, metavar="FIELD=VALUES",
+                         help="Draw a picture for each value, such as cfg=4..10 by 2 or sampler=euler,ddim; several "
+                              "multiply. Runs again, it draws what is missing."),
+            click.option("--sheet", type=PATH, default=None, metavar="PNG",
+                         help="Save labelled contact sheets of --sweep in this PNG."),
+            click.option("--gallery", type=PATH, default=None, metavar="HTML",
+                         help="Save a page to look at the pictures of --sweep in this HTML."),
             click.option("--plan", is_flag=True,
                          help="Tell how long the pictures would take and how much memory, and draw nothing."),
             click.option("--allow-slow", is_flag=True,

@@ -30,6 +30,9 @@ class Output:
     latents_out: str | None = None
     attention: str | None = None
     metadata: bool = True
+    sweep: tuple[str, ...] = ()
+    sheet: str | None = None
+    gallery: str | None = None
     plan: bool = False
     allow_slow: bool = False
     as_json: bool = False
@@ -51,7 +54,7 @@ class Output:
         """Where the picture of a request goes, if not to standard output; raises UsageError."""
         from sdcli import store
 
-        suffixes = _suffixes(self.format)
+        suffixes = suffixes_of(self.format)
         return store.output_path(
             self.out, request, *suffixes, default_name=default_name or store.DEFAULT_NAME
         )
@@ -61,10 +64,10 @@ class Output:
         from sdcli.request.picture import encoding_of
 
         path = self.picture_path(request) if self.out != "-" else None
-        return encoding_of(path.suffix if path else _suffixes(self.format)[0], self.quality, request)
+        return encoding_of(path.suffix if path else suffixes_of(self.format)[0], self.quality, request)
 
 
-def _suffixes(format: str | None) -> tuple[str, ...]:
+def suffixes_of(format: str | None) -> tuple[str, ...]:
     """The suffixes that the name of a picture may have."""
     from sdcli.request.encode import SUFFIXES
 

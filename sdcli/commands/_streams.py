@@ -114,6 +114,12 @@ def print_note(text: str) -> None:
         print(f"sd: {text}", file=sys.stderr, flush=True)
 
 
+def print_command(line: str) -> None:
+    """Write a line on standard error as it is: a command that the CI around us reads, such as `::error::…`."""
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
+
+
 def standard_input(what: str) -> BinaryIO:
     """Standard input, from which `what` is read; raises UsageError if it is closed."""
     if sys.stdin is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import os
 import textwrap
@@ -75,8 +76,9 @@ def own_fields(group: type) -> list[str]:
 def check_fields(values: Any) -> None:
     """Check and normalise every field of a frozen dataclass in place; raises UsageError that names the field."""
     for declared in dataclasses.fields(values):
-        value = checked(declared, getattr(values, declared.name))
-        object.__setattr__(values, declared.name, value)
+        value = getattr(values, declared.name)
+        if value is not declared.default:  # defaults are valid: this makes a thousand jobs cheap
+            object.__setattr__(values, declared.name, checked(declared, value))
 
 
 def checked(declared: dataclasses.Field[Any], value: Any) -> Any:
@@ -181,12 +183,18 @@ def _documented(declared: dataclasses.Field[Any]) -> str:
     )
 
 
+@functools.cache
+def names_of(group: type) -> list[str]:
+    """The names of all fields of a dataclass, in their order."""
+    return [each.name for each in dataclasses.fields(group)]
+
+
 class Checked:
     """A base of dataclasses whose fields are declared by `option`: a name that is no field is a UsageError."""
 
     def __new__(cls, *_: Any, **values: Any) -> Self:
         """Check the names of the fields; the dataclass's own __init__ takes the values."""
-        check_keys(values, [each.name for each in dataclasses.fields(cls)])  # type: ignore[arg-type]
+        check_keys(values, names_of(cls))  # type: ignore[arg-type]
         return super().__new__(cls)
 
 
