@@ -4,6 +4,8 @@ import dataclasses
 import importlib.util
 import os
 import socket
+import sys
+from importlib.machinery import PathFinder
 
 import pytest
 
@@ -29,6 +31,14 @@ needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="
 
 def test_without_ray_the_error_says_how_to_install_it(monkeypatch):
     monkeypatch.setattr(ray_executor.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"pip install 'sdcli\[ray\]'"):
+        on_ray()
+
+
+def test_a_folder_called_ray_is_not_taken_for_it(monkeypatch, tmp_path):
+    (tmp_path / "ray").mkdir()
+    monkeypatch.setattr(ray_executor.importlib.util, "find_spec", PathFinder.find_spec)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
     with pytest.raises(UsageError, match=r"pip install 'sdcli\[ray\]'"):
         on_ray()
 
