@@ -85,9 +85,11 @@ def missing_or_other(expected: Mapping[str, str]) -> str:
 
 
 def _digest(path: Path) -> str:
-    if path.is_dir():  # of an image encoder, for instance
-        return hashlib.sha256(b"".join(_digest(each).encode() for each in sorted(path.iterdir()))).hexdigest()
     try:
+        if path.is_dir():  # of an image encoder, for instance
+            return hashlib.sha256(
+                b"".join(_digest(each).encode() for each in sorted(path.iterdir()))
+            ).hexdigest()
         return hashes.digest([path])
     except OSError:
         return ""

@@ -42,6 +42,9 @@ class Ray:
 
         Raises UsageError if the cluster cannot be joined, and NoWorkers if nothing can be drawn on it.
         """
+        if not tasks:
+            return
+
         from sdcli.batch.ray_actors import RayActors
         from sdcli.batch.ray_session import ray_session
 
