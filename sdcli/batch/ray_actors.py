@@ -10,6 +10,7 @@ import dataclasses
 import os
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any, Literal
 
 from sdcli.batch.dispatch import Answered, Gone, Ready, Report
@@ -66,12 +67,13 @@ class RayActors:
     def give(self, worker: int, task: Task) -> None:
         """Let an actor draw a task, if its files are those of this machine."""
         call = self.actors[worker].draw.remote(task, self._model(task), file_digests(task.request))
-        self.calls[call] = (worker, "draw", task.number)
+        self.calls[call.future()] = (worker, "draw", task.number)
 
     def wait(self) -> list[Report]:
-        """What an actor answered, or why it did not."""
-        import ray
+        """What the actors answered, or why they did not.
 
+        Futures are waited for, not references: while it waits for those, Ray loses the exit code of a SIGTERM.
+        """
         for worker in [each for each, when in self.again.items() if when <= time.monotonic()]:
             del self.again[worker]
             self._say_hello(worker)
@@ -79,7 +81,7 @@ class RayActors:
             time.sleep(SECONDS_TO_NEXT_CALL / 2)
             return []
         timeout = SECONDS_TO_NEXT_CALL if self.again else SECONDS_A_WAIT
-        answered, _ = ray.wait(list(self.calls), num_returns=1, timeout=timeout)
+        answered, _ = wait(self.calls, timeout, FIRST_COMPLETED)
         reports = [self._report(call) for call in answered]
         return [each for each in reports if each is not None]
 
@@ -92,15 +94,14 @@ class RayActors:
         import torch
 
         call = self.actors[worker].hello.remote(os.getcwd(), torch.get_num_threads())
-        self.calls[call] = (worker, "hello", -1)
+        self.calls[call.future()] = (worker, "hello", -1)
 
-    def _report(self, call: Any) -> Report | None:
-        import ray
+    def _report(self, call: Future[Any]) -> Report | None:
         from ray.exceptions import ActorDiedError, ActorUnschedulableError, RayError, RayTaskError
 
         worker, asked, number = self.calls.pop(call)
         try:
-            answer = ray.get(call)
+            answer = call.result()
         except RayTaskError as error:
             return (
                 self._refuse(worker, _last_line(error)) if asked == "hello" else _bug(worker, number, error)
