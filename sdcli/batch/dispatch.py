@@ -177,7 +177,8 @@ class _Dispatcher:
         may_come = self.starting | self.returning
         if len(self.queue) and (not may_come or now - self.since > self.workers.patience):
             waited = f"none came within {self.workers.patience:.0f} seconds"
+            left = len(self.queue)
             raise NoWorkers(
-                f"{len(self.queue)} pictures are left, and no worker: {self.reason or waited}; "
+                f"{left} picture{'s are' if left > 1 else ' is'} left, and no worker: {self.reason or waited}; "
                 "mend that and run the batch again, which goes on where it ended"
             )

@@ -24,14 +24,14 @@ class DrawingActor:
     """Draws tasks by models that have the same sha256 as the driver's."""
 
     def __init__(self, names_options: bool) -> None:
+        import sdcli.engine  # noqa: F401  # what takes long is done before the first task
+
         self.worker = RemoteWorker(names_options)
         self.equal: set[tuple[Loading, str]] = set()  # models that were compared
 
     def hello(self, folder: str, torch_threads: int) -> Machine:
         """Go to the driver's folder, if it is here, and take on its threads; answers what to compare."""
         import torch
-
-        import sdcli.engine  # noqa: F401  # what takes long is done before the first task
 
         if os.path.isdir(folder):
             os.chdir(folder)

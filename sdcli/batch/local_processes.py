@@ -86,7 +86,7 @@ class LocalProcesses:
             how = f"was killed by {signal.Signals(-code).name}"
             how += "; the system may be out of memory" if code == -9 else ""
         else:
-            how = f"ended with exit code {code}"
+            how = f"ended with exit code {code}; standard error tells why"
         return Gone(worker, f"worker {worker} (process {number}) {how}")
 
     def _end(self, worker: int) -> int:

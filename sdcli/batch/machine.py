@@ -15,6 +15,7 @@ import sdcli
 from sdcli import settings
 from sdcli.checkpoints import checkpoint, hashes
 from sdcli.errors import SdError
+from sdcli.machine import cpu_maker
 from sdcli.request import controls, ip_adapters, loras, reference, regions
 from sdcli.request.request import Loading, Request
 from sdcli.request.weighted_file import parse_weighted_file
@@ -25,10 +26,10 @@ class Machine:
     """The versions and the arithmetic of a machine; all but its name must be equal. `gpu` is empty if it has none."""
 
     name: str
-    sdcli: str
+    sdcli: str  # its version and the first digits of the sha256 of its source text
     torch: str
     python: str
-    cpu: str  # architecture and the vector instructions that torch uses
+    cpu: str  # architecture, maker, and the vector instructions that torch uses
     gpu: str
 
     def difference(self, other: Machine) -> str:
@@ -44,15 +45,24 @@ def this_machine() -> Machine:
 
     from sdcli.models.device import has_bf16_matrix_units
 
-    units = " with AMX" if has_bf16_matrix_units() else ""
+    cpu = [platform.machine(), cpu_maker(), torch.backends.cpu.get_cpu_capability()]
     return Machine(
         socket.gethostname(),
-        sdcli.__version__,
+        f"{sdcli.__version__} ({_source_digest()[:8]})",
         torch.__version__,
         platform.python_version(),
-        f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}{units}",
+        " ".join([*cpu, "AMX"] if has_bf16_matrix_units() else cpu),
         torch.cuda.get_device_name(0) if torch.cuda.is_available() else "",
     )
+
+
+def _source_digest() -> str:
+    """The sha256 of the package's source text: two states of a version under way may draw different pictures."""
+    folder = Path(sdcli.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\n" + path.read_bytes())
+    return digest.hexdigest()
 
 
 def model_digest(loading: Loading) -> str:
@@ -75,9 +85,11 @@ def missing_or_other(expected: Mapping[str, str]) -> str:
 
 
 def _digest(path: Path) -> str:
-    if path.is_dir():  # of an image encoder, for instance
-        return hashlib.sha256(b"".join(_digest(each).encode() for each in sorted(path.iterdir()))).hexdigest()
     try:
+        if path.is_dir():  # of an image encoder, for instance
+            return hashlib.sha256(
+                b"".join(_digest(each).encode() for each in sorted(path.iterdir()))
+            ).hexdigest()
         return hashes.digest([path])
     except OSError:
         return ""

@@ -10,6 +10,7 @@ import dataclasses
 import os
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any, Literal
 
 from sdcli.batch.dispatch import Answered, Gone, Ready, Report
@@ -18,6 +19,7 @@ from sdcli.batch.executor import Failed, Task
 from sdcli.batch.machine import Machine, file_digests, model_digest, this_machine
 from sdcli.batch.outcome import Failure
 from sdcli.errors import SdError, are_options_named
+from sdcli.machine import helpful_threads
 from sdcli.request.request import Loading
 
 SECONDS_A_WAIT = 1.0
@@ -36,22 +38,18 @@ class RayActors:
 
     def __init__(self, tasks: Sequence[Task]) -> None:
         import ray
-        import torch
-
-        from sdcli.machine import helpful_threads
 
         self.uses_device = any(task.request.device != "cpu" for task in tasks)
         threads = helpful_threads()
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         self.wanted, resources = shares(nodes, threads, self.uses_device)
-        self.torch_threads = torch.get_num_threads()
         self.make = ray.remote(DrawingActor).options(
             max_restarts=-1,
             max_task_retries=0,
             runtime_env={"env_vars": environment(os.environ, threads)},
             **resources,
         )
-        self.machine = this_machine()
+        self.machine: Machine | None = None  # this one; it imports torch, while the actors are being made
         self.actors: dict[int, Any] = {}
         self.names: dict[int, str] = {}
         self.calls: dict[
@@ -61,20 +59,21 @@ class RayActors:
         self.digests: dict[Loading, str] = {}
 
     def start(self, worker: int) -> None:
-        """Make an actor and ask who it is; Ray tells of one that cannot be made only when it is asked."""
+        """Make an actor, to be asked who it is; only then does Ray tell of one that cannot be made."""
         self.actors[worker] = self.make.remote(are_options_named())
         self.names[worker] = f"worker {worker}"
-        self._say_hello(worker)
+        self.again[worker] = time.monotonic()
 
     def give(self, worker: int, task: Task) -> None:
         """Let an actor draw a task, if its files are those of this machine."""
         call = self.actors[worker].draw.remote(task, self._model(task), file_digests(task.request))
-        self.calls[call] = (worker, "draw", task.number)
+        self.calls[call.future()] = (worker, "draw", task.number)
 
     def wait(self) -> list[Report]:
-        """What an actor answered, or why it did not."""
-        import ray
+        """What the actors answered, or why they did not.
 
+        Futures are waited for, not references: while it waits for those, Ray loses the exit code of a SIGTERM.
+        """
         for worker in [each for each, when in self.again.items() if when <= time.monotonic()]:
             del self.again[worker]
             self._say_hello(worker)
@@ -82,7 +81,7 @@ class RayActors:
             time.sleep(SECONDS_TO_NEXT_CALL / 2)
             return []
         timeout = SECONDS_TO_NEXT_CALL if self.again else SECONDS_A_WAIT
-        answered, _ = ray.wait(list(self.calls), num_returns=1, timeout=timeout)
+        answered, _ = wait(self.calls, timeout, FIRST_COMPLETED)
         reports = [self._report(call) for call in answered]
         return [each for each in reports if each is not None]
 
@@ -92,25 +91,29 @@ class RayActors:
             self._drop(worker)
 
     def _say_hello(self, worker: int) -> None:
-        call = self.actors[worker].hello.remote(os.getcwd(), self.torch_threads)
-        self.calls[call] = (worker, "hello", -1)
+        import torch
 
-    def _report(self, call: Any) -> Report | None:
-        import ray
+        call = self.actors[worker].hello.remote(os.getcwd(), torch.get_num_threads())
+        self.calls[call.future()] = (worker, "hello", -1)
+
+    def _report(self, call: Future[Any]) -> Report | None:
         from ray.exceptions import ActorDiedError, ActorUnschedulableError, RayError, RayTaskError
 
         worker, asked, number = self.calls.pop(call)
         try:
-            answer = ray.get(call)
+            answer = call.result()
         except RayTaskError as error:
-            return self._refuse(worker, _reason(error)) if asked == "hello" else _bug(worker, number, error)
+            return (
+                self._refuse(worker, _last_line(error)) if asked == "hello" else _bug(worker, number, error)
+            )
         except (ActorDiedError, ActorUnschedulableError) as error:
-            return self._lose(worker, _reason(error))
+            self._drop(worker)
+            return Gone(worker, f"{self.names[worker]} {_why_it_ended(error)}")
         except RayError as error:  # unavailable: it may be restarted, and may be somewhere else then
             self.again[worker] = time.monotonic() + SECONDS_TO_NEXT_CALL
             if asked == "hello":
                 return None
-            return Gone(worker, f"{self.names[worker]} was lost: {_reason(error)}", may_return=True)
+            return Gone(worker, f"{self.names[worker]} {_why_it_ended(error)}", may_return=True)
         if isinstance(answer, Unfit):
             return self._refuse(worker, answer.reason)
         return self._greet(worker, answer) if isinstance(answer, Machine) else Answered(worker, answer)
@@ -118,7 +121,7 @@ class RayActors:
     def _greet(self, worker: int, machine: Machine) -> Report:
         """Use an actor whose machine equals this one; the first GPU counts where this machine has none."""
         self.names[worker] = f"worker {worker} on {machine.name}"
-        expected = self.machine
+        expected = self.machine = self.machine or this_machine()
         if not self.uses_device:
             expected = dataclasses.replace(expected, gpu=machine.gpu)
         elif not expected.gpu and machine.gpu:
@@ -129,10 +132,6 @@ class RayActors:
     def _refuse(self, worker: int, reason: str) -> Gone:
         self._drop(worker)
         return Gone(worker, f"{self.names[worker]} is not used: {reason}", is_unfit=True)
-
-    def _lose(self, worker: int, reason: str) -> Gone:
-        self._drop(worker)
-        return Gone(worker, f"{self.names[worker]} was lost: {reason}")
 
     def _drop(self, worker: int) -> None:
         """Kill an actor, so that Ray restarts it no more."""
@@ -175,12 +174,19 @@ def environment(here: Mapping[str, str], threads: int) -> dict[str, str]:
     return {"OMP_WAIT_POLICY": "PASSIVE", **passed, "OMP_NUM_THREADS": str(threads)}
 
 
-def _reason(error: Exception) -> str:
-    """Why an actor failed, as one line; Ray writes many."""
+def _why_it_ended(error: Exception) -> str:
+    """Why an actor is no more, in a few words; Ray's own are many lines, with numbers that help nobody here."""
+    text = str(error)
+    if "creation task" in text:
+        return f"could not start: {_last_line(error)}"
+    memory = "memory" in text.lower()
+    return f"was lost: {'its machine ran out of memory' if memory else 'its process ended, or its machine is gone'}"
+
+
+def _last_line(error: Exception) -> str:
+    """The exception that an actor raised, without its traceback."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (
-        (lines[-1] if type(error).__name__.startswith("RayTaskError") else lines[0]) if lines else repr(error)
-    )
+    return lines[-1] if lines else repr(error)
 
 
 def _bug(worker: int, number: int, error: Any) -> Answered:

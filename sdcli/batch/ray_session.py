@@ -30,11 +30,12 @@ def ray_session(address: str) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    _connect(address)
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    with _printing_nothing():
+        _connect(address)
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
 def _connect(address: str) -> None:
@@ -64,6 +65,20 @@ def _check_someone_answers(address: str) -> None:
         raise UsageError(
             f"--on ray:{address}: cannot be reached: {reason}; start the cluster with `ray start --head`"
         ) from None
+
+
+@contextlib.contextmanager
+def _printing_nothing() -> Iterator[None]:
+    """Inside, Ray does not print the reports of other machines on standard output; it has no setting for that."""
+    from ray._private import worker
+
+    name = "print_to_stdstream"
+    before = getattr(worker, name, None)
+    setattr(worker, name, lambda *arguments, **more: None)
+    try:
+        yield
+    finally:
+        setattr(worker, name, before)
 
 
 @contextlib.contextmanager

@@ -94,7 +94,7 @@ def enlarge(request: Request, output: Output, scale_given: bool = True) -> dict[
         return facts
     saved = str(store.save(data, path))
     if screen := output.find_screen():
-        screen.show(image)
+        screen.show(picture.image)
     report = {"path": saved, "width": size[0], "height": size[1], "request": request.as_dict(), **facts}
     print_result(json.dumps(report) if output.as_json else saved, saved=saved)
     return facts

@@ -26,7 +26,7 @@ def test_a_difference_names_what_differs_and_both_values():
 
 
 def test_the_files_of_a_request_are_all_that_it_names(tmp_path):
-    names = [
+    names = (
         "in",
         "mask",
         "depth",
@@ -41,7 +41,7 @@ def test_the_files_of_a_request_are_all_that_it_names(tmp_path):
         "ref",
         "emb",
         "latents",
-    ]
+    )
     paths = {name: str(tmp_path / f"{name}.x") for name in names}
     for name, path in paths.items():
         (tmp_path / path).write_text(name)

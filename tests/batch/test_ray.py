@@ -4,6 +4,8 @@ import dataclasses
 import importlib.util
 import os
 import socket
+import sys
+from importlib.machinery import PathFinder
 
 import pytest
 
@@ -24,11 +26,22 @@ from tests.batch.batches import (
     wait_until,
 )
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # Ray leaves files open
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
 
 
 def test_without_ray_the_error_says_how_to_install_it(monkeypatch):
     monkeypatch.setattr(ray_executor.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"pip install 'sdcli\[ray\]'"):
+        on_ray()
+
+
+def test_a_folder_called_ray_is_not_taken_for_it(monkeypatch, tmp_path):
+    (tmp_path / "ray").mkdir()
+    monkeypatch.setattr(ray_executor.importlib.util, "find_spec", PathFinder.find_spec)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
     with pytest.raises(UsageError, match=r"pip install 'sdcli\[ray\]'"):
         on_ray()
 
@@ -68,6 +81,11 @@ def test_an_actor_gets_the_threads_of_the_driver_and_what_else_decides_the_bits(
     assert environment(here, threads=4) == {
         "OMP_NUM_THREADS": "4", "OMP_WAIT_POLICY": "PASSIVE", "MKL_CBWR": "AVX2", "SDCLI_LORAS": "/l",
     }  # fmt: skip
+
+
+def test_nothing_to_draw_starts_no_cluster(monkeypatch):
+    monkeypatch.setattr(ray_executor.importlib.util, "find_spec", lambda name: machine.__spec__)
+    assert events_of(on_ray(), []) == []
 
 
 @pytest.fixture(scope="module")

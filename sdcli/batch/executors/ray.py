@@ -25,7 +25,8 @@ def ray(option: str = "") -> Executor:
             f"--on ray:{address}: is not the address of a cluster; use ray:auto on one of its machines, or "
             "ray:HOST:PORT"
         )
-    if importlib.util.find_spec("ray") is None:
+    found = importlib.util.find_spec("ray")
+    if found is None or found.origin is None:  # a folder called ray beside the program is no package
         raise UsageError("--on ray: Ray is not installed; pip install 'sdcli[ray]'")
     return Ray(address)
 
@@ -41,6 +42,9 @@ class Ray:
 
         Raises UsageError if the cluster cannot be joined, and NoWorkers if nothing can be drawn on it.
         """
+        if not tasks:
+            return
+
         from sdcli.batch.ray_actors import RayActors
         from sdcli.batch.ray_session import ray_session
 
