@@ -31,6 +31,7 @@ from sdcli.request.jobfile.batch_job import BatchJob, JobFileError
 
 if TYPE_CHECKING:
     from sdcli.batch.executor import Executor
+    from sdcli.commands._terminal_pictures import Screen
 
 MAX_FAULTS = 100  # faults of job files that are listed
 MAX_NOTES = 10  # notes on the jobs of a plan that are printed
@@ -187,7 +188,7 @@ def _longest(jobs: Sequence[Planned]) -> int:
 
 def _draw(whole: Plan, plan: Plan, records: Records, path: Path, options: BatchOptions) -> None:
     """Draw what is missing, compare and report. Raises SdError, whose exit code is 1, if the batch is not whole."""
-    output = BatchOutput(options.as_json, options.quiet)
+    output = BatchOutput(options.as_json, options.quiet, _screen(options))
     begun = time.monotonic()
     outcomes: tuple[Outcome, ...] = ()
     with Journal(path) as journal:
@@ -207,6 +208,15 @@ def _draw(whole: Plan, plan: Plan, records: Records, path: Path, options: BatchO
             output.end(**{state: states.count(state) for state in get_args(State)})
     if not all(state in GOOD for state in states):
         raise NotWhole(_what_is_wrong(states))
+
+
+def _screen(options: BatchOptions) -> Screen | None:
+    """The terminal of --show."""
+    if not options.show:
+        return None
+    from sdcli.commands._terminal_pictures import find_screen
+
+    return find_screen()
 
 
 def _tell_earlier(plan: Plan, records: Records, output: BatchOutput) -> None:

@@ -30,6 +30,7 @@ class BatchOptions:
     allow_slow: bool = False
     as_json: bool = False
     quiet: bool = False
+    show: bool = False
     on: str = "local"
     shard: tuple[int, int] | None = None
     merge: tuple[str, ...] = ()
@@ -114,6 +115,8 @@ def batch_options(command: F) -> F:
             click.option("--markdown", type=PATH, default=None, help="Save a report in this Markdown file."),
             click.option("--openai", type=PATH, default=None,
                          help="Save the answers to the lines of an OpenAI Batch file in this JSONL."),
+            click.option("--show", is_flag=True,
+                         help="Draw the pictures, and previews of them, in the terminal, if it can."),
             click.option("--json", "as_json", is_flag=True, help="Print events, one JSON object a line."),
             click.option("-q", "--quiet", is_flag=True, help="Show no progress on standard error."),
         ]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from sdcli.batch.outcome import Failure
     from sdcli.batch.plan import Planned
+    from sdcli.commands._terminal_pictures import Screen
     from sdcli.result import Step
 
 SCHEMA = "sd.event/1"
@@ -35,8 +36,8 @@ class BatchOutput:
     Else a path a line for each picture. Failures and warnings are notes on standard error as well.
     """
 
-    def __init__(self, as_json: bool, quiet: bool) -> None:
-        self.as_json, self.quiet = as_json, quiet
+    def __init__(self, as_json: bool, quiet: bool, screen: Screen | None = None) -> None:
+        self.as_json, self.quiet, self.screen = as_json, quiet, screen
         self._lock = threading.Lock()
         self._bar: tqdm[Any] | None = None
         self._begun = self._last_line = time.monotonic()
@@ -46,7 +47,7 @@ class BatchOutput:
         """The batch begins with so many jobs, of which some are to be drawn."""
         self._total = to_draw
         self._event("start", jobs=jobs, to_draw=to_draw, **facts)
-        if to_draw and not self.quiet and sys.stderr.isatty():
+        if to_draw and not self.quiet and self.screen is None and sys.stderr.isatty():
             from tqdm import tqdm
 
             self._bar = tqdm(total=to_draw, desc="batch", file=sys.stderr, dynamic_ncols=True, unit="picture")
@@ -64,6 +65,8 @@ class BatchOutput:
                     self._note(trace)
                 facts["error"] = {"code": failure.kind, "exit": failure.code, "message": failure.message}
             self._event(type, **({} if planned is None else _of(planned)), **_plain(facts))
+            if type == "job_done" and self.screen is not None:
+                self.screen.show_file(facts["path"])
             if type in ("job_done", "job_skipped") and not self.as_json:
                 print_result(str(facts["path"]), saved=facts["path"])
             if type in ("job_done", "job_failed"):
@@ -71,6 +74,9 @@ class BatchOutput:
 
     def watch(self, steps: Iterator[Step]) -> Iterator[Step]:
         """Show the steps of the picture that is drawn, on a terminal."""
+        if self.screen is not None:
+            yield from self.screen.previews(steps, tells_steps=not self.quiet)
+            return
         if self._bar is None:
             yield from steps
             return

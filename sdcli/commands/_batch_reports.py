@@ -144,7 +144,7 @@ def _gallery(
 ) -> Iterator[tuple[Path, bytes]]:
     from sdcli.batch.reports.gallery import gallery
 
-    for name, data in gallery(outcomes, title, embed):
+    for name, data in gallery(outcomes, title, embed, path):
         yield path.with_name(name), data
 
 

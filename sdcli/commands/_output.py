@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sdcli.commands._streams import print_note
 from sdcli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -73,14 +72,9 @@ class Output:
         """The terminal of --show; None if it is not given, or, which is said, if nothing can be drawn there."""
         if not self.show:
             return None
-        from sdcli.commands._terminal_pictures import Screen
+        from sdcli.commands._terminal_pictures import find_screen
 
-        screen = Screen.find()
-        if screen is None:
-            print_note(
-                "--show: this is no terminal that is known to draw pictures; COLORTERM=truecolor would say so"
-            )
-        return screen
+        return find_screen()
 
     def encoding(self, request: Request) -> Encoding:
         """How the picture of a request is encoded; raises UsageError."""

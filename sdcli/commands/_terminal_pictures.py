@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from PIL import Image
 
-from sdcli.commands._streams import terminal, write_terminal
+from sdcli.commands._streams import print_note, terminal, write_terminal
 
 if TYPE_CHECKING:
     from sdcli.result import Step
@@ -31,6 +31,16 @@ ESCAPE = "\x1b"
 _KITTY_TERMS = ("xterm-kitty", "xterm-ghostty")
 _KITTY_PROGRAMS = ("WezTerm", "ghostty")
 _ITERM2_PROGRAMS = ("iTerm.app", "vscode", "mintty")
+
+
+def find_screen(wanted: bool = True) -> Screen | None:
+    """The terminal of --show; None if it is not given, or, which is said, if nothing can be drawn there."""
+    screen = Screen.find() if wanted else None
+    if wanted and screen is None:
+        print_note(
+            "--show: this is no terminal that is known to draw pictures; COLORTERM=truecolor would say so"
+        )
+    return screen
 
 
 def protocol(environment: Mapping[str, str], is_terminal: bool) -> str | None:
@@ -136,6 +146,11 @@ class Screen:
         stream = terminal()
         found = protocol(environment, stream is not None)
         return None if stream is None or found is None else cls(stream, found, bool(environment.get("TMUX")))
+
+    def show_file(self, path: str | os.PathLike[str]) -> None:
+        """Draw the picture in a file; it stays."""
+        with Image.open(path) as image:
+            self.show(image.convert("RGB"))
 
     def show(self, image: Image.Image) -> None:
         """Draw a picture that stays."""
