@@ -170,10 +170,10 @@ class Run:
             return
         sha256 = hashlib.sha256(data).hexdigest()
 
-        def note(path: Path) -> None:
+        def journal_name(path: Path) -> None:
             self.journal.add(Entry("writing", planned.key, planned.identity, _below(path, root), sha256))
 
-        path = _below(store.save(data, root / planned.path, before_naming=note), root)
+        path = _below(store.save(data, root / planned.path, before_naming=journal_name), root)
         more = {
             "name": planned.job.name,
             "request": drawn.request.as_dict(),

@@ -41,7 +41,7 @@ def in_child(work, at_call=None):
 def count_calls(at_call):
     counter, lock = [0], threading.Lock()
 
-    def counted(call):
+    def counting(call):
         def called(*args, **options):
             with lock:
                 counter[0] += 1
@@ -52,7 +52,7 @@ def count_calls(at_call):
         return called
 
     for name in CALLS:
-        setattr(os, name, counted(getattr(os, name)))
+        setattr(os, name, counting(getattr(os, name)))
 
 
 def check(root, some):
