@@ -124,7 +124,7 @@ def replace(data: bytes | Iterable[bytes], path: Path, advice: str = DEFAULT_ADV
         path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.closing(HiddenFile(path.parent)) as file:
             _write(data, file)
-            os.replace(file.path, path)
+            file.publish_over(path)
         _flush_folder(path.parent)
         return path
     except OSError as error:
@@ -306,8 +306,15 @@ class HiddenFile:
             raise
         return True
 
+    def publish_over(self, path: Path) -> None:
+        """Give the file its name, also if that is taken: the other file is gone then. It can be written no more."""
+        os.close(self.fd)  # first, for Windows renames no open file
+        self.fd = -1
+        os.replace(self.path, path)
+
     def close(self) -> None:
-        os.close(self.fd)
+        if self.fd >= 0:
+            os.close(self.fd)
         self.path.unlink(missing_ok=True)
 
 

@@ -9,9 +9,11 @@ import numpy as np
 from PIL import Image
 
 from sdcli import registry
+from sdcli.checkpoints import toy
+from tests import control_files, embeddings
 from tests.adapters import loras
 
-MODEL = "test:sd1"
+MODELS = ["test:sd1", "test:sd1", "test:sd1", "test:sd2-v", "test:sdxl"]
 CHOICES = {  # option -> its values; each set has some of them
     "--negative": ["blue", "(blue:1.3), grey", ""],
     "--cfg": [1, 3.5, 7, 12],
@@ -28,6 +30,17 @@ CHOICES = {  # option -> its values; each set has some of them
     "--tome": [0.5],
     "--lora": ["style.safetensors@0.7", "style.safetensors@0.8:0-0.5"],
     "--seed-size": ["128x64"],
+    "--region": ["a dog@0,0,0.5,1", "a dog@mask.png,0.5"],
+    "--reference": ["in.png", "in.png:fidelity=0.5:mode=adain"],
+    "--control": [
+        "canny.safetensors:image=in.png:weight=0.8",
+        "canny.safetensors:image=in.png:annotate=canny",
+    ],
+    "--embedding": ["token.safetensors"],
+    "--stop-after": [1],
+    "--prompt-2": ["a drawing"],
+    "--ztsnr": [None],
+    "--sigmas": ["10,3,1"],
     "--threads": [1, 2],
     "--dtype": ["float32", "bfloat16"],
 }
@@ -42,13 +55,16 @@ PROMPTS = ["a cat", "a (red:1.2) cat", "{red|blue} cat", "a [cat:dog:0.5]", "a c
 
 
 def write_files(folder: Path) -> None:
-    """The files that option sets name: a picture, a mask and a LoRA."""
+    """The files that option sets name: a picture, a mask, a LoRA, a control network and an embedding."""
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(folder / "in.png")
     mask = Image.new("L", (64, 64))
     mask.paste(255, (16, 16, 48, 48))
     mask.save(folder / "mask.png")
     loras.write(folder / "style.safetensors")
+    control_files.write(folder / "canny.safetensors", control_files.as_ldm(control_files.weights("test:sd1")))
+    width = toy.family("test:sd1")[0].configs["text_encoder"]["hidden_size"]
+    embeddings.a1111(folder / "token.safetensors", width=width)
 
 
 def option_set(seed: int) -> list[object]:
@@ -57,7 +73,15 @@ def option_set(seed: int) -> list[object]:
     prompt = chance.choice(PROMPTS)
     command = chance.choice(["txt2img", "txt2img", "img2img", "inpaint"])
     arguments: list[object] = [command, prompt] if prompt else [command, "--unconditional"]
-    arguments += ["-m", MODEL, "--seed", chance.randrange(2**32), "--steps", chance.randint(1, 4), "-q"]
+    arguments += [
+        "-m",
+        chance.choice(MODELS),
+        "--seed",
+        chance.randrange(2**32),
+        "--steps",
+        chance.randint(1, 4),
+        "-q",
+    ]
     if command == "txt2img":
         arguments += ["-W", chance.choice([64, 72]), "-H", 64, *chance.choice([[], [], ["--hires", 1.5]])]
     else:
@@ -70,5 +94,10 @@ def option_set(seed: int) -> list[object]:
         ]
     for option in chance.sample(list(CHOICES), chance.randint(0, 6)):
         value = chance.choice(CHOICES[option])
-        arguments += [option, *value.split(" ")] if option == "--variation-seed" else [option, value]
+        values = [] if value is None else value.split(" ") if option == "--variation-seed" else [value]
+        arguments += [option, *values]
+    if "--embedding" in arguments:
+        arguments[1] = "a token cat"
+    if "--sigmas" in arguments:
+        arguments[arguments.index("--steps") + 1] = 3
     return [*arguments, "-o", *chance.choice(FORMATS)]

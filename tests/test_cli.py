@@ -1,5 +1,6 @@
 """The command line as a user meets it: results, exit codes, and one-line errors."""
 
+import functools
 import hashlib
 import io
 import json
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sdcli import registry
+from sdcli.models import load
 from sdcli.pipeline import unet
 
 COMMANDS = registry.names("commands")
@@ -190,6 +192,17 @@ def test_again_warns_of_another_model_and_another_torch(draw, sd):
         "with another model",
         "with torch 1.0",
     ]
+
+
+def test_again_warns_of_another_class_of_arithmetic(draw, sd, monkeypatch):
+    draw("a cat", "--seed", 7)
+    monkeypatch.setattr("sdcli.models.device._arithmetic", lambda device, dtype: "Intel AVX2 AMX")
+    monkeypatch.setattr(
+        "sdcli.models.load.load_model", functools.partial(load.load_model)
+    )  # not one kept by a test
+    (line,) = sd("again", "a-cat-7.png").err.splitlines()
+    assert line.startswith("sd: a-cat-7.png was made with arithmetic ")
+    assert line.endswith(", here it is Intel AVX2 AMX; the picture may differ")
 
 
 def test_info_shows_how_a_picture_was_made(draw, sd):

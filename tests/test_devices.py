@@ -3,6 +3,9 @@
 import functools
 import gc
 import json
+import os
+import subprocess
+import sys
 import weakref
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from sdcli.diffusion.noise import STREAMS
 from sdcli.engine import generate
 from sdcli.models import memory
 from sdcli.models.cache import ModelCache
+from sdcli.models.device import choose_device
 from sdcli.models.load import load
 from sdcli.pipeline import unet
 from sdcli.request.request import Loading, Request
@@ -44,6 +48,29 @@ def furthest(one, other) -> int:
     """The largest difference of two pictures' pixels, of 255."""
     pixels = [torch.tensor(list(result.picture.image.tobytes())).int() for result in (one, other)]
     return int((pixels[0] - pixels[1]).abs().max())
+
+
+def test_the_class_of_arithmetic_is_that_by_which_torch_chooses_its_loops():
+    code = "from sdcli.models import device; print(device.choose_device('cpu', 'float32', 0).facts['arithmetic'])"
+    environment = {**os.environ, "ATEN_CPU_CAPABILITY": "default"}
+    ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert ran.stdout.split()[-1] in ("DEFAULT", "NEON", "VSX"), ran.stderr
+    assert len(ran.stdout.split()) == 2
+
+
+def test_the_class_of_arithmetic_in_bfloat16_names_the_units_for_it(monkeypatch):
+    classes = []
+    for amx, bf16 in ((True, True), (False, True), (False, False)):
+        monkeypatch.setattr("sdcli.models.device.has_bf16_matrix_units", lambda amx=amx: amx)
+        monkeypatch.setattr("sdcli.models.device._has_bf16_instructions", lambda bf16=bf16: bf16)
+        facts = [choose_device("cpu", dtype, 0).facts["arithmetic"] for dtype in ("float32", "bfloat16")]
+        classes.append(str(facts[1]).removeprefix(str(facts[0])))
+    assert classes == [" AMX", " BF16", ""]
+
+
+@pytest.mark.gpu
+def test_the_class_of_arithmetic_of_a_gpu_is_its_compute_capability():
+    assert str(choose_device("cuda", "auto", 0).facts["arithmetic"]).startswith("sm_")
 
 
 @pytest.mark.parametrize("model", ["tiny", "test:sd2-v", "test:sdxl"])

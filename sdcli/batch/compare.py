@@ -29,7 +29,7 @@ class Figures:
     changed: float  # share of the pixels that differ, 0 … 1
     psnr: float  # decibels over all values of all pixels; infinite for equal ones
 
-    def is_within(self, tolerance: Tolerance) -> bool:
+    def fits(self, tolerance: Tolerance) -> bool:
         """True if no value is too far off, nor all of them together."""
         return self.max <= tolerance.max and self.psnr >= tolerance.psnr
 
@@ -115,7 +115,7 @@ def verdict(apart: Figures, found: Reasons, tolerance: Tolerance) -> Comparison:
     if apart.max == 0:
         return _with_message("same_pixels", "" if found else "only its metadata, or how it is encoded", found)
     is_rounding = explain_rounding(found)
-    passes = is_rounding and apart.is_within(tolerance)
+    passes = is_rounding and apart.fits(tolerance)
     message = str(apart)
     if not found:
         message += f"; {UNEXPLAINED}"

@@ -18,6 +18,7 @@ from sdcli.checkpoints.lookup import find_model
 from sdcli.checkpoints.preflight import preflight
 from sdcli.checkpoints.recorded import recorded as with_all_found
 from sdcli.errors import ImageError, ModelError, SdError, UsageError
+from sdcli.estimate import estimate
 from sdcli.models.cache import ModelCache
 from sdcli.request.encode import Encoding
 from sdcli.request.images import read_file
@@ -123,6 +124,7 @@ def verify(
     enlarger: Enlarger,
     watch: Callable[[str], Watcher] | None = None,
     stdin: BinaryIO | None = None,
+    allow_slow: bool = False,
 ) -> Iterator[Verified]:
     """Make each picture again and compare it with its file. Those by one model come together, so it is loaded once.
 
@@ -130,7 +132,7 @@ def verify(
     again come first, as far as it is known before torch is imported. Raises UsageError for a bad value that is given.
     """
     Loading(**given)  # raises for a value that no picture can be drawn with
-    verifier = _Verifier(given, enlarger, watch or (lambda path: iter), stdin)
+    verifier = _Verifier(given, enlarger, watch or (lambda path: iter), stdin, allow_slow)
     read = [verifier.read(path) for path in paths]
     yield from (each for each in read if isinstance(each, Verified))
     pictures = _by_model([each for each in read if isinstance(each, tuple)])
@@ -149,6 +151,7 @@ class _Verifier:
     enlarger: Enlarger
     watch: Callable[[str], Watcher]
     stdin: BinaryIO | None
+    allow_slow: bool
 
     def __post_init__(self) -> None:
         self.models = ModelCache()
@@ -170,7 +173,10 @@ class _Verifier:
                 return request
             request = with_all_found(request)
             found, request = self._find(request, picture.facts)
-            preflight(found, request, open_inputs(request), picture.encoding)
+            inputs = open_inputs(request)
+            preflight(found, request, inputs, picture.encoding)
+            if not self.allow_slow:
+                _check_speed(found, inputs.fill_in_size(request))
             return request
         except SdError as error:
             return _failed(picture.path, error)
@@ -207,6 +213,13 @@ class _Verifier:
                 raise
             request = request.replace(model=moved)
             return self.models.checkpoint(request.loading), request
+
+
+def _check_speed(found: Checkpoint, request: Request) -> None:
+    """Raise an SdError for a picture that would take hours, or more memory than there is."""
+    expected = estimate(found, request)
+    if expected is not None:
+        expected.check(f"{request.width or found.size}x{request.height or found.size}")
 
 
 def _moved(request: Request, facts: Facts) -> str | None:

@@ -21,7 +21,7 @@ from sdcli.commands._streams import (
     standard_input,
     write_result,
 )
-from sdcli.errors import UsageError
+from sdcli.errors import ImageError, UsageError
 from sdcli.request import images
 from sdcli.request.images import OpenedImage
 from sdcli.request.picture import Picture
@@ -102,6 +102,8 @@ def enlarge(request: Request, output: Output, scale_given: bool = True) -> dict[
 
 def enlarger(request: Request) -> Callable[[], Picture]:
     """What makes the picture of a recorded request; raises the SdError that files and headers can tell."""
+    if not isinstance(request.image, str) or request.image == "-":
+        raise ImageError("it names no picture that was enlarged, so it cannot be enlarged again")
     file = upscaler_file.read_header(upscaler_file.find(str(request.model)) or Path(request.model))
     opened = _open(request)
     return partial(_picture, opened, _size(opened, request, file), request, file)

@@ -40,10 +40,21 @@ MOST_ROWS = 50
     default=None,
     help="Save a PNG of the pictures that do not pass: before, now, and the difference.",
 )
+@click.option(
+    "--allow-slow",
+    is_flag=True,
+    help="Make a picture again even if it takes hours, or more memory than is free.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per picture.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress on standard error.")
 def verify(
-    pictures: tuple[str, ...], strict: bool, sheet: str | None, as_json: bool, quiet: bool, **values: Any
+    pictures: tuple[str, ...],
+    strict: bool,
+    sheet: str | None,
+    allow_slow: bool,
+    as_json: bool,
+    quiet: bool,
+    **values: Any,
 ) -> None:
     """Make PICTURES again from their own metadata, and tell whether they are the same.
 
@@ -59,7 +70,8 @@ def verify(
     stdin = standard_input("the picture") if "-" in pictures else None
     failed: list[Verified] = []
     count = 0
-    for verified in verify_pictures(pictures, given, enlarger, None if quiet else _progress, stdin):
+    watch = None if quiet else _progress
+    for verified in verify_pictures(pictures, given, enlarger, watch, stdin, allow_slow):
         if verified.error is not None and len(pictures) == 1:
             raise verified.error
         print_result(json.dumps(_report(verified, strict)) if as_json else _line(verified))
