@@ -124,7 +124,7 @@ class _Planner:
     inside: set[Path] = field(default_factory=set)  # folders that are known to lie below the root
 
     def __post_init__(self) -> None:
-        self.embeddings = settings.embeddings_folder()
+        self.embeddings = settings.network_folders("embeddings")
 
     def plan(self, number: int, job: BatchJob) -> Planned:
         asked = job.request.with_seed()

@@ -14,7 +14,7 @@ from sdcli.batch.compare import compare, pixels_of
 from sdcli.batch.comparison import Comparison
 from sdcli.batch.reasons import Facts
 from sdcli.checkpoints.checkpoint import Checkpoint
-from sdcli.checkpoints.lookup import find_model
+from sdcli.checkpoints import lookup
 from sdcli.checkpoints.preflight import preflight
 from sdcli.checkpoints.recorded import recorded as with_all_found
 from sdcli.errors import ImageError, ModelError, SdError, UsageError
@@ -208,7 +208,7 @@ class _Verifier:
         try:
             return self.models.checkpoint(request.loading), request
         except ModelError:
-            moved = None if "model" in self.given or os.path.exists(request.model) else _moved(request, facts)
+            moved = None if "model" in self.given or os.path.exists(request.model) else lookup.moved(request.model, facts)
             if moved is None:
                 raise
             request = request.replace(model=moved)
@@ -220,12 +220,6 @@ def _check_speed(found: Checkpoint, request: Request) -> None:
     expected = estimate(found, request)
     if expected is not None:
         expected.check(f"{request.width or found.size}x{request.height or found.size}")
-
-
-def _moved(request: Request, facts: Facts) -> str | None:
-    model = facts.get("model")
-    sha256 = str(model.get("sha256", "")) if isinstance(model, Mapping) else ""
-    return find_model(Path(request.model).stem, sha256) if sha256 else None
 
 
 def _check_inputs_are_files(request: Request) -> None:

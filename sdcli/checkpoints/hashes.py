@@ -6,13 +6,14 @@ import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
 from sdcli import settings
 from sdcli.checkpoints.header import LENGTH_BYTES
 
-LARGE_FILE = 100_000_000  # bytes from which a hash is worth remembering
+LARGE_FILE = 10_000_000  # bytes from which a hash is worth remembering
 SMALL_FILE = (
     10_000_000  # bytes up to which a file is hashed anew: two may be written within one tick of its clock
 )
@@ -24,6 +25,33 @@ def digest(paths: list[Path]) -> str:
     if len(hashes) == 1:
         return hashes[0]
     return hashlib.sha256(b"".join(map(bytes.fromhex, hashes))).hexdigest()
+
+
+def known(paths: Iterable[Path]) -> dict[Path, str]:
+    """The sha256 of each file whose hash is remembered."""
+    folder = settings.cache_folder()
+    hashes = _remembered(folder / "digests.json") if folder else {}
+    found = {}
+    for path in paths if hashes else ():
+        with contextlib.suppress(OSError):
+            digest = hashes.get(_key(path))
+            if isinstance(digest, str):
+                found[path] = digest
+    return found
+
+
+OLD_START, OLD_LENGTH = 0x100000, 0x10000
+"""What part of a file A1111 hashed before November 2022, for its hashes of eight digits."""
+
+
+def old_hash(path: Path) -> str:
+    """A1111's old hash of a file, eight digits: of 64 KB in it, so that two models may have the same one."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(OLD_START)
+            return hashlib.sha256(file.read(OLD_LENGTH)).hexdigest()[:8]
+    except OSError:
+        return ""
 
 
 def without_header(path: Path) -> str:
@@ -45,12 +73,18 @@ def _of_file(path: Path) -> str:
     if size < LARGE_FILE or folder is None:
         return (_computed if size > SMALL_FILE else _computed.__wrapped__)(path, size, changed)
     memory = folder / "digests.json"
-    key = f"{path.resolve()} {size} {changed}"
+    key = _key(path)
     hashes = _remembered(memory)
     if key not in hashes:
         hashes[key] = _computed(path, size, changed)
         _remember(memory, hashes)
     return hashes[key]
+
+
+def _key(path: Path) -> str:
+    """What tells a file and its content from all others: its path, size, time of the last change and number."""
+    status = path.stat()
+    return f"{path.resolve()} {status.st_size} {status.st_mtime_ns} {status.st_ino}"
 
 
 def file_version(path: Path) -> tuple[int, int]:

@@ -19,8 +19,8 @@ from sdcli.checkpoints.component import Component, add_source, listing
 from sdcli.checkpoints.header import FLOATS, Header
 from sdcli.checkpoints.keys.esrgan import rrdb_names
 from sdcli.checkpoints.keys.types import Source
-from sdcli.checkpoints.lookup import find_model
-from sdcli.checkpoints.named_files import SUFFIX, files_in
+from sdcli.checkpoints.hub import is_repo
+from sdcli.checkpoints.lookup import BY_HASH, file_path, find_model, model_path
 from sdcli.errors import ModelError, UsageError
 
 KINDS = {"rrdb": "an ESRGAN upscaler", "compact": "a compact Real-ESRGAN upscaler"}
@@ -106,13 +106,16 @@ def find(model: str) -> Path | None:
     """
     if os.path.exists(model):
         return Path(model) if os.path.isfile(model) and is_upscaler(Path(model)) else None
-    name = model.removesuffix(SUFFIX)
-    if name != os.path.basename(name) or find_model(name) is not None:
+    if find_model(model) is not None:
         return None
-    paths = files_in(settings.network_folders("upscalers")).get(name, [])
-    if len(paths) > 1:
-        raise UsageError(f"-m {model}: both {paths[0]} and {paths[1]} are called so; name one by its path")
-    return paths[0] if paths else None
+    return file_path("upscalers", f"-m {model}", model, fuzzy=False) or _by_part_of_name(model)
+
+
+def _by_part_of_name(model: str) -> Path | None:
+    """The upscaler with this part in its name, unless it is a part of a model's name."""
+    if model == "tiny" or model.startswith((BY_HASH, "test:")) or is_repo(model) or model_path(model) is not None:
+        return None
+    return file_path("upscalers", f"-m {model}", model)
 
 
 def _named(head: Header) -> Shapes:

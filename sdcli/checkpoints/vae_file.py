@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from sdcli.checkpoints import header, shards
+from sdcli.checkpoints import header, lookup, shards
 from sdcli.checkpoints.component import Component, add_source, read_config
 from sdcli.checkpoints.family import Config, Family
 from sdcli.checkpoints.header import Entry, Header, ReadHeader
@@ -29,9 +29,12 @@ def read(name: str, family: Family, read_header: ReadHeader = header.read) -> Co
     """The VAE in a file or folder, for a model of this family.
 
     A file may be a VAE alone, a whole checkpoint or a tiny autoencoder, with LDM or diffusers names, with or without
-    their prefix; a folder is a diffusers folder, or the vae folder in one. Raises ModelError if there is no VAE in it.
+    their prefix; a folder is a diffusers folder, or the vae folder in one. A name in a folder of VAEs stands for its
+    file. Raises ModelError if there is no VAE in it.
     """
     path = Path(expand_home(name))
+    if not os.path.exists(path):
+        path = lookup.file_path("vaes", "--vae", name) or path
     if not os.path.exists(path):
         raise ModelError(f"--vae {name}: no such file or folder")
     component = _in_folder(path, read_header) if path.is_dir() else _in_file(path, name, family, read_header)

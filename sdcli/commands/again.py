@@ -8,7 +8,7 @@ import click
 
 from sdcli.batch.reasons import ADAPTERS, DECIDES_LAST_BITS
 from sdcli.checkpoints.embeddings import still_named
-from sdcli.checkpoints.lookup import find_model
+from sdcli.checkpoints.lookup import find_model, is_here, moved
 from sdcli.commands._help import GroupedCommand
 from sdcli.commands._options import options_given, output_options, prompt_file_option, request_options
 from sdcli.commands._output import Output
@@ -46,13 +46,24 @@ def again(png: str, **values: Any) -> None:
     if "upscaler" in recorded:
         _enlarge_again(png, recorded, metadata.request(png), changes, Output.from_options(values))
         return
-    request = retyped(metadata.request(png), changes)
+    request = _with_found_model(retyped(metadata.request(png), changes), recorded, changes)
     request = request if "embedding" in changes else still_named(request)
 
     from sdcli.commands._generate import draw
 
     for result in draw(request, Output.from_options(values), finds_named="prompt" in changes):
         _warn_of_differences(png, recorded, result.picture.facts)
+
+
+def _with_found_model(request: Request, recorded: Mapping[str, Any], changes: Mapping[str, Any]) -> Request:
+    """The request; its model, if that is not where it was, is found by the hash that the picture records."""
+    if "model" in changes or is_here(request.model):
+        return request
+    model = moved(request.model, recorded)
+    if model is None:
+        return request
+    print_note(f"{request.model} is not here any more; {model} has the same hash")
+    return request.replace(model=model)
 
 
 def _enlarge_again(
