@@ -12,6 +12,7 @@ import click
 
 import sdcli
 from sdcli import registry
+from sdcli.checkpoints.names import telling
 from sdcli.commands._interrupts import handle_interrupts, unwind
 from sdcli.commands._streams import open_standard_streams, print_note, print_result
 from sdcli.errors import SdError, UsageError, WriteError, naming_options
@@ -130,7 +131,7 @@ def run(arguments: list[str]) -> int:
     standard output too. Any other exception is a bug and is raised. This does not use `sd.main` because that answers
     a closed pipe with exit code 1.
     """
-    with naming_options():
+    with naming_options(), telling(print_note):
         return _run(arguments)
 
 

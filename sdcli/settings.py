@@ -89,7 +89,9 @@ def network_folders(kind: str) -> list[Path]:
 
 def _tool_folders(root: Path) -> list[Path]:
     """Where A1111 and ComfyUI have their folders, if `root` is their own folder, their `models`, or one in that."""
-    above = [root.parent.parent] if root.parent.name == "models" else []  # A1111's embeddings are beside its models
+    above = (
+        [root.parent.parent] if root.parent.name == "models" else []
+    )  # A1111's embeddings are beside its models
     return [root, root / "models", root.parent, *above]
 
 

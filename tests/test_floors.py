@@ -15,7 +15,7 @@ FLOORS = [  # from the ground up; a module may import its own floor and those be
     {"models"},
     {"adapters"},
     {"pipeline"},
-    {"engine", "result", "store", "convert", "estimate"},
+    {"engine", "result", "store", "convert", "estimate", "pull"},
     {"batch"},
     {"commands", "cli", "__main__", "__init__"},
 ]
@@ -27,6 +27,7 @@ WITHOUT_TORCH = (
     "commands",
     "cli",
     "store",
+    "pull",
     "estimate",
     "settings",
     "registry",

@@ -7,14 +7,13 @@ import io
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from sdcli.batch.compare import compare, pixels_of
 from sdcli.batch.comparison import Comparison
 from sdcli.batch.reasons import Facts
-from sdcli.checkpoints.checkpoint import Checkpoint
 from sdcli.checkpoints import lookup
+from sdcli.checkpoints.checkpoint import Checkpoint
 from sdcli.checkpoints.preflight import preflight
 from sdcli.checkpoints.recorded import recorded as with_all_found
 from sdcli.errors import ImageError, ModelError, SdError, UsageError
@@ -208,7 +207,11 @@ class _Verifier:
         try:
             return self.models.checkpoint(request.loading), request
         except ModelError:
-            moved = None if "model" in self.given or os.path.exists(request.model) else lookup.moved(request.model, facts)
+            moved = (
+                None
+                if "model" in self.given or os.path.exists(request.model)
+                else lookup.moved(request.model, facts)
+            )
             if moved is None:
                 raise
             request = request.replace(model=moved)

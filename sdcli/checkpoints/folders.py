@@ -29,7 +29,15 @@ TITLES = {
 """Kind of file, as settings name it -> what one is called."""
 
 _OTHER_WORDS = {"models": CHECKPOINTS, "hypernetworks": "hypernets", "controlnets": "controls"}
-_NOT_CHECKPOINTS = {"clip", "configs", "text_encoders", "unet", "diffusion_models", "vae_approx", "VAE-approx"}
+_NOT_CHECKPOINTS = {
+    "clip",
+    "configs",
+    "text_encoders",
+    "unet",
+    "diffusion_models",
+    "vae_approx",
+    "VAE-approx",
+}
 """Folders of other tools, in a folder of models, with files of no kind known here."""
 
 
@@ -108,7 +116,9 @@ def _is_listed(kind: str, entry: os.DirEntry[str], path: Path) -> bool:
 def _is_no_folder_of_checkpoints(folder: Path) -> bool:
     """True for a diffusers folder, and for a folder of another kind of files."""
     others = {name for names in settings.NETWORK_FOLDERS.values() for name in names} | _NOT_CHECKPOINTS
-    return folder.name in others or os.path.isdir(folder / "unet") or os.path.exists(folder / "model_index.json")
+    return (
+        folder.name in others or os.path.isdir(folder / "unet") or os.path.exists(folder / "model_index.json")
+    )
 
 
 def _has_config(folder: Path) -> bool:

@@ -48,7 +48,9 @@ def file_path(kind: str, shown: str, name: str, fuzzy: bool = True) -> Path | No
 
 def may_be_name(text: str) -> bool:
     """True for what can be the name of a file in a folder, and is not written like a path from here or the root."""
-    return not os.path.isabs(text) and not text.startswith((".", "~")) and "\0" not in text and ".." not in text
+    return (
+        not os.path.isabs(text) and not text.startswith((".", "~")) and "\0" not in text and ".." not in text
+    )
 
 
 def find_model(name: str, sha256: str = "") -> str | None:
@@ -74,14 +76,15 @@ def find_model(name: str, sha256: str = "") -> str | None:
     return str(folders[0].path) if folders else tiny
 
 
-def is_here(model: str) -> bool:
+def is_here(model: str | os.PathLike[str]) -> bool:
     """True for a model that is found by its whole name, or that may be on the hub; no file is opened."""
+    model = os.fspath(model)
     if model == "tiny" or model.startswith("test:") or hub.is_repo(model):
         return True
     return os.path.exists(os.path.expanduser(model)) or bool(names.same_name(model, named_files(CHECKPOINTS)))
 
 
-def moved(model: str, facts: Mapping[str, object]) -> str | None:
+def moved(model: str | os.PathLike[str], facts: Mapping[str, object]) -> str | None:
     """Where the model of a picture is now, by the sha256 that the picture's facts record; None if it is nowhere."""
     recorded = facts.get("model")
     sha256 = str(recorded.get("sha256", "")) if isinstance(recorded, Mapping) else ""
@@ -99,15 +102,19 @@ def _by_hash(text: str) -> Path:
     if not re.fullmatch(rf"[0-9a-f]{{{LEAST_DIGITS},64}}", digits):
         raise UsageError(f"-m {text}: is no hash; write {LEAST_DIGITS} to 64 of the digits 0-9 and a-f")
     files = named_files(CHECKPOINTS)
-    found = (_with_old_hash(digits, files) if len(digits) == LEAST_DIGITS else None) or _with_sha256(digits, files)
+    found = (_with_old_hash(digits, files) if len(digits) == LEAST_DIGITS else None) or _with_sha256(
+        digits, files
+    )
     if found is None:
         where = ", ".join(map(str, places(CHECKPOINTS))) or "any model folder (set SDCLI_MODELS to one)"
-        raise ModelError(f"-m {text}: no model in {where} has this hash; `sd models --hash` lists what there is")
+        raise ModelError(
+            f"-m {text}: no model in {where} has this hash; `sd models --hash` lists what there is"
+        )
     return found
 
 
 def _with_sha256(digits: str, files: Iterable[NamedFile]) -> Path | None:
-    """The first file whose sha256 begins so; those whose hash is known are asked first, and the others hashed in turn."""
+    """The first file whose sha256 begins so: of those whose hash is known, else of the others, hashed in turn."""
     paths = list(dict.fromkeys(file.path for file in files if file.path.is_file()))
     known = hashes.known(paths)
     for path, digest in known.items():
@@ -124,4 +131,6 @@ def _digest(path: Path) -> str:
 
 
 def _with_old_hash(digits: str, files: Iterable[NamedFile]) -> Path | None:
-    return next((file.path for file in files if file.path.is_file() and hashes.old_hash(file.path) == digits), None)
+    return next(
+        (file.path for file in files if file.path.is_file() and hashes.old_hash(file.path) == digits), None
+    )

@@ -31,7 +31,9 @@ def files_in(folders: Iterable[Path], suffixes: Collection[str] = (SUFFIX,)) -> 
     return dict(sorted(names.items()))
 
 
-def entries(folder: Path, is_whole: Callable[[Path], bool] = lambda folder: False) -> Iterator[os.DirEntry[str]]:
+def entries(
+    folder: Path, is_whole: Callable[[Path], bool] = lambda folder: False
+) -> Iterator[os.DirEntry[str]]:
     """What is in a folder and below it, in the order of the alphabet; links to folders are followed.
 
     Hidden names, folders that cannot be read, and what lies in a folder for which `is_whole` is true are left out.

@@ -22,10 +22,10 @@ def with_named_files(request: Request) -> Request:
     """
     changes: dict[str, object] = {}
     if request.vae is not None:
-        changes["vae"] = _path("vaes", "--vae", request.vae) or request.vae
+        changes["vae"] = _path("vaes", "--vae", os.fspath(request.vae)) or request.vae
     for field, kind in KINDS.items():
         changes[field] = tuple(_with_path(kind, flag(field), text) for text in getattr(request, field))
-    changes["model"] = _model(request.model)
+    changes["model"] = _model(os.fspath(request.model))
     same = all(getattr(request, name) == value for name, value in changes.items())
     return request if same else request.replace(**changes)
 

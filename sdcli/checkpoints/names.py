@@ -51,7 +51,9 @@ def part_of_name(wanted: str, files: Sequence[NamedFile]) -> list[NamedFile]:
     if not loose.strip("/"):
         return []
     begin = [file for file in files if loose in (_loose(file.name), _loose(file.stem))]
-    begin = begin or [f for f in files if _loose(f.name).startswith(loose) or _loose(f.stem).startswith(loose)]
+    begin = begin or [
+        f for f in files if _loose(f.name).startswith(loose) or _loose(f.stem).startswith(loose)
+    ]
     return begin or [file for file in files if loose in _loose(file.name)]
 
 

@@ -13,15 +13,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sdcli import settings
 from sdcli.checkpoints import header
 from sdcli.checkpoints.component import Component, add_source, listing
 from sdcli.checkpoints.header import FLOATS, Header
+from sdcli.checkpoints.hub import is_repo
 from sdcli.checkpoints.keys.esrgan import rrdb_names
 from sdcli.checkpoints.keys.types import Source
-from sdcli.checkpoints.hub import is_repo
 from sdcli.checkpoints.lookup import BY_HASH, file_path, find_model, model_path
-from sdcli.errors import ModelError, UsageError
+from sdcli.errors import ModelError
 
 KINDS = {"rrdb": "an ESRGAN upscaler", "compact": "a compact Real-ESRGAN upscaler"}
 """Kind of upscaler -> what it is called."""
@@ -113,7 +112,12 @@ def find(model: str) -> Path | None:
 
 def _by_part_of_name(model: str) -> Path | None:
     """The upscaler with this part in its name, unless it is a part of a model's name."""
-    if model == "tiny" or model.startswith((BY_HASH, "test:")) or is_repo(model) or model_path(model) is not None:
+    if (
+        model == "tiny"
+        or model.startswith((BY_HASH, "test:"))
+        or is_repo(model)
+        or model_path(model) is not None
+    ):
         return None
     return file_path("upscalers", f"-m {model}", model)
 

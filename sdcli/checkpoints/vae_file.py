@@ -45,6 +45,22 @@ def read(name: str, family: Family, read_header: ReadHeader = header.read) -> Co
     return component
 
 
+def kind_of_vae(head: Header) -> str:
+    """What the VAE is that a file holds alone: `a VAE`, or a tiny autoencoder or half of one; empty for none."""
+    keys = head.tensors.keys()
+    if any(key.startswith(("model.diffusion_model.", "unet.")) for key in keys):
+        return ""
+    if any(key.startswith("decoder.layers.") for key in keys):
+        return "a tiny autoencoder"
+    if {"0.weight", "0.bias"} <= keys and any(
+        re.fullmatch(r"[1-9][0-9]?\.conv\.0\.weight", key) for key in keys
+    ):
+        return "half of a tiny autoencoder"
+    if any(re.fullmatch(r"[1-9][0-9]?\.conv\.0\.weight", key) for key in keys) and "1.weight" in keys:
+        return "half of a tiny autoencoder"
+    return "a VAE" if any(key.endswith("decoder.conv_in.weight") for key in keys) else ""
+
+
 def _in_folder(folder: Path, read_header: ReadHeader) -> Component:
     if (folder / "vae").is_dir():
         folder = folder / "vae"

@@ -110,7 +110,7 @@ def test_a_repo_is_fetched_once_and_only_what_is_needed(hub, toy, tmp_path):
     assert (again.returncode, hub.asked) == (0, [])
     assert (tmp_path / "hub.png").read_bytes() == (tmp_path / "again.png").read_bytes()
     offline = hub.run("models", HF_HUB_OFFLINE="1")
-    assert "me/toy  tiny" in offline.stdout.splitlines()
+    assert "  me/toy  tiny" in offline.stdout.splitlines()
 
 
 def delete(path):
@@ -164,7 +164,7 @@ def test_pull_fetches_a_model_and_prints_its_folder(hub):
 def test_a_repo_fetched_at_a_revision_is_listed_with_it(hub):
     assert hub.run("models", "pull", "me/toy", "--revision", "v9").returncode == 0
     listed = hub.run("models", HF_HUB_OFFLINE="1").stdout.splitlines()
-    assert [line for line in listed if line.startswith("me/")] == ["me/toy --revision v9  tiny"]
+    assert [line for line in listed if line.startswith("  me/")] == ["  me/toy --revision v9  tiny"]
 
 
 @pytest.mark.parametrize(

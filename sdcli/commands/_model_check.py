@@ -1,0 +1,127 @@
+"""Model check: what `sd models check` prints of each file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from sdcli.checkpoints import checkpoint
+from sdcli.checkpoints.file_check import Checked, check
+from sdcli.checkpoints.folders import TITLES, NamedFile, named_files
+from sdcli.checkpoints.names import find
+from sdcli.commands._streams import print_result
+from sdcli.errors import ModelError, SdError
+
+SHOWN = 3
+"""How many of the tensors that are not finite are named."""
+
+
+def check_files(texts: Sequence[str], online: bool, as_json: bool) -> None:
+    """Check each file, print what was checked, and raise ModelError at the end if one is bad."""
+    bad = []
+    for text in texts:
+        for path in _files(text):
+            if not _check_file(path, online, as_json):
+                bad.append(str(path))
+    if bad:
+        raise ModelError(
+            f"{len(bad)} of the files {'is' if len(bad) == 1 else 'are'} bad: {', '.join(bad)[:200]}"
+        )
+
+
+def _check_file(path: Path, online: bool, as_json: bool) -> bool:
+    """Print what was found in a file; True if it is good."""
+    try:
+        found = check(path)
+        kind = _kind(path)
+    except SdError as error:
+        print_result(
+            json.dumps({"path": str(path), "good": False, "fault": str(error)})
+            if as_json
+            else f"bad: {error}"
+        )
+        return False
+    known = _known_as(found) if online else None
+    if as_json:
+        print_result(json.dumps({**_facts(found), "kind": kind, "known_as": known}))
+        return found.is_good
+    for line in _lines(found, kind, known):
+        print_result(line)
+    return found.is_good
+
+
+def _facts(found: Checked) -> dict[str, object]:
+    return {
+        "path": str(found.path),
+        "good": found.is_good,
+        "tensors": found.tensors,
+        "values": found.values,
+        "not_finite": dict(found.not_finite),
+        "recorded": dict(found.recorded),
+        "sha256": found.sha256,
+        "autov3": found.autov3,
+    }
+
+
+def _lines(found: Checked, kind: str, known: str | None) -> Iterator[str]:
+    yield f"{'good' if found.is_good else 'bad'}: {found.path}"
+    yield f"  header: {found.tensors:,} tensors, which fill the file; {kind}"
+    if found.not_finite:
+        named = ", ".join(f"{name} ({count:,})" for name, count in list(found.not_finite.items())[:SHOWN])
+        more = f" and {len(found.not_finite) - SHOWN} more" if len(found.not_finite) > SHOWN else ""
+        yield f"  values: not finite in {named}{more}; get another copy"
+    else:
+        yield f"  values: all {found.values:,} are finite"
+    yield f"  sha256: {found.sha256} (AutoV2 {found.sha256[:10]}, AutoV3 {found.autov3[:12]})"
+    for where, same in found.recorded.items():
+        yield f"  recorded hash: {where}: {'the same' if same else 'another; the tensors were changed since'}"
+    if not found.recorded:
+        yield "  recorded hash: none in it"
+    if known is not None:
+        yield f"  known on Civitai: {known or 'no'}"
+
+
+def _kind(path: Path) -> str:
+    """What the file is, in words; raises ModelError if it is damaged, as a checkpoint that lacks a tensor is."""
+    from sdcli.checkpoints import header, vae_file
+    from sdcli.checkpoints.adapter_info import recognise
+
+    found = recognise(path)
+    if found is not None:
+        return str(found.facts["kind"])
+    if kind := vae_file.kind_of_vae(header.read(path)):
+        return kind
+    if path.parent.name in ("unet", "vae") or path.parent.name.startswith(("text_encoder", "safety_checker")):
+        return f"the {path.parent.name} of a diffusers folder"
+    return f"a {checkpoint.read(str(path)).family.name} model, every tensor accounted for"
+
+
+def _known_as(found: Checked) -> str:
+    from sdcli.pull import civitai
+
+    return civitai.by_hash(found.sha256)
+
+
+def _files(text: str) -> list[Path]:
+    """The safetensors files that a path, a name in a folder, or a diffusers folder stands for; raises ModelError."""
+    path = Path(os.path.expanduser(text))
+    if not os.path.exists(path):
+        path = _named(text) or checkpoint.find(text, fetches=False)
+    if not path.is_dir():
+        return [path]
+    files = sorted(path.rglob("*.safetensors"))
+    if not files:
+        raise ModelError(f"{path}: no safetensors file in it; name a file, or a folder with some")
+    checkpoint_files = os.path.isdir(path / "unet")
+    if checkpoint_files:
+        checkpoint.read(str(path))  # raises if a network is not whole
+    return files
+
+
+def _named(text: str) -> Path | None:
+    """The file of any kind that has this name."""
+    files: list[NamedFile] = [file for kind in TITLES for file in named_files(kind)]
+    found = find(text, text, files, fuzzy=False)
+    return found.path if found else None
