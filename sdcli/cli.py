@@ -12,10 +12,10 @@ import click
 
 import sdcli
 from sdcli import registry
-from sdcli.checkpoints.names import telling
 from sdcli.commands._interrupts import handle_interrupts, unwind
 from sdcli.commands._streams import open_standard_streams, print_note, print_result
 from sdcli.errors import SdError, UsageError, WriteError, naming_options
+from sdcli.notes import telling
 
 DEBUG = "sdcli.debug"  # the key in click's ctx.meta, which all contexts of one run share
 MAY_BE_EMPTY = ("prompt", "negative")  # the prompt is checked where --unconditional is known

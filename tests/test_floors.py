@@ -9,7 +9,7 @@ import sdcli
 
 HOUSE = Path(sdcli.__file__).parent
 FLOORS = [  # from the ground up; a module may import its own floor and those below
-    {"errors", "registry", "settings", "file_signatures", "machine", "tiny", "tokenizer"},
+    {"errors", "notes", "registry", "settings", "file_signatures", "machine", "tiny", "tokenizer"},
     {"request", "diffusion"},
     {"checkpoints"},
     {"models"},
@@ -32,6 +32,7 @@ WITHOUT_TORCH = (
     "settings",
     "registry",
     "errors",
+    "notes",
     "__init__",
 )
 WITHOUT_REQUEST = ("adapters", "pipeline")  # they see a Job, in which nothing is open

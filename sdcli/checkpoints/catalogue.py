@@ -15,6 +15,7 @@ from typing import Any
 from sdcli.checkpoints import hashes
 from sdcli.checkpoints.facts_cache import FactsCache, version_of
 from sdcli.checkpoints.folders import CHECKPOINTS, TITLES, NamedFile, named_files
+from sdcli.checkpoints.named_files import SUFFIX
 from sdcli.errors import ModelError, SdError
 
 SIDE_FILES = (".yaml", ".json", ".civitai.info")
@@ -62,10 +63,11 @@ def catalogue(kinds: Iterable[str] = tuple(TITLES), with_hashes: bool = False) -
     known yet.
     """
     cache = FactsCache()
-    found: dict[object, CatalogueFile] = {}
+    found: dict[str, CatalogueFile] = {}
     for kind in TITLES:
         for file in named_files(kind):
-            found.setdefault(os.path.realpath(file.path), _described(file, cache))
+            if str(file.path) not in found:
+                found[str(file.path)] = _described(file, cache)
     cache.save()
     wanted = [file for kind in TITLES for file in found.values() if file.kind == kind and kind in set(kinds)]
     return [*_with_hashes(wanted, with_hashes)]
@@ -98,15 +100,12 @@ def _described(file: NamedFile, cache: FactsCache) -> CatalogueFile:
     )
 
 
-def _files_of(path: Path) -> list[Path]:
+def _files_of(path: Path) -> list[str]:
     """The files that what is told of a file or folder depends on."""
-    if path.is_dir():
-        return sorted(Path(parent, name) for parent, _, names in os.walk(path) for name in names)
-    return [path, *_side_files(path)]
-
-
-def _side_files(path: Path) -> list[Path]:
-    return [path.with_suffix(ending) for ending in SIDE_FILES]
+    if not path.name.lower().endswith(SUFFIX) and path.is_dir():
+        return sorted(os.path.join(parent, name) for parent, _, names in os.walk(path) for name in names)
+    stem = os.path.splitext(path)[0]
+    return [str(path), *(stem + ending for ending in SIDE_FILES)]
 
 
 def _facts(file: NamedFile) -> dict[str, Any]:

@@ -56,7 +56,7 @@ class FactsCache:
             temporary.replace(self.path)
 
 
-def version_of(paths: list[Path]) -> Version:
+def version_of(paths: list[str]) -> Version:
     """What changes whenever one of these files does: name, size, times of the last changes, and number of each.
 
     Those that are not there are left out. The time of a change of status tells of a file that was written over and
@@ -66,7 +66,15 @@ def version_of(paths: list[Path]) -> Version:
     for path in paths:
         with contextlib.suppress(OSError):
             status = os.stat(path)
-            found.append([path.name, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino])
+            found.append(
+                [
+                    os.path.basename(path),
+                    status.st_size,
+                    status.st_mtime_ns,
+                    status.st_ctime_ns,
+                    status.st_ino,
+                ]
+            )
     return found
 
 

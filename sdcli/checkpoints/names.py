@@ -2,37 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextvars import ContextVar
+from collections.abc import Sequence
 
+from sdcli import notes
 from sdcli.checkpoints.folders import NamedFile
 from sdcli.checkpoints.named_files import SUFFIX
 from sdcli.errors import UsageError
 
 SHOWN = 6
 """How many of several candidates an error lists."""
-
-Tell = Callable[[str], None]
-_tell: ContextVar[Tell | None] = ContextVar("tell", default=None)
-
-
-@contextlib.contextmanager
-def telling(tell: Tell) -> Iterator[None]:
-    """Inside, `tell` gets a line, once, for each file that was taken for a part of its name."""
-    told: set[str] = set()
-
-    def once(line: str) -> None:
-        if line not in told:
-            told.add(line)
-            tell(line)
-
-    token = _tell.set(once)
-    try:
-        yield
-    finally:
-        _tell.reset(token)
 
 
 def same_name(wanted: str, files: Sequence[NamedFile]) -> list[NamedFile]:
@@ -65,8 +44,8 @@ def find(shown: str, wanted: str, files: Sequence[NamedFile], fuzzy: bool = True
     found = same_name(wanted, files)
     if not found and fuzzy:
         found = part_of_name(wanted, files)
-        if len(found) == 1 and (tell := _tell.get()) is not None:
-            tell(f"{shown}: taken for {found[0].name} ({found[0].path})")
+        if len(found) == 1:
+            notes.note(f"{shown}: taken for {found[0].name} ({found[0].path})")
     if len(found) > 1:
         raise several(shown, found)
     return found[0] if found else None

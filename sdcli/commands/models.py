@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from sdcli import registry, settings
-from sdcli.checkpoints import checkpoint, folders, header, hub, toy
+from sdcli.checkpoints import folders, hub
 from sdcli.checkpoints.catalogue import CatalogueFile, catalogue, of_hub
 from sdcli.commands._help import UncutGroup
 from sdcli.commands._streams import print_note, print_result
@@ -81,6 +81,9 @@ def _all_files(kinds: Sequence[str], with_hashes: bool) -> list[CatalogueFile]:
     files = catalogue(kinds, with_hashes)
     if folders.CHECKPOINTS not in kinds:
         return files
+
+    from sdcli.checkpoints import header, toy  # not needed for the other kinds
+
     read_header = functools.lru_cache(maxsize=100)(header.read)
     hub_files = [of_hub(*found) for found in hub.all_cached(read_header)]
     tests = [_built_in(name) for name in toy.MODELS]
@@ -88,6 +91,8 @@ def _all_files(kinds: Sequence[str], with_hashes: bool) -> list[CatalogueFile]:
 
 
 def _built_in(name: str) -> CatalogueFile:
+    from sdcli.checkpoints import checkpoint
+
     family = checkpoint.read(name).family.name
     return CatalogueFile(folders.CHECKPOINTS, name, name, family, f"a {family} model")
 
@@ -175,6 +180,8 @@ def convert(model: str, out: str, dtype: str | None, prediction: str, revision: 
         _check_unused(prediction, revision)
         _convert_pickle(Path(settings.expand_home(model)), Path(out), dtype)
         return
+    from sdcli.checkpoints import checkpoint
+
     request = Request(prediction=prediction, revision=revision)  # raises for values that are not allowed
     with hub.progress(sys.stderr.isatty()):
         found = checkpoint.read(model, request.prediction, revision=request.revision)
