@@ -7,27 +7,27 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
 Tell = Callable[[str], None]
-_tell: ContextVar[Tell | None] = ContextVar("tell", default=None)
+_listener: ContextVar[Tell | None] = ContextVar("listener", default=None)
 
 
 @contextlib.contextmanager
-def telling(tell: Tell) -> Iterator[None]:
-    """Inside, `tell` gets each line that `note` is called with, once."""
+def telling(listener: Tell) -> Iterator[None]:
+    """Inside, `listener` gets each line that `tell` is called with, once."""
     told: set[str] = set()
 
     def once(line: str) -> None:
         if line not in told:
             told.add(line)
-            tell(line)
+            listener(line)
 
-    token = _tell.set(once)
+    token = _listener.set(once)
     try:
         yield
     finally:
-        _tell.reset(token)
+        _listener.reset(token)
 
 
-def note(line: str) -> None:
+def tell(line: str) -> None:
     """Tell a line, such as which file was taken for a part of its name; nobody may listen."""
-    if (tell := _tell.get()) is not None:
-        tell(line)
+    if (listener := _listener.get()) is not None:
+        listener(line)

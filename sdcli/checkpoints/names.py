@@ -45,7 +45,7 @@ def find(shown: str, wanted: str, files: Sequence[NamedFile], fuzzy: bool = True
     if not found and fuzzy:
         found = part_of_name(wanted, files)
         if len(found) == 1:
-            notes.note(f"{shown}: taken for {found[0].name} ({found[0].path})")
+            notes.tell(f"{shown}: taken for {found[0].name} ({found[0].path})")
     if len(found) > 1:
         raise several(shown, found)
     return found[0] if found else None

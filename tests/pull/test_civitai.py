@@ -163,8 +163,8 @@ def test_other_bytes_than_promised_get_no_name(site, tmp_path):
 
 @pytest.mark.parametrize(
     ("state", "words"),
-    [(401, "is gated, or needs an account"), (403, "set CIVITAI_TOKEN"), (404, "no such model"), (500, "try again later"),
-     (429, "fewer requests")],
+    [(401, "is gated, or needs an account"), (403, "set CIVITAI_TOKEN"), (404, "no such model"),
+     (500, "try again later"), (429, "fewer requests")],
 )  # fmt: skip
 def test_what_the_site_refuses_is_one_line_with_the_reason(sd, site, state, words):
     site.state = state
@@ -190,8 +190,9 @@ def test_a_full_disk_is_one_line_and_keeps_what_came(site, tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("name", "saved"),
     [("../../evil.safetensors", "evil.safetensors"), ("..\\..\\evil.safetensors", "evil.safetensors"),
-     ("/etc/x.safetensors", "x.safetensors"), ("..safetensors", "sd.safetensors"), ("a\0b.safetensors", "a-b.safetensors"),
-     (".hidden.safetensors", "hidden.safetensors"), ("CON.safetensors", "sd-CON.safetensors")],
+     ("/etc/x.safetensors", "x.safetensors"), ("..safetensors", "sd.safetensors"),
+     ("a\0b.safetensors", "a-b.safetensors"), (".hidden.safetensors", "hidden.safetensors"),
+     ("CON.safetensors", "sd-CON.safetensors")],
 )  # fmt: skip
 def test_no_name_that_the_site_gives_leads_out_of_the_folder(site, tmp_path, name, saved):
     site.answers["model-versions/7"] = version(site.data, name)
