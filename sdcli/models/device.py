@@ -24,7 +24,7 @@ class Placement:
         """What a picture's metadata says of the placement."""
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
         return {
-            "arithmetic": _arithmetic(self.device, self.dtype),
+            "arithmetic": arithmetic(self.device, self.dtype),
             "device": name,
             "dtype": str(self.dtype).removeprefix("torch."),
             "threads": torch.get_num_threads(),
@@ -71,7 +71,7 @@ def has_bf16_matrix_units() -> bool:
     return bool(probe and probe())
 
 
-def _arithmetic(device: torch.device, dtype: torch.dtype) -> str:
+def arithmetic(device: torch.device, dtype: torch.dtype) -> str:
     """The class of arithmetic, on which the last bits depend: `AMD AVX512`, `Intel AVX512 AMX`, or a GPU's `sm_90`.
 
     torch chooses its loops by the instruction set, MKL its matrix products by the maker of the CPU too, and oneDNN

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sdcli.batch.executors.processes import processes, visible_gpus
-from sdcli.batch.local_processes import LocalProcesses
+from sdcli.batch.workers.local_processes import LocalProcesses
 from sdcli.errors import UsageError
 from tests.batch.batches import (
     drawn_here,

@@ -15,7 +15,6 @@ import sdcli
 from sdcli import settings
 from sdcli.checkpoints import checkpoint, hashes
 from sdcli.errors import SdError
-from sdcli.machine import cpu_maker
 from sdcli.request import controls, ip_adapters, loras, reference, regions
 from sdcli.request.request import Loading, Request
 from sdcli.request.weighted_file import parse_weighted_file
@@ -43,15 +42,15 @@ def this_machine() -> Machine:
     """The machine that this process runs on, as torch sees it."""
     import torch
 
-    from sdcli.models.device import has_bf16_matrix_units
+    from sdcli.models.device import arithmetic
 
-    cpu = [platform.machine(), cpu_maker(), torch.backends.cpu.get_cpu_capability()]
+    cpu = arithmetic(torch.device("cpu"), torch.bfloat16)  # the class in which machines differ most
     return Machine(
         socket.gethostname(),
         f"{sdcli.__version__} ({_source_digest()[:8]})",
         torch.__version__,
         platform.python_version(),
-        " ".join([*cpu, "AMX"] if has_bf16_matrix_units() else cpu),
+        f"{platform.machine()} {cpu}",
         torch.cuda.get_device_name(0) if torch.cuda.is_available() else "",
     )
 
