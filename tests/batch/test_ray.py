@@ -9,9 +9,9 @@ from importlib.machinery import PathFinder
 
 import pytest
 
-from sdcli.batch.workers import machine, ray_actors
 from sdcli.batch.executors import ray as ray_executor
 from sdcli.batch.executors.ray import ray as on_ray
+from sdcli.batch.workers import machine, ray_actors
 from sdcli.batch.workers.dispatch import NoWorkers
 from sdcli.batch.workers.ray_actors import environment, shares
 from sdcli.errors import UsageError
