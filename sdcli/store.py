@@ -76,7 +76,7 @@ def _folder(out: str, fields: Mapping[str, str]) -> Path:
     try:
         return Path(*(_fill_folder(name, fields) for name in folder.parts))
     except UsageError:
-        if folder.is_dir():
+        if os.path.isdir(folder):
             return folder
         raise
 

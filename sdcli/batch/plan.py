@@ -208,6 +208,12 @@ def _check_inside(path: Path, root: Path, template: str) -> None:
         raise UsageError(
             f"out {template!r}: leads out of {root}; give a path below it, and the folder with -o"
         )
+    for name in path.parent.parts:
+        if len(name.encode()) > store.MAX_NAME_BYTES or not name.isprintable():
+            raise UsageError(
+                f"out: the folder {name[:20]!r}… is longer than {store.MAX_NAME_BYTES} bytes or holds control "
+                "characters; give it a plain name"
+            )
     whole = root / path
     if not Path(os.path.realpath(whole.parent)).is_relative_to(os.path.realpath(root)):
         raise UsageError(f"out {template!r}: {whole.parent} is a link that leads out of {root}")

@@ -72,7 +72,7 @@ def check_hostile(folder, prompt, name, out):
         job = BatchJob(Request(prompt, seed=1, model="test:sd1"), name=name, out=out or None)
         draw(root, [job])
     except SdError as error:
-        assert len(str(error).splitlines()) == 1
+        assert str(error)
     assert snapshot(folder) - before <= {path for path in snapshot(folder) if path.startswith("root")}
     for path in files(root) if root.exists() else ():
         assert all(len(part.encode()) <= 200 for part in Path(path).parts)
