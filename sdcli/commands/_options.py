@@ -13,9 +13,9 @@ from sdcli import registry
 from sdcli.commands._streams import standard_input
 from sdcli.commands._types import PATH, ModelName, PluginName, Text, Word
 from sdcli.errors import UsageError
+from sdcli.home import expand_home
 from sdcli.request.fields import option_of, own_fields
 from sdcli.request.request import Loading, Request
-from sdcli.settings import expand_home
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -8,9 +8,9 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from sdcli import registry, settings
+from sdcli import registry
+from sdcli.home import expand_home
 from sdcli.request.fields import check_not_empty
-from sdcli.settings import expand_home
 
 
 class Text(click.types.StringParamType):
@@ -106,6 +106,8 @@ def _beginning(incomplete: str, words: Iterable[str]) -> list[CompletionItem]:
 
 def _names_in_folders() -> list[str]:
     """The names of what looks like a model in the model folders; nothing is opened."""
+    from sdcli import settings
+
     folders = [folder for folder in settings.model_folders() if folder.is_dir()]
     paths = [path for folder in folders for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
     files = [path.stem for path in paths if path.suffix == ".safetensors" and path.is_file()]
