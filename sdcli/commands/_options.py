@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from sdcli import registry
+from sdcli.commands._output import FORMAT, FORMATS, METADATA, OUT, QUALITY
 from sdcli.commands._streams import standard_input
 from sdcli.commands._types import PATH, ModelName, PluginName, Text, Word
 from sdcli.errors import UsageError
@@ -86,13 +87,9 @@ def output_options(command: F) -> F:
             click.option("-c", "--count", type=click.IntRange(1, 1_000_000), default=1, show_default=True,
                          help="How many pictures. Picture i has seed + i; with --variation-seed, that is counted up "
                               "instead."),
-            click.option("-o", "--out", type=PATH, default=None,
-                         help="A folder, or a file name that may hold {prompt}, {seed}, … and ends in .png, .jpg or "
-                              ".webp; - is standard output."),
-            click.option("--format", type=Word(("png", "jpg", "webp")), default=None,
-                         help="Format of a picture whose name does not tell: png, jpg or webp."),
-            click.option("--quality", type=click.IntRange(1, 100), default=None,
-                         help="Quality of a .jpg, 95 if not given, or of a .webp, which is without loss otherwise."),
+            click.option("-o", "--out", type=PATH, default=None, help=OUT),
+            click.option("--format", type=Word(FORMATS), default=None, help=FORMAT),
+            click.option("--quality", type=click.IntRange(1, 100), default=None, help=QUALITY),
             click.option("--steps-dir", type=PATH, default=None,
                          help="Save two pictures of each step in this folder: the estimate, and the noisy x."),
             click.option("--filmstrip", type=PATH, default=None,
@@ -103,8 +100,7 @@ def output_options(command: F) -> F:
                          help="Save the final latents in this safetensors file."),
             click.option("--attention", metavar="WORDS", default=None,
                          help="Save a heat map for each of these words, such as cat,hat: where each is seen."),
-            click.option("--metadata/--no-metadata", default=True,
-                         help="Write into the picture how it was made, or do not."),
+            click.option("--metadata/--no-metadata", default=None, help=METADATA),
             click.option("--plan", is_flag=True,
                          help="Tell how long the pictures would take and how much memory, and draw nothing."),
             click.option("--allow-slow", is_flag=True,
@@ -118,7 +114,27 @@ def output_options(command: F) -> F:
 
 
 def options_given(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The Request's fields among a command's values that the user gave. A prompt of - is read from standard input."""
+    """The Request's fields among a command's values that the user typed or, in settings, chose once.
+
+    A prompt of - is read from standard input.
+    """
+    return with_settings(options_typed(values), values)
+
+
+def with_settings(typed: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """The fields that were typed, and the user's settings of those among `names` that were not."""
+    from sdcli.settings_file import read_settings
+
+    if not read_settings():
+        return typed
+
+    from sdcli.commands._settings import fill_in
+
+    return fill_in(typed, names)
+
+
+def options_typed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The Request's fields among a command's values that the user typed. A prompt of - is read from standard input."""
     names = {field.name for field in dataclasses.fields(Request)}
     options = {name: value for name, value in values.items() if name in names and value not in (None, ())}
     if values.get("prompt_file") is not None:
