@@ -133,9 +133,9 @@ def _parse(text: str, path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        place = re.search(r" \(at line (\d+), column \d+\)$", str(error))
-        line = f":{place[1]}" if place else ""
-        reason = str(error)[: place.start()] if place else str(error)
+        reason, _, place = str(error).partition(" (at ")
+        named = re.match(r"line (\d+)", place)
+        line = f":{named[1] if named else len(text.splitlines())}" if place else ""
         raise UsageError(
             f"{path}{line}: is not TOML: {reason}; `sd settings --example` prints a sample"
         ) from None
