@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import sys
@@ -116,7 +117,16 @@ def main() -> NoReturn:
     unwind(True)
     code = run(sys.argv[1:])
     unwind(False)
-    sys.exit(code)
+    _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process without taking its modules down, which takes torch 0.4 s; the system frees what they hold."""
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, SdError):
+            stream.flush()
+    os._exit(code)
 
 
 def run(arguments: list[str]) -> int:
@@ -191,7 +201,7 @@ def _fail(arguments: list[str], error: SdError) -> int:
     # A message may quote a file's own names, which may contain terminal escapes.
     line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
     print_note(line)
-    if wants_json(arguments):
+    if wants_json(arguments) and not error.is_answered:
         import json
 
         failure = {"code": error.kind, "exit": error.code, "message": line}

@@ -28,6 +28,11 @@ def naming_options(named: bool = True) -> Iterator[None]:
         _names_options.reset(token)
 
 
+def are_options_named() -> bool:
+    """True if an error's text names options as they are typed."""
+    return _names_options.get()
+
+
 def in_python_words(text: str) -> str:
     """The text with each option replaced by its name in Python: `--stop-after 30` by `stop_after 30`."""
     return _OPTION.sub(lambda option: PYTHON_NAMES.get(option[0], option[0]), text)
@@ -38,6 +43,7 @@ class SdError(Exception):
 
     code = 1
     kind = "failed"
+    is_answered = False  # True if the answer of --json says it already
 
     def __str__(self) -> str:
         text = super().__str__()

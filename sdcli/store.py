@@ -14,7 +14,7 @@ import re
 import shutil
 import string
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +31,19 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]+')
 
 
-def output_path(out: str | None, request: Request, *suffixes: str, default_name: str = DEFAULT_NAME) -> Path:
+def output_path(
+    out: str | None,
+    request: Request,
+    *suffixes: str,
+    default_name: str = DEFAULT_NAME,
+    more: Mapping[str, Any] = {},
+) -> Path:
     """The path of a result file. `out` is a folder, or a file name; both may contain {prompt}, {seed} and other fields.
 
     `suffixes` are those that the file may have, .png if there are none. `out` is taken for a folder if it is an
     existing one, ends in a slash, or has no suffix; the file is then called `default_name`, with the first of them.
-    What a field adds to a folder's name never leads out of it. Raises UsageError for an unknown field or another
-    suffix.
+    What a field adds to a folder's name never leads out of it. `more` are fields beside those of the request.
+    Raises UsageError for an unknown field or another suffix.
     """
     suffixes = suffixes or (".png",)
     out = expand_home(out or "")
@@ -52,7 +58,8 @@ def output_path(out: str | None, request: Request, *suffixes: str, default_name:
         raise UsageError(
             f"{out}: results are written as {' or '.join(suffixes)}; name it {stem}{suffixes[0]}"
         )
-    return output_folder(folder, request) / safe_name(_fill_template(stem, request), suffix)
+    fields = template_fields(request, more)
+    return _folder(folder, fields) / safe_name(_fill_template(stem, fields), suffix)
 
 
 def output_folder(out: str, request: Request) -> Path:
@@ -61,18 +68,22 @@ def output_folder(out: str, request: Request) -> Path:
     A folder that exists and has braces in its name that are no fields is taken as it is. Raises UsageError as
     `output_path`.
     """
+    return _folder(out, template_fields(request))
+
+
+def _folder(out: str, fields: Mapping[str, str]) -> Path:
     folder = Path(expand_home(out))
     try:
-        return Path(*(_fill_folder(name, request) for name in folder.parts))
+        return Path(*(_fill_folder(name, fields) for name in folder.parts))
     except UsageError:
         if folder.is_dir():
             return folder
         raise
 
 
-def _fill_folder(name: str, request: Request) -> str:
+def _fill_folder(name: str, fields: Mapping[str, str]) -> str:
     """A folder's name with its fields filled in; valid on every system if it has any."""
-    filled = _fill_template(name, request)
+    filled = _fill_template(name, fields)
     has_fields = any(key is not None for _, key, _, _ in string.Formatter().parse(name))
     return safe_name(filled, "") if has_fields else filled
 
@@ -86,13 +97,36 @@ def safe_name(stem: str, suffix: str) -> str:
     return _shorten(stem, MAX_NAME_BYTES - len(suffix)) + suffix
 
 
-def save(data: bytes | Iterable[bytes], path: Path, advice: str = DEFAULT_ADVICE) -> Path:
+def save(
+    data: bytes | Iterable[bytes],
+    path: Path,
+    advice: str = DEFAULT_ADVICE,
+    before_naming: Callable[[Path], None] | None = None,
+) -> Path:
     """Write `data`, whole or in pieces, to `path`, or to path-2, path-3, … if that exists; returns the path written.
 
-    The folder is made if it is missing. Raises WriteError with the reason and `advice` if the file cannot be written.
+    The folder is made if it is missing. `before_naming` is called with each free path that is tried, when the data are
+    on the disk and have no name yet. Raises WriteError with the reason and `advice` if the file cannot be written.
     """
     try:
-        return _save(data, path)
+        return _save(data, path, before_naming)
+    except OSError as error:
+        raise write_error(path, error, advice) from error
+
+
+def replace(data: bytes | Iterable[bytes], path: Path, advice: str = DEFAULT_ADVICE) -> Path:
+    """Write `data` to `path`, also if that exists: it then changes from the old content to the new one at once.
+
+    The one exception from never overwriting. It is for goldens, which are replaced only when `--update` asks for it: a
+    number in the name would leave the old golden in force. Raises WriteError as `save` does, and `path` is as it was.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.closing(HiddenFile(path.parent)) as file:
+            _write(data, file)
+            os.replace(file.path, path)
+        _flush_folder(path.parent)
+        return path
     except OSError as error:
         raise WriteError(f"{path}: cannot be written: {_reason(error, advice)}") from error
 
@@ -112,7 +146,7 @@ def save_folder(
         _flush_folder(path.parent)
         return path
     except OSError as error:
-        raise WriteError(f"{path}: cannot be written: {_reason(error, advice)}") from error
+        raise write_error(path, error, advice) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -127,20 +161,24 @@ def filled_by_another(path: Path, advice: str = DEFAULT_ADVICE) -> Iterator[Hidd
         path.parent.mkdir(parents=True, exist_ok=True)
         file = HiddenFile(path.parent)
     except OSError as error:
-        raise WriteError(f"{path}: cannot be written: {_reason(error, advice)}") from error
+        raise write_error(path, error, advice) from error
     try:
         yield file
         _flush_folder(path.parent)
     except OSError as error:
-        raise WriteError(f"{path}: cannot be written: {_reason(error, advice)}") from error
+        raise write_error(path, error, advice) from error
     finally:
         file.close()
 
 
-def _save(data: bytes | Iterable[bytes], path: Path) -> Path:
+def _save(
+    data: bytes | Iterable[bytes], path: Path, before_naming: Callable[[Path], None] | None = None
+) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with _unpublished(data, path.parent) as file:
         for candidate in _numbered(path):
+            if before_naming and not candidate.exists():
+                before_naming(candidate)
             if file.publish(candidate):
                 _flush_folder(path.parent)
                 return candidate
@@ -155,9 +193,8 @@ def _suffix(name: str) -> str:
     return os.path.splitext(re.sub(r"\{[^}]*\}", "x", name))[1]
 
 
-def _fill_template(template: str, request: Request) -> str:
+def _fill_template(template: str, fields: Mapping[str, str]) -> str:
     """The template with its {fields} replaced; raises UsageError for an unknown field or a format specification."""
-    fields = _template_fields(request)
     try:
         used = [key for _, key, _, _ in string.Formatter().parse(template) if key is not None]
     except ValueError as error:
@@ -175,7 +212,7 @@ def _fill_template(template: str, request: Request) -> str:
         ) from None
 
 
-def _template_fields(request: Request) -> dict[str, str]:
+def template_fields(request: Request, more: Mapping[str, Any] = {}) -> dict[str, str]:
     """Field -> its text, without whitespace or characters that a file name cannot hold."""
     values: Mapping[str, Any] = {
         "prompt": _prompt_slug(request),
@@ -188,6 +225,7 @@ def _template_fields(request: Request) -> dict[str, str]:
         "width": request.width,
         "height": request.height,
         "model": os.path.basename(os.path.normpath(request.model)),
+        **more,
     }
     return {
         key: re.sub(r"\s+", "-", _FORBIDDEN.sub("-", str(value)).strip()) for key, value in values.items()
@@ -278,14 +316,19 @@ def _unpublished(data: bytes | Iterable[bytes], folder: Path) -> Iterator[_Unnam
     """A file in `folder` that holds `data`, flushed to the disk; it is gone afterwards unless it was published."""
     file = _open_unpublished(folder)
     try:
-        for piece in [data] if isinstance(data, bytes) else data:
-            unwritten = memoryview(piece)
-            while unwritten:
-                unwritten = unwritten[os.write(file.fd, unwritten) :]
-        os.fsync(file.fd)
+        _write(data, file)
         yield file
     finally:
         file.close()
+
+
+def _write(data: bytes | Iterable[bytes], file: _UnnamedFile | HiddenFile) -> None:
+    """Write all of `data` into the file, and flush it to the disk."""
+    for piece in [data] if isinstance(data, bytes) else data:
+        unwritten = memoryview(piece)
+        while unwritten:
+            unwritten = unwritten[os.write(file.fd, unwritten) :]
+    os.fsync(file.fd)
 
 
 def _open_unpublished(folder: Path) -> _UnnamedFile | HiddenFile:
@@ -306,6 +349,11 @@ def _flush_folder(folder: Path) -> None:
             os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def write_error(path: Path, error: OSError, advice: str = DEFAULT_ADVICE) -> WriteError:
+    """The error of a file that cannot be written, with the reason and `advice`."""
+    return WriteError(f"{path}: cannot be written: {_reason(error, advice)}")
 
 
 def _reason(error: OSError, advice: str) -> str:

@@ -132,8 +132,8 @@ def load_once():
     """load_model, which loads the models that no test alters only once in a session."""
     import torch
 
+    from sdcli.machine import helpful_threads
     from sdcli.models import load, memory
-    from sdcli.models.device import helpful_threads
 
     loaded = {}
     load_model = load.load_model
@@ -176,11 +176,12 @@ def sd(tmp_path, monkeypatch, load_once):
 
     It prints no lines of progress, which depend on the machine's speed.
     """
-    from sdcli.commands import _generate
+    from sdcli.commands import _batch_output, _generate
     from sdcli.models import load
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(_generate, "PROGRESS_INTERVAL", math.inf)
+    monkeypatch.setattr(_batch_output, "INTERVAL", math.inf)
 
     def call(*arguments: object, stdin: bytes = b"") -> Ran:
         from sdcli import cli

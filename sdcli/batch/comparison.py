@@ -25,6 +25,9 @@ class Comparison:
     psnr: float = float("inf")  # decibels; infinite for equal pixels
     reasons: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     message: str = ""  # one line for a person
+    is_measured: bool = (
+        True  # False: the figures say nothing, as size or mode differ, or only a hash is known
+    )
 
     @property
     def passes(self) -> bool:

@@ -28,7 +28,7 @@ def digest(paths: list[Path]) -> str:
 
 def without_header(path: Path) -> str:
     """The sha256 of a safetensors file's tensors alone, which new metadata do not change; Civitai's AutoV3."""
-    size, changed = _version(path)
+    size, changed = file_version(path)
     return (_without_header if size > SMALL_FILE else _without_header.__wrapped__)(path, size, changed)
 
 
@@ -40,7 +40,7 @@ def _without_header(path: Path, size: int, changed: int) -> str:
 
 
 def _of_file(path: Path) -> str:
-    size, changed = _version(path)
+    size, changed = file_version(path)
     folder = settings.cache_folder()
     if size < LARGE_FILE or folder is None:
         return (_computed if size > SMALL_FILE else _computed.__wrapped__)(path, size, changed)
@@ -53,7 +53,7 @@ def _of_file(path: Path) -> str:
     return hashes[key]
 
 
-def _version(path: Path) -> tuple[int, int]:
+def file_version(path: Path) -> tuple[int, int]:
     """(size in bytes, when it was last changed in ns): a file of the same path and version has the same hash."""
     status = path.stat()
     return status.st_size, status.st_mtime_ns

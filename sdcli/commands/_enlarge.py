@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +87,7 @@ def enlarge(request: Request, output: Output, scale_given: bool = True) -> dict[
     --plan, nothing is enlarged and there are no facts.
     """
     _check_output(output)
+    output.check_show()
     file = upscaler_file.read_header(upscaler_file.find(str(request.model)) or Path(request.model))
     request = request.replace(model=str(file.path), scale=request.scale if scale_given else float(file.scale))
     opened = _open(request)
@@ -102,6 +104,28 @@ def enlarge(request: Request, output: Output, scale_given: bool = True) -> dict[
     if output.plan:
         _print_plan(size, opened, request, file, output)
         return {}
+    picture = _picture(opened, size, request, file)
+    facts = dict(picture.facts)
+    data = picture.encoded(encoding, output.metadata)
+    if path is None:
+        write_result(data)
+        return facts
+    saved = str(store.save(data, path))
+    if screen := output.find_screen():
+        screen.show(picture.image)
+    report = {"path": saved, "width": size[0], "height": size[1], "request": request.as_dict(), **facts}
+    print_result(json.dumps(report) if output.as_json else saved, saved=saved)
+    return facts
+
+
+def enlarger(request: Request) -> Callable[[], Picture]:
+    """What makes the picture of a recorded request; raises the SdError that files and headers can tell."""
+    file = upscaler_file.read_header(upscaler_file.find(str(request.model)) or Path(request.model))
+    opened = _open(request)
+    return partial(_picture, opened, _size(opened, request, file), request, file)
+
+
+def _picture(opened: OpenedImage, size: tuple[int, int], request: Request, file: UpscalerFile) -> Picture:
     image, placement = _enlarged(opened, size, request, file)
     facts = {
         "upscaler": {"name": file.path.stem, "sha256": hashes.digest([file.path]), "scale": file.scale},
@@ -109,15 +133,7 @@ def enlarge(request: Request, output: Output, scale_given: bool = True) -> dict[
         "sdcli": sdcli.__version__,
         **placement,
     }
-    picture = Picture(image, request, facts, opened.icc)
-    data = picture.encoded(encoding, output.metadata)
-    if path is None:
-        write_result(data)
-        return facts
-    saved = str(store.save(data, path))
-    report = {"path": saved, "width": size[0], "height": size[1], "request": request.as_dict(), **facts}
-    print_result(json.dumps(report) if output.as_json else saved, saved=saved)
-    return facts
+    return Picture(image, request, facts, opened.icc)
 
 
 def _check_output(output: Output) -> None:

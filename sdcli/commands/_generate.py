@@ -13,12 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sdcli import settings, store
-from sdcli.checkpoints import hub, hypernets, ip_adapters
-from sdcli.checkpoints.control_fit import check_controls
-from sdcli.checkpoints.defaults import job_by
-from sdcli.checkpoints.embeddings import check_fit
-from sdcli.checkpoints.lora_file import check_blocks, check_loras
-from sdcli.checkpoints.lora_hints import lora_notes
+from sdcli.checkpoints import hub
+from sdcli.checkpoints.preflight import preflight
 from sdcli.checkpoints.recorded import recorded
 from sdcli.commands._output import Output
 from sdcli.commands._streams import (
@@ -31,20 +27,16 @@ from sdcli.commands._streams import (
 from sdcli.errors import UsageError, WriteError
 from sdcli.estimate import Estimate, duration, estimate, remember
 from sdcli.models.cache import ModelCache
-from sdcli.request.encode import Encoding
-from sdcli.request.inputs import InputImages, open_inputs
-from sdcli.request.job import Job
+from sdcli.request.inputs import open_inputs
 from sdcli.request.png import encode_png
-from sdcli.request.prompt import notes, reading
-from sdcli.request.prompt.pieces import BREAK
-from sdcli.request.prompts import check_prompts
+from sdcli.request.prompt import reading
 from sdcli.request.request import Request
-from sdcli.tiny.words import EXAMPLES, untaught
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from sdcli.checkpoints.checkpoint import Checkpoint
+    from sdcli.commands._terminal_pictures import Screen
     from sdcli.result import Result, Step, Watcher
 
 TOLD_BEFORE = 60.0  # seconds of one picture from which the estimate is told before the first step
@@ -62,6 +54,9 @@ def draw(
     `models` holds what was read of the model's header, if it was read already. If `finds_named`, the prompts may
     name embeddings of the user's folder; a picture that is made again has those that it records.
     """
+    if output.sweep or output.sheet or output.gallery:
+        _draw_sweep(request, output)
+        return
     models = models or ModelCache()
     asked = request.with_seed()
     asked.nth(output.count - 1)  # raises if the last picture's seed is out of range
@@ -70,29 +65,11 @@ def draw(
     _check_output(request, output)
     with hub.progress(sys.stderr.isatty() and not output.quiet):
         found = models.checkpoint(request.loading)
-    if request.latents_in is not None and not os.path.isfile(request.latents_in):
-        raise UsageError(f"--latents-in {request.latents_in}: there is no such file; check the path")
     is_piped = "-" in (request.image, request.mask, request.depth)
     inputs = open_inputs(request, standard_input("a picture") if is_piped else None)
     encoding = output.encoding(request)
-    if inputs.picture is not None and inputs.mask is not None:
-        encoding.check_size(*inputs.mask.size)
-    for note in (*inputs.notes, *_losses(inputs, encoding)):
+    for note in preflight(found, request, inputs, encoding)[1]:
         print_note(note)
-    job = job_by(found.family, found.size, inputs.fill_in_size(request))
-    check_prompts(found.name, found.family.text_encoders, job)
-    check_blocks(found.family.name, job.lora)
-    left = check_loras(found, [lora.path for lora in job.lora], job.allow_partial)
-    check_fit(found, job.embedding, [lora.path for lora in job.lora])
-    check_controls(found, job.controls)
-    for note in lora_notes(left, request):
-        print_note(note)
-    hypernets.check_fit(found, job.hypernet)
-    ip_adapters.check_fit(found, job.ip_adapter)
-    if request.emphasis != "none":
-        for note in _notes_on_prompts(job):
-            print_note(note)
-    _tell_untaught_words(job)
     expected = estimate(found, inputs.fill_in_size(request))
     if output.plan:
         _print_plan(inputs.fill_in_size(request), found, expected, output)
@@ -104,18 +81,35 @@ def draw(
 
     from sdcli.engine import generate
 
+    screen = output.find_screen()
     for i in range(output.count):
         numbered = recorded(asked.nth(i), embeddings)
-        result = generate(numbered, models, _watcher(numbered, output, i), inputs, output.words)
+        result = generate(numbered, models, _watcher(numbered, output, i, screen), inputs, output.words)
         if output.latents_out:
             _save_latents(result, output.latents_out)
         path = _save_picture(result, output)
+        if screen is not None:
+            screen.show(result.picture.image)
         _report(result, path, _save_heat_maps(result, path, output), output)
         if i == 0:
             _warn_of_ignored_negative(result.picture.request, found.family.embeds_guidance)
             _tell_differences(request, result.picture.request, found.family.clip_skip)
             remember(found, result.picture.request, result.seconds["steps"] + result.seconds["decode"])
         yield result
+
+
+def _draw_sweep(request: Request, output: Output) -> None:
+    """Draw a batch of the request with each value of --sweep, and of the seeds of --count."""
+    from sdcli.commands._batch import run_batch
+    from sdcli.commands._batch_options import BatchOptions
+    from sdcli.request.jobfile.sweep import sweep
+
+    texts = list(output.sweep)
+    if output.count > 1 and request.seed is None:
+        raise UsageError("--sweep with --count needs --seed, so that the same command goes on where it ended")
+    if output.count > 1:
+        texts.append(f"seed={request.seed}..{request.nth(output.count - 1).seed}")
+    run_batch(lambda: sweep(request, texts), "sweep", BatchOptions.of_sweep(output), is_typed=True)
 
 
 # --- the estimate
@@ -150,6 +144,7 @@ def _check_output(request: Request, output: Output) -> None:
         raise UsageError(
             "-o - writes one picture to standard output; it goes with neither --count nor --json"
         )
+    output.check_show()
     if output.words and output.out == "-":
         raise UsageError(
             "--attention writes files beside the picture, and -o - writes none; name a file with -o"
@@ -171,15 +166,6 @@ def _check_output(request: Request, output: Output) -> None:
         check_writable(store.output_path(output.filmstrip, request).parent)
 
 
-def _losses(inputs: InputImages, encoding: Encoding) -> Iterator[str]:
-    """What a file cannot keep of the picture that is repainted, as notes."""
-    if inputs.picture is None or inputs.mask is None or encoding.is_lossless:
-        return
-    yield f"a .{encoding.format} keeps no pixel exactly, those outside the mask neither; a .png does"
-    if inputs.picture.alpha is not None and encoding.format == "jpg":
-        yield "a .jpg has no transparency; the picture is saved over the colour of --background"
-
-
 def check_writable(folder: Path) -> None:
     """Raise WriteError if the folder, or the nearest parent that exists, cannot be written in."""
     existing = next((path for path in (folder, *folder.absolute().parents) if path.exists()), folder)
@@ -187,16 +173,6 @@ def check_writable(folder: Path) -> None:
         raise WriteError(f"{existing}: is a file, not a folder; choose another place with -o")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise WriteError(f"{existing}: permission denied; choose another folder with -o")
-
-
-def _notes_on_prompts(job: Job) -> list[str]:
-    """What in the prompts may not mean what their writer thinks."""
-    language = reading.dialect(job.emphasis, job.like)
-    timeline = language.timeline(job.sampler.name, job.steps)
-    own = (job.prompt, job.negative, job.prompt_2, job.negative_2)
-    prompts = list(dict.fromkeys([*filter(None, own), *(region.prompt for region in job.regions)]))
-    told = [note for prompt in prompts for note in notes.notes(prompt, language, timeline)]
-    return [*notes.taken_for_words(language, *prompts), *told]
 
 
 # --- results
@@ -266,21 +242,6 @@ def _warn_of_ignored_negative(request: Request, embeds_guidance: bool) -> None:
         print_note("the negative prompt has no effect at --cfg 1; try --cfg 5")
 
 
-def _tell_untaught_words(job: Job) -> None:
-    """Say which words of the prompt the embedded model was not taught, as it draws something else for them."""
-    if job.request.model != "tiny":
-        return
-    language = reading.dialect(job.emphasis, job.like)
-    parts = reading.read(job.prompt, language, language.timeline(job.sampler.name, job.steps))
-    pieces = [piece for part in parts for entry in part.entries for piece in language.pieces(entry.text)]
-    if words := untaught(" ".join(dict.fromkeys(piece.text for piece in pieces if piece != BREAK))):
-        shown = ", ".join(words[:5]) + ", …" * (len(words) > 5)
-        print_note(
-            f"tiny was not taught: {shown}; it draws single things, such as {EXAMPLES}; "
-            "`sd info tiny --words` lists them"
-        )
-
-
 def _tell_differences(asked: Request, request: Request, own_clip_skip: int) -> None:
     """Say what the tool of --like does in such a run and we do not, and what it does not know of what was asked."""
     from sdcli.diffusion.conventions import CONVENTIONS, Run
@@ -309,7 +270,7 @@ def _tell_differences(asked: Request, request: Request, own_clip_skip: int) -> N
 # --- while the steps run
 
 
-def _watcher(request: Request, output: Output, i: int) -> Watcher:
+def _watcher(request: Request, output: Output, i: int, screen: Screen | None) -> Watcher:
     """Watches the steps of picture i: shows progress and saves pictures of the steps, as the options ask."""
 
     def watch(steps: Iterator[Step]) -> Iterable[Step]:
@@ -317,12 +278,19 @@ def _watcher(request: Request, output: Output, i: int) -> Watcher:
             steps = _save_steps(steps, output, request)
         if output.filmstrip:
             steps = _save_filmstrip(steps, output, request)
+        if screen is not None:
+            return screen.previews(steps, tells_steps=not output.quiet)
         if output.quiet:
             return steps
         label = f"{i + 1}/{output.count}" if output.count > 1 else "steps"
-        return _progress_bar(steps, label) if sys.stderr.isatty() else _progress_lines(steps, label)
+        return show_progress(steps, label)
 
     return watch
+
+
+def show_progress(steps: Iterator[Step], label: str) -> Iterator[Step]:
+    """Pass the steps on, and show on standard error how far they are: a bar on a terminal, else a line at times."""
+    return _progress_bar(steps, label) if sys.stderr.isatty() else _progress_lines(steps, label)
 
 
 def _save_steps(steps: Iterator[Step], output: Output, request: Request) -> Iterator[Step]:

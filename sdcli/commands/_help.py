@@ -6,11 +6,12 @@ import dataclasses
 
 import click
 
+from sdcli.commands._batch_options import BatchOptions
 from sdcli.commands._output import Output
 from sdcli.request.fields import own_fields
 from sdcli.request.request import Depth, Hires, Loading, Mask, MaskEdge, StartImage, Upscale
 
-PICTURE, OUTPUT, OTHER = "The picture", "Output", "Other"
+PICTURE, BATCH, OUTPUT, OTHER = "The picture", "The batch", "Output", "Other"
 GROUPS = {
     StartImage: "The picture to start from",
     MaskEdge: "The mask",
@@ -45,7 +46,7 @@ OWN = {
 }
 """Heading -> the fields of no group; one that is not listed is about the picture."""
 
-ORDER = (PICTURE, "Noise", "Sampling", *dict.fromkeys(GROUPS.values()), OUTPUT, OTHER)
+ORDER = (PICTURE, "Noise", "Sampling", *dict.fromkeys(GROUPS.values()), BATCH, OUTPUT, OTHER)
 
 
 class GroupedCommand(click.Command):
@@ -87,4 +88,6 @@ def heading_of(parameter: click.Parameter) -> str:
             return heading
     if name in {each.name for each in dataclasses.fields(Output)}:
         return OUTPUT
+    if name == "keep_going" or name in {each.name for each in dataclasses.fields(BatchOptions)}:
+        return BATCH
     return PICTURE if parameter.expose_value else OTHER  # --debug and --help are not passed to the command

@@ -101,10 +101,20 @@ def output_options(command: F) -> F:
             click.option("--attention", metavar="WORDS", default=None,
                          help="Save a heat map for each of these words, such as cat,hat: where each is seen."),
             click.option("--metadata/--no-metadata", default=None, help=METADATA),
+            click.option("--sweep", multiple=True, metavar="FIELD=VALUES",
+                         help="Draw a picture for each value, such as cfg=4..10 by 2 or sampler=euler,ddim; several "
+                              "multiply. Runs again, it draws what is missing."),
+            click.option("--sheet", type=PATH, default=None, metavar="PNG",
+                         help="Save labelled contact sheets of --sweep in this PNG."),
+            click.option("--gallery", type=PATH, default=None, metavar="HTML",
+                         help="Save a page to look at the pictures of --sweep in this HTML."),
             click.option("--plan", is_flag=True,
                          help="Tell how long the pictures would take and how much memory, and draw nothing."),
             click.option("--allow-slow", is_flag=True,
                          help="Draw a picture even if it would take hours, or more memory than is free."),
+            click.option("--show", is_flag=True,
+                         help="Show each picture in the terminal, and previews of it while it is drawn: in kitty, "
+                              "Ghostty, WezTerm, iTerm2, VS Code, mintty, or by blocks in 24-bit colour."),
             click.option("--json", "as_json", is_flag=True, help="Print one JSON object per picture."),
             click.option("-q", "--quiet", is_flag=True, help="Show no progress on standard error."),
         ]
@@ -131,6 +141,12 @@ def with_settings(typed: dict[str, Any], names: Iterable[str]) -> dict[str, Any]
     from sdcli.commands._settings import fill_in
 
     return fill_in(typed, names)
+
+
+def chosen_settings(stated: Mapping[str, Any]) -> dict[str, Any]:
+    """The user's settings that fill in what a job does not state."""
+    filled = with_settings(dict(stated), [each.name for each in dataclasses.fields(Request)])
+    return {name: value for name, value in filled.items() if name not in stated}
 
 
 def options_typed(values: Mapping[str, Any]) -> dict[str, Any]:

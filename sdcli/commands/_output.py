@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sdcli.commands._streams import print_note
 from sdcli.errors import UsageError
 from sdcli.request.fields import option
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from sdcli.commands._terminal_pictures import Screen
     from sdcli.request.encode import Encoding
     from sdcli.request.request import Request
 
@@ -41,8 +43,12 @@ class Output:
     latents_out: str | None = None
     attention: str | None = None
     metadata: bool = option(True, "--metadata", type=bool, help=METADATA)
+    sweep: tuple[str, ...] = ()
+    sheet: str | None = None
+    gallery: str | None = None
     plan: bool = False
     allow_slow: bool = False
+    show: bool = False
     as_json: bool = False
     quiet: bool = False
 
@@ -71,20 +77,40 @@ class Output:
         """Where the picture of a request goes, if not to standard output; raises UsageError."""
         from sdcli import store
 
-        suffixes = _suffixes(self.format)
+        suffixes = suffixes_of(self.format)
         return store.output_path(
             self.out, request, *suffixes, default_name=default_name or store.DEFAULT_NAME
         )
+
+    def check_show(self) -> None:
+        """Raise UsageError for --show where standard output is the picture's file."""
+        if self.show and self.out == "-":
+            raise UsageError(
+                "--show draws in the terminal, and -o - writes the file there; leave one of them out"
+            )
+
+    def find_screen(self) -> Screen | None:
+        """The terminal of --show; None if it is not given, or, which is said, if nothing can be drawn there."""
+        if not self.show:
+            return None
+        from sdcli.commands._terminal_pictures import Screen
+
+        screen = Screen.find()
+        if screen is None:
+            print_note(
+                "--show: this is no terminal that is known to draw pictures; COLORTERM=truecolor would say so"
+            )
+        return screen
 
     def encoding(self, request: Request) -> Encoding:
         """How the picture of a request is encoded; raises UsageError."""
         from sdcli.request.picture import encoding_of
 
         path = self.picture_path(request) if self.out != "-" else None
-        return encoding_of(path.suffix if path else _suffixes(self.format)[0], self.quality, request)
+        return encoding_of(path.suffix if path else suffixes_of(self.format)[0], self.quality, request)
 
 
-def _suffixes(format: str | None) -> tuple[str, ...]:
+def suffixes_of(format: str | None) -> tuple[str, ...]:
     """The suffixes that the name of a picture may have."""
     from sdcli.request.encode import SUFFIXES
 

@@ -114,6 +114,26 @@ def print_note(text: str) -> None:
         print(f"sd: {text}", file=sys.stderr, flush=True)
 
 
+def print_command(line: str) -> None:
+    """Write a line on standard error as it is: a command that the CI around us reads, such as `::error::…`."""
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
+
+
+def terminal() -> TextIO | None:
+    """Standard error, or else standard output, if it is a terminal; None if neither is."""
+    return next(
+        (stream for stream in (sys.stderr, sys.stdout) if stream is not None and stream.isatty()), None
+    )
+
+
+def write_terminal(stream: TextIO, text: str) -> None:
+    """Write text as it is on a terminal; one that is gone is no fault."""
+    with contextlib.suppress(OSError, WriteError):
+        stream.write(text)
+        stream.flush()
+
+
 def standard_input(what: str) -> BinaryIO:
     """Standard input, from which `what` is read; raises UsageError if it is closed."""
     if sys.stdin is None:

@@ -10,7 +10,6 @@ from itertools import islice
 
 import click
 
-from sdcli import registry
 from sdcli.errors import UsageError
 from sdcli.request.names_elsewhere import FIELDS, HINTS, OUTPUT
 
@@ -91,12 +90,9 @@ class _Translation:
 
 def _is_sampler(label: str) -> bool:
     """True if the label names a sampler of ours."""
-    from sdcli.request import aliases
+    from sdcli.request.aliases import names_sampler
 
-    try:
-        return aliases.parse_sampler(label)[0].partition(":")[0] in registry.names("samplers")
-    except UsageError:
-        return False
+    return names_sampler(label)
 
 
 def _sides(name: str, given: Sequence[str]) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from sdcli.batch.reasons import ADAPTERS, DECIDES_LAST_BITS
 from sdcli.checkpoints.embeddings import still_named
 from sdcli.checkpoints.lookup import find_model
 from sdcli.commands._help import GroupedCommand
@@ -19,24 +20,11 @@ from sdcli.commands._options import (
 from sdcli.commands._output import Output
 from sdcli.commands._streams import print_note, standard_input
 from sdcli.commands._types import PATH
-from sdcli.errors import UsageError
 from sdcli.request.other_tools.reading import OtherPicture
 from sdcli.request.other_tools.recognise import recognise
 from sdcli.request.png_metadata import read_png_metadata
-from sdcli.request.prepare import retyped
+from sdcli.request.prepare import retyped, with_what_follows
 from sdcli.request.request import Depth, Hires, Mask, MaskEdge, Request, StartImage, Upscale
-
-DECIDES_LAST_BITS = ("model", "sdcli", "torch", "diffusers", "transformers", "device", "dtype", "threads")
-"""Recorded facts of a run on which the last bits of its picture depend."""
-
-ADAPTERS = {
-    "embeddings": "embedding",
-    "loras": "LoRA",
-    "hypernets": "hypernetwork",
-    "controls": "control",
-    "ip_adapters": "IP-Adapter",
-}
-"""Recorded facts of a run that are files by their names -> what such a file is called."""
 
 
 @click.command(cls=GroupedCommand)
@@ -63,14 +51,7 @@ def again(png: str, **values: Any) -> None:
     recorded = metadata.facts(png)
     if metadata.request(png).device == "auto":
         changes = with_settings(changes, ["device"])
-    if "model" in changes:
-        changes = {"revision": None, **changes}  # the recorded revision is of another repo
-    if "scale" in changes:
-        changes = {
-            "width": None,
-            "height": None,
-            **changes,
-        }  # the recorded size follows from the recorded scale
+    changes = with_what_follows(changes)
     if "upscaler" in recorded:
         from sdcli.commands._enlarge import output_of
 
@@ -102,17 +83,7 @@ def _enlarge_again(
 
 def _draw_other(png: str, other: OtherPicture, changes: Mapping[str, Any], output: Output) -> None:
     """Draw another tool's picture again, and say what of it could not be taken over."""
-    if other.start and "image" not in changes:
-        raise UsageError(f"{png} was made by {other.tool} over another picture; name that with -i")
-    if other.masked and not {"mask", "alpha_mask"} & changes.keys():
-        raise UsageError(f"{png} was made by {other.tool} with a mask; name it with --mask")
-    model = changes.get("model") or find_model(other.model, other.model_hash)
-    if model is None:
-        named = " ".join(filter(None, (other.model, other.model_hash))) or "a model that it does not name"
-        raise UsageError(
-            f"{png} was made by {other.tool} with {named}, which is in no model folder; name it with -m"
-        )
-    request = other.request(**{**changes, "model": model})
+    request = other.again(png, changes, find_model)
     for key, value in other.left.items():
         print_note(f"{png}: not taken over from {other.tool}: {key}: {value}")
 

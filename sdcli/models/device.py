@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from sdcli.errors import UsageError
+from sdcli.machine import cpu_maker, helpful_threads
 
 LARGE = 200_000_000  # parameters from which bfloat16 matrix units pay; below, conversions cost what they gain
 
@@ -25,6 +24,7 @@ class Placement:
         """What a picture's metadata says of the placement."""
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
         return {
+            "arithmetic": _arithmetic(self.device, self.dtype),
             "device": name,
             "dtype": str(self.dtype).removeprefix("torch."),
             "threads": torch.get_num_threads(),
@@ -65,33 +65,29 @@ def _on_cpu(dtype: str, parameters: int, threads: int | None) -> Placement:
     return Placement(torch.device("cpu"), getattr(torch, dtype))
 
 
-def helpful_threads() -> int:
-    """How many threads help: one per physical core that this process may use, within a container's CPU share.
-
-    OMP_NUM_THREADS overrides it.
-    """
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
-    if wanted.isdigit() and int(wanted) > 0:
-        return int(wanted)
-    try:
-        processors = os.sched_getaffinity(0)
-    except AttributeError:  # not Linux
-        return max(1, os.cpu_count() or 1)
-    siblings = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
-    cores = {_text(siblings.format(i), default=str(i)) for i in processors}
-    quota, _, period = _text("/sys/fs/cgroup/cpu.max", default="max 1").partition(" ")
-    share = int(quota) / int(period) if quota.isdigit() and period.isdigit() else len(cores)
-    return max(1, min(len(cores), round(share)))
-
-
 def has_bf16_matrix_units() -> bool:
     """True if this CPU multiplies bfloat16 matrices in dedicated units (AMX)."""
     probe = getattr(torch.cpu, "_is_amx_tile_supported", None)
     return bool(probe and probe())
 
 
-def _text(path: str, default: str) -> str:
-    try:
-        return Path(path).read_text().strip()
-    except OSError:
-        return default
+def _arithmetic(device: torch.device, dtype: torch.dtype) -> str:
+    """The class of arithmetic, on which the last bits depend: `AMD AVX512`, `Intel AVX512 AMX`, or a GPU's `sm_90`.
+
+    torch chooses its loops by the instruction set, MKL its matrix products by the maker of the CPU too, and oneDNN
+    those in bfloat16 by whether the CPU has instructions or matrix units for it.
+    """
+    if device.type == "cuda":
+        major, minor = torch.cuda.get_device_capability(device)
+        return f"sm_{major}{minor}"
+    names = [cpu_maker(), torch.backends.cpu.get_cpu_capability()]
+    if dtype == torch.bfloat16 and has_bf16_matrix_units():
+        names.append("AMX")
+    elif dtype == torch.bfloat16 and _has_bf16_instructions():
+        names.append("BF16")
+    return " ".join(names)
+
+
+def _has_bf16_instructions() -> bool:
+    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(probe and probe())

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
 
 from sdcli.checkpoints.defaults import job_by
 from sdcli.checkpoints.family import Family
+from sdcli.diffusion.conditioning import Cond
 from sdcli.diffusion.levels import Levels
 from sdcli.diffusion.limits import Threshold
 from sdcli.models.architectures.clip import CLIPTextModel
@@ -46,6 +47,7 @@ class Model:
     facts: Mapping[str, Any]
     control_networks: ControlNetworks
     load_depth_network: Callable[[], nn.Module] | None = None  # loads it once; None if there is none
+    encoded: dict[Hashable, Cond] = field(default_factory=dict)  # texts that were encoded, the oldest first
 
     @property
     def factor(self) -> int:

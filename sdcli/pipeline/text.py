@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import groupby
+from pathlib import Path
 
 import torch
 from PIL.Image import Image
 from torch import Tensor
 
+from sdcli.checkpoints.hashes import file_version
 from sdcli.diffusion.conditioning import Composed, Cond, Part
 from sdcli.diffusion.conventions import CONVENTIONS
 from sdcli.diffusion.spans import Span, spans, steps_apart
@@ -27,6 +29,9 @@ from sdcli.request.prompts import parts_of
 
 Texts = tuple[str, ...]
 """A text for each of the model's text encoders."""
+
+MAX_KEPT = 64
+"""Encoded texts that a model keeps for its next pictures: the last ones."""
 
 Encode = Callable[[Texts, int], Cond]
 """(texts, number of chunks) -> their condition."""
@@ -112,6 +117,7 @@ class _Encoder:
         self.empty = cache(self._empty)
         self._chunks = cache(self._chunked)
         self._size = (float(job.height), float(job.width))
+        self._altered = _altered(job)
 
     def parts(self, lanes: Sequence[_Lane], seen: Sequence[Span], encode: Encode) -> Iterator[Part]:
         """The parts of a composed prompt; a text that stays the same over several spans is one part."""
@@ -158,8 +164,14 @@ class _Encoder:
         own = self.length(texts)
         padded = max(count, own) if CONVENTIONS[self.job.like].pads_prompts else own
         chunks = {part: (*each, *[()] * (padded - len(each))) for part, each in self._chunks(texts).items()}
-        cond = encode_prompt(
-            self.model, chunks, self.job.clip_skip, self._size, self.job.emphasis, self.learned.vectors
+        job = self.job
+        key = (tuple(chunks.items()), job.clip_skip, self._size, job.emphasis, self._altered)
+        cond = _once(
+            self.model,
+            key,
+            lambda: encode_prompt(
+                self.model, chunks, job.clip_skip, self._size, job.emphasis, self.learned.vectors
+            ),
         )
         if count <= padded:
             return cond
@@ -172,6 +184,23 @@ class _Encoder:
         return replace(cond, time_ids=(*cond.time_ids[:4], scores[which])) if scores else cond
 
 
+def _once(model: Model, key: Hashable, encode: Callable[[], Cond]) -> Cond:
+    """What `encode` gives, or what it gave for an earlier picture; a Cond of its own, for they go by identity."""
+    kept = model.encoded
+    if key not in kept:
+        kept[key] = encode()
+        while len(kept) > MAX_KEPT:
+            del kept[next(iter(kept))]
+    kept[key] = kept.pop(key)  # the latest
+    return replace(kept[key])
+
+
+def _altered(job: Job) -> Hashable:
+    """What of a job alters its text encoders or their vocabulary, with the state of each file."""
+    paths = [*(lora.path for lora in job.lora), *job.embedding]
+    return (repr(job.lora), job.embedding, tuple(file_version(Path(path)) for path in paths))
+
+
 class _CompelEncoder(_Encoder):
     """The conditions of texts in compel's language."""
 
@@ -179,6 +208,11 @@ class _CompelEncoder(_Encoder):
         return chunk_count(self.model, texts[0], self.learned.vectors)
 
     def _encoded(self, texts: Texts, count: int) -> Cond:
-        return encode_compel(
-            self.model, texts[0], self.job.clip_skip, self._size, count, self.learned.vectors
+        key = ("compel", texts, count, self.job.clip_skip, self._size, self._altered)
+        return _once(
+            self.model,
+            key,
+            lambda: encode_compel(
+                self.model, texts[0], self.job.clip_skip, self._size, count, self.learned.vectors
+            ),
         )

@@ -21,6 +21,7 @@ KARRAS_SUFFIXES = ("k", "ka")
 """What InvokeAI and A1111's API write behind a sampler on Karras' schedule."""
 
 
+@functools.lru_cache(256)
 def parse_sampler(label: str, tool: str | None = None) -> tuple[str, str | None]:
     """The sampler and the schedule that a sampler's label names: "Euler a Karras" -> ("euler_a", "karras").
 
@@ -35,6 +36,7 @@ def parse_sampler(label: str, tool: str | None = None) -> tuple[str, str | None]
     return _with_options(sampler, options), schedule
 
 
+@functools.lru_cache(256)
 def parse_schedule(label: str, tool: str | None = None) -> str:
     """A schedule's label in our spelling: "DDIM" -> "ddim_uniform". "Automatic" stays: `automatic` resolves it.
 
@@ -48,6 +50,14 @@ def parse_schedule(label: str, tool: str | None = None) -> str:
 def automatic(sampler: str) -> str:
     """The schedule that A1111's "Automatic" stands for with a sampler of ours."""
     return AUTOMATIC.get(sampler.partition(":")[0], "uniform")
+
+
+def names_sampler(label: str) -> bool:
+    """True if the label names a sampler of ours."""
+    try:
+        return parse_sampler(label)[0].partition(":")[0] in registry.names("samplers")
+    except UsageError:
+        return False
 
 
 # --- search
@@ -134,6 +144,7 @@ def _spellings(label: str) -> Iterator[str]:
         yield _compact(short.removesuffix("Discrete"))
 
 
+@functools.lru_cache(4096)
 def _compact(name: str) -> str:
     """A label without what tools write differently: case, blanks, `_`, `-` and round brackets; `++` is `pp`."""
     return re.sub(r"[\s_\-()]", "", name.lower().replace("++", "pp"))

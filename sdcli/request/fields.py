@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import os
 import textwrap
@@ -59,6 +60,12 @@ def option_of(declared: dataclasses.Field[Any]) -> Option:
     return found
 
 
+@functools.cache
+def declared_in(values: type) -> Mapping[str, dataclasses.Field[Any]]:
+    """The fields of a dataclass by their names."""
+    return {each.name: each for each in dataclasses.fields(values)}
+
+
 def spelling(declared: dataclasses.Field[Any]) -> str:
     """The field's name as a user knows it: its long flag, or its plain name if it has none."""
     flags = option_of(declared).flags
@@ -73,10 +80,14 @@ def own_fields(group: type) -> list[str]:
 
 
 def check_fields(values: Any) -> None:
-    """Check and normalise every field of a frozen dataclass in place; raises UsageError that names the field."""
-    for declared in dataclasses.fields(values):
-        value = checked(declared, getattr(values, declared.name))
-        object.__setattr__(values, declared.name, value)
+    """Check and normalise every field of a frozen dataclass in place; raises UsageError that names the field.
+
+    A default is as it should be, which saves most of the time.
+    """
+    for declared in declared_in(type(values)).values():  # type: ignore[arg-type]
+        value = getattr(values, declared.name)
+        if value is not declared.default:
+            object.__setattr__(values, declared.name, checked(declared, value))
 
 
 def checked(declared: dataclasses.Field[Any], value: Any) -> Any:
@@ -186,7 +197,9 @@ class Checked:
 
     def __new__(cls, *_: Any, **values: Any) -> Self:
         """Check the names of the fields; the dataclass's own __init__ takes the values."""
-        check_keys(values, [each.name for each in dataclasses.fields(cls)])  # type: ignore[arg-type]
+        known = declared_in(cls)  # type: ignore[arg-type]
+        if not values.keys() <= known.keys():
+            check_keys(values, list(known))
         return super().__new__(cls)
 
 

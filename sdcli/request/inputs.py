@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import io
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -210,6 +211,8 @@ def open_inputs(request: Request, stdin: BinaryIO | None = None) -> InputImages:
 
     Raises ImageError for a bad image, UsageError for a request that cannot be meant.
     """
+    if request.latents_in is not None and not os.path.isfile(request.latents_in):
+        raise UsageError(f"--latents-in {request.latents_in}: there is no such file; check the path")
     paths: dict[str, Any] = {"depth": request.depth, "image": request.image, "mask": request.mask}
     sources = {role: _source(role, path, stdin) for role, path in paths.items() if path is not None}
     background = parse_colour(request.background)

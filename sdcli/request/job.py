@@ -87,6 +87,11 @@ class Job:
         )
 
 
+_OF_REQUESTS = {each.name for each in dataclasses.fields(Request)}
+_SHARED = tuple(each.name for each in dataclasses.fields(Job) if each.name in _OF_REQUESTS)
+"""The fields that a Job takes from its Request; it parses some of them."""
+
+
 def job_of(request: Request) -> Job:
     """The job of a request that has a seed and whose fields with a default from the model are filled in.
 
@@ -106,11 +111,7 @@ def job_of(request: Request) -> Job:
     ):
         if getattr(request, name) is None:
             raise UsageError(f"{name} is not decided; make the job with model.with_defaults")
-    values: dict[str, Any] = {
-        each.name: getattr(request, each.name)
-        for each in dataclasses.fields(Job)
-        if each.name in {field.name for field in dataclasses.fields(Request)}
-    }
+    values: dict[str, Any] = {name: getattr(request, name) for name in _SHARED}
     return Job(
         **values
         | {

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import sdcli
 from sdcli.errors import UsageError
 from sdcli.request import a1111_text
-from sdcli.request.encode import SUFFIXES, Encoding, encode
+from sdcli.request.encode import JPEG_QUALITY, SUFFIXES, Encoding, encode
 from sdcli.request.request import Request, parse_colour
 
 if TYPE_CHECKING:
@@ -51,10 +51,11 @@ class Picture:
         }
 
     def facts_in(self, encoding: Encoding) -> Mapping[str, Any]:
-        """The facts as they hold for a file: in a lossy one, no pixel under a mask is kept exactly."""
-        if encoding.is_lossless or "kept" not in self.facts:
+        """The facts as they hold for a file: in a lossy one, its quality, and no pixel under a mask is kept exactly."""
+        if encoding.is_lossless:
             return self.facts
-        return {**self.facts, "kept": {**self.facts["kept"], "exact": False}}
+        kept = {"kept": {**self.facts["kept"], "exact": False}} if "kept" in self.facts else {}
+        return {**self.facts, **kept, "quality": encoding.quality or JPEG_QUALITY}
 
 
 def encoding_of(suffix: str, quality: int | None, request: Request) -> Encoding:

@@ -59,6 +59,16 @@ def retyped(request: Request, changes: Mapping[str, Any]) -> Request:
     )
 
 
+def with_what_follows(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Changes of a recorded request with those that follow: what it records for another model or scale is left out."""
+    follow: dict[str, Any] = {}
+    if "model" in changes:
+        follow["revision"] = None  # the recorded revision is of another repo
+    if "scale" in changes:
+        follow |= {"width": None, "height": None}  # the recorded size follows from the recorded scale
+    return {**follow, **changes}
+
+
 def _with_styles(request: Request) -> Request:
     if not request.style:
         if request.styles_file is not None:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 MAX_SEED = 2**32 - 1
 MAX_LONG_SEED = 2**64 - 1
 """The largest seed of generators that count 64 bits, and of ComfyUI; torch's CPU generator uses the low 32 bits."""
+INDEPENDENT = frozenset({"prompt", "negative", "prompt_2", "negative_2", "strength", "cfg", "seed"})
+"""Fields that are checked by themselves, but for the range of a seed: changing them leaves the others as they are."""
 Group = TypeVar("Group", bound="Loading | MaskEdge | Hires")
 
 
@@ -415,9 +417,9 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
             levels = sigmas.parse(self.sigmas)
             self._set("sigmas", sigmas.to_text(levels))
             self._set("steps", _steps_of(self.steps, len(levels) - 1))
-        for declared in dataclasses.fields(self):
-            kind, value = fields.option_of(declared).plugin, getattr(self, declared.name)
-            if kind and value not in (None, "automatic"):  # which waits until the model has named the sampler
+        for name, kind in _PLUGINS.items():
+            value = getattr(self, name)
+            if value not in (None, "automatic"):  # which waits until the model has named the sampler
                 registry.parse(kind, value)
 
     def _set(self, name: str, value: Any) -> None:
@@ -434,7 +436,14 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
 
     def replace(self, **changes: Any) -> Request:
         """The same request with some fields changed; raises UsageError as making one does."""
-        return dataclasses.replace(self, **changes)
+        if not changes.keys() <= INDEPENDENT:
+            return dataclasses.replace(self, **changes)
+        changed: Request = object.__new__(type(self))
+        changed.__dict__.update(self.__dict__)
+        for name, value in changes.items():
+            changed._set(name, fields.checked(_DECLARED[name], value))
+        _check_seeds(changed)
+        return changed
 
     def with_seed(self) -> Request:
         """The same request; where it has no seed, with one drawn at random."""
@@ -461,6 +470,8 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
         return cls(**values)
 
 
+_DECLARED = fields.declared_in(Request)
+_PLUGINS = {name: kind for name, each in _DECLARED.items() if (kind := fields.option_of(each).plugin)}
 errors.PYTHON_NAMES.update(fields.python_names(Request))
 Request.__doc__ = f"{Request.__doc__}\n\n{fields.documentation(Request)}"
 
@@ -496,7 +507,7 @@ def parse_margins(text: str) -> tuple[int, int, int, int]:
 
 def flag(name: str) -> str:
     """The field's name as it is typed: its long flag, or PROMPT for the prompt."""
-    declared = {each.name: each for each in dataclasses.fields(Request)}[name]
+    declared = _DECLARED[name]
     return fields.spelling(declared) if fields.option_of(declared).flags else name.upper()
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import re
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,17 +12,35 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from sdcli.errors import ImageError, SdError, UsageError
-from sdcli.request.fields import as_dict, check_fields, option, option_of
+from sdcli.request.fields import as_dict, check_fields, checked, option, option_of
 from sdcli.request.picture import Picture, parameters
 from sdcli.request.png_metadata import read_png_metadata
-from sdcli.request.request import Request
-from tests.request.strategies import requests
+from sdcli.request.request import INDEPENDENT, Request
+from tests.request.strategies import FIELDS, requests
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much], deadline=None)
 @given(requests())
 def test_a_request_goes_through_json_and_back(request):
     assert Request.from_dict(json.loads(json.dumps(request.as_dict()))) == request
+
+
+@pytest.mark.parametrize("declared", dataclasses.fields(Request), ids=lambda declared: declared.name)
+def test_a_default_passes_its_own_check(declared):
+    value = checked(declared, declared.default)
+    assert (value, type(value)) == (declared.default, type(declared.default))
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much], deadline=None)
+@given(requests(), st.fixed_dictionaries({}, optional={name: FIELDS[name] for name in sorted(INDEPENDENT)}))
+def test_changing_independent_fields_is_making_the_request_with_them(request, changes):
+    try:
+        expected = dataclasses.replace(request, **changes)
+    except UsageError as error:
+        with pytest.raises(UsageError, match=re.escape(str(error))):
+            request.replace(**changes)
+    else:
+        assert request.replace(**changes) == expected
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much], deadline=None)

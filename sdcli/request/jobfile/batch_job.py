@@ -36,6 +36,7 @@ class BatchJob:
     `request` is what was asked for; its seed is there unless the file asks for a random one. `entry` is the name, or
     the number, of the entry of the file that the job was expanded from, and `axes` are the values that tell it from
     the entry's other jobs, as they were typed, in the written order. `out` is a template as of `-o`; None: the batch's.
+    `notes` are lines for standard error: what of another tool's picture could not be taken over.
     """
 
     request: Request
@@ -45,6 +46,7 @@ class BatchJob:
     axes: Mapping[str, Any] = field(default_factory=dict)
     source: Source = field(default_factory=lambda: Source("-"))
     tolerance: Tolerance = field(default_factory=Tolerance)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from sdcli.request.prepare import PROMPTS, literal
 from sdcli.request.request import Request
 
 Facts = Mapping[str, Any]
+FindModel = Callable[[str, str], str | None]
+"""(name, hash) of a model as another tool records them -> what -m takes for it; None if it is in no model folder."""
 FIELDS = frozenset(each.name for each in dataclasses.fields(Request))
 
 
@@ -44,6 +46,23 @@ class OtherPicture:
         """
         kept = {name: self.fields.get(name) for name in PROMPTS if name not in changes}
         return Request(**{"variants": literal(kept), **self.fields, **changes})
+
+    def again(self, path: str, changes: Facts, find_model: FindModel) -> Request:
+        """The request that makes the picture in the file `path` again, with changes and with its model found.
+
+        Raises UsageError if the model is nowhere, or a picture or mask that it was made over is not among the changes.
+        """
+        if self.start and "image" not in changes:
+            raise UsageError(f"{path} was made by {self.tool} over another picture; name that with -i")
+        if self.masked and not {"mask", "alpha_mask"} & changes.keys():
+            raise UsageError(f"{path} was made by {self.tool} with a mask; name it with --mask")
+        model = changes.get("model") or find_model(self.model, self.model_hash)
+        if model is None:
+            named = " ".join(filter(None, (self.model, self.model_hash))) or "a model that it does not name"
+            raise UsageError(
+                f"{path} was made by {self.tool} with {named}, which is in no model folder; name it with -m"
+            )
+        return self.request(**{**changes, "model": model})
 
 
 class Reading:

@@ -1,0 +1,98 @@
+"""Identity: the hash of all that decides the pixels of a job, by which a batch knows what it has finished."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from sdcli import machine
+from sdcli.checkpoints.hashes import digest
+from sdcli.request.fields import option_of
+from sdcli.request.job import Job
+from sdcli.request.request import Request
+
+ALGORITHM = 1
+"""Counted up when this program makes other pixels of the same request, so that batches draw them anew."""
+
+
+_PATHS = tuple(
+    each.name for each in dataclasses.fields(Request) if option_of(each).path or option_of(each).picture
+)
+
+
+def request_key(request: Request) -> str:
+    """The sha256 of what was asked for: the same on every machine, wherever its files lie there."""
+    asked = request.as_dict()
+    for name in _PATHS:
+        if isinstance(asked.get(name), str):
+            asked[name] = _file_name(asked[name])
+        elif name in asked:
+            asked[name] = [_file_name(text) for text in asked[name]]
+    return _hash(asked)
+
+
+def job_key(asked: str, path: Path) -> str:
+    """The sha256 of a request's key and of where it goes below the folder of the batch: the same on every machine."""
+    return _hash({"request": asked, "path": path.as_posix()})
+
+
+def identity(key: str, files: Mapping[str, str], machine: Mapping[str, Any]) -> str:
+    """The sha256 of a job's key, the sha256 of each file that it reads, and the machine that draws it."""
+    return _hash({"key": key, "files": dict(files), "machine": dict(machine), "algorithm": ALGORITHM})
+
+
+def machine_of(request: Request) -> dict[str, Any]:
+    """What of this machine decides the last bits of a request's picture."""
+    on_gpu = request.device.startswith("cuda") or (request.device == "auto" and machine.has_gpu())
+    found: dict[str, Any] = {"device": "cuda" if on_gpu else "cpu", "dtype": request.dtype}
+    if not on_gpu:
+        found["threads"] = request.threads or machine.helpful_threads()
+        found["cpu"] = os.environ.get("ATEN_CPU_CAPABILITY") or machine.instructions()
+    try:
+        found["torch"] = version("torch")
+    except PackageNotFoundError:
+        found["torch"] = "unknown"
+    return found
+
+
+def network_files(job: Job) -> list[Path]:
+    """The files, beside the model's own, whose weights a job uses."""
+    paths = [
+        *(each.path for each in job.lora),
+        *(each.path for each in job.hypernet),
+        *(each.path for each in job.controls),
+        *(each.path for each in job.ip_adapter),
+        *job.embedding,
+    ]
+    return [Path(path) for path in paths]
+
+
+class FileHashes:
+    """The sha256 of files, each computed once in the life of this value."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[Path, ...], str] = {}
+
+    def of(self, paths: Iterable[Path]) -> str:
+        """The sha256 of some files as one text; empty for none."""
+        key = tuple(paths)
+        if key not in self._found:
+            self._found[key] = digest([path for path in key if path.is_file()]) if key else ""
+        return self._found[key]
+
+
+def _file_name(text: str) -> str:
+    """The text without the folders of the path that it begins with."""
+    return re.sub(r"^.*[/\\]", "", text)
+
+
+def _hash(value: Mapping[str, Any]) -> str:
+    text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

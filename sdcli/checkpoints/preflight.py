@@ -1,0 +1,80 @@
+"""Preflight: a request is checked against the headers of its model, before anything heavy is imported or loaded."""
+
+from __future__ import annotations
+
+from sdcli.checkpoints import hypernets, ip_adapters
+from sdcli.checkpoints.checkpoint import Checkpoint
+from sdcli.checkpoints.control_fit import check_controls
+from sdcli.checkpoints.defaults import job_by
+from sdcli.checkpoints.embeddings import check_fit
+from sdcli.checkpoints.lora_file import check_blocks, check_loras
+from sdcli.checkpoints.lora_hints import lora_notes
+from sdcli.request.encode import Encoding
+from sdcli.request.inputs import InputImages
+from sdcli.request.job import Job
+from sdcli.request.prompt import notes, reading
+from sdcli.request.prompt.pieces import BREAK
+from sdcli.request.prompts import check_prompts
+from sdcli.request.request import Request
+from sdcli.tiny.words import EXAMPLES, untaught
+
+
+def preflight(
+    found: Checkpoint, request: Request, inputs: InputImages, encoding: Encoding
+) -> tuple[Job, list[str]]:
+    """The job of a recorded request, and notes for the user on what it may not mean.
+
+    Raises the SdError that drawing would end with, as far as headers and the opened input pictures tell.
+    """
+    if inputs.picture is not None and inputs.mask is not None:
+        encoding.check_size(*inputs.mask.size)
+    told = [*inputs.notes, *_losses(inputs, encoding)]
+    job = job_by(found.family, found.size, inputs.fill_in_size(request))
+    check_prompts(found.name, found.family.text_encoders, job)
+    check_blocks(found.family.name, job.lora)
+    left = check_loras(found, [lora.path for lora in job.lora], job.allow_partial)
+    check_fit(found, job.embedding, [lora.path for lora in job.lora])
+    check_controls(found, job.controls)
+    told += lora_notes(left, request)
+    hypernets.check_fit(found, job.hypernet)
+    ip_adapters.check_fit(found, job.ip_adapter)
+    if request.emphasis != "none":
+        told += _notes_on_prompts(job)
+    return job, [*told, *_untaught_words(job)]
+
+
+def _losses(inputs: InputImages, encoding: Encoding) -> list[str]:
+    """What a file cannot keep of the picture that is repainted, as notes."""
+    if inputs.picture is None or inputs.mask is None or encoding.is_lossless:
+        return []
+    told = [f"a .{encoding.format} keeps no pixel exactly, those outside the mask neither; a .png does"]
+    if inputs.picture.alpha is not None and encoding.format == "jpg":
+        told.append("a .jpg has no transparency; the picture is saved over the colour of --background")
+    return told
+
+
+def _notes_on_prompts(job: Job) -> list[str]:
+    """What in the prompts may not mean what their writer thinks."""
+    language = reading.dialect(job.emphasis, job.like)
+    timeline = language.timeline(job.sampler.name, job.steps)
+    own = (job.prompt, job.negative, job.prompt_2, job.negative_2)
+    prompts = list(dict.fromkeys([*filter(None, own), *(region.prompt for region in job.regions)]))
+    told = [note for prompt in prompts for note in notes.notes(prompt, language, timeline)]
+    return [*notes.taken_for_words(language, *prompts), *told]
+
+
+def _untaught_words(job: Job) -> list[str]:
+    """Which words of the prompt the embedded model was not taught, as it draws something else for them."""
+    if job.request.model != "tiny":
+        return []
+    language = reading.dialect(job.emphasis, job.like)
+    parts = reading.read(job.prompt, language, language.timeline(job.sampler.name, job.steps))
+    pieces = [piece for part in parts for entry in part.entries for piece in language.pieces(entry.text)]
+    words = untaught(" ".join(dict.fromkeys(piece.text for piece in pieces if piece != BREAK)))
+    if not words:
+        return []
+    shown = ", ".join(words[:5]) + ", …" * (len(words) > 5)
+    return [
+        f"tiny was not taught: {shown}; it draws single things, such as {EXAMPLES}; "
+        "`sd info tiny --words` lists them"
+    ]
