@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import textwrap
 import tomllib
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from sdcli import settings, settings_file
 from sdcli.commands._settings import DECLARED, with_source
 from sdcli.commands._settings_example import FOLDER_VALUES, example_file
 from sdcli.errors import UsageError
+from sdcli.request.png_metadata import read_png_metadata
 from sdcli.request.request import Request
 from tests import upscaler_files
 from tests.pictures import photo
@@ -51,12 +53,9 @@ def asked(sd):
 
 
 def test_without_settings_a_picture_is_as_ever(asked):
-    assert asked("-m", "test:sd1", "--steps", 1) == {
-        "prompt": "a cat",
-        "model": "test:sd1",
-        "seed": 7,
-        "steps": 1,
-    }
+    request = asked("-m", "test:sd1", "--steps", 1)
+    assert (request["model"], request["steps"], request["sampler"]) == ("test:sd1", 1, "dpmpp_2m")
+    assert {"negative", "device", "dtype", "threads", "rng", "like"}.isdisjoint(request)
 
 
 def test_a_setting_is_recorded_as_if_it_had_been_typed(asked, write):
@@ -80,9 +79,10 @@ def test_an_empty_variable_is_as_good_as_none(asked, write, monkeypatch):
 
 
 def test_noise_levels_that_are_typed_leave_no_room_for_steps_and_schedule(asked, write):
-    write('model = "test:sd1"\nsteps = 9\nschedule = "karras"')
+    write('model = "test:sd1"\nsteps = 9\nschedule = "exponential"')
     request = asked("--sigmas", "10,1,0")
-    assert (request["steps"], request.get("schedule")) == (2, None)
+    assert (request["steps"], request["sigmas"]) == (2, "10,1,0")
+    assert request.get("schedule") != "exponential"
 
 
 def test_a_sampler_that_is_typed_with_its_schedule_keeps_that(asked, write):
@@ -168,9 +168,7 @@ def test_metadata_can_be_switched_off_for_good(draw, monkeypatch, text, typed, i
 
 def test_settings_leave_a_picture_that_is_made_again_as_it_was(draw, sd, write, monkeypatch):
     first = draw("a cat", "--seed", 7).lines[0]
-    write(
-        'model = "tiny"\nsteps = 9\nsampler = "heun"\nnegative = "fog"\ndtype = "bfloat16"\nrng = "philox"\nlike = "a1111"'
-    )
+    write('model = "tiny"\nsteps = 9\nsampler = "heun"\nnegative = "fog"\ndtype = "bfloat16"\nrng = "philox"')
     monkeypatch.setenv("SD_THREADS", "1")
     again = sd("again", first).lines[0]
     assert Path(again).read_bytes() == Path(first).read_bytes()
@@ -182,6 +180,30 @@ def test_a_picture_is_made_again_on_the_device_of_the_settings_unless_it_records
     assert f"{path}:1: --device cuda:99" in sd("again", plain).err
     assert sd("again", on_cpu).code == 0
     assert sd("again", plain, "--device", "cpu").code == 0
+
+
+# --- batches
+
+
+def test_settings_fill_what_neither_a_job_file_nor_the_command_line_says(sd, write, tmp_path):
+    write('model = "test:sd1"\nsteps = 1\ncfg = 3\nsampler = "heun"\nschedule = "karras"')
+    jobs = """
+        jobs:
+          - {name: own, prompt: a cat, steps: 2, sampler: [euler, ddim]}
+          - {name: levels, prompt: a cat, sigmas: "10,5,0"}
+          - {name: tiny, prompt: a cat, model: tiny, stop_after: 1}
+    """
+    (tmp_path / "jobs.yaml").write_text(textwrap.dedent(jobs))
+    ran = sd("batch", "jobs.yaml", "-o", "out", "--cfg", 2)
+    assert ran.code == 0, ran.err
+    requests = [read_png_metadata(path, path).request(path) for path in ran.lines]
+    found = {(each.model, each.steps, each.cfg, each.sampler, each.sigmas is None) for each in requests}
+    assert found == {
+        ("test:sd1", 2, 2, "euler", True),
+        ("test:sd1", 2, 2, "ddim", True),
+        ("test:sd1", 2, 2, "heun", False),
+        ("tiny", 1, 2, "heun", True),
+    }
 
 
 # --- upscaler files, which know few settings
@@ -392,7 +414,7 @@ def test_every_example_value_is_one_that_can_be_set(sd, write):
     write(re.sub(r"^#(?=\w+ = )", "", example_file().partition("# The folders")[0], flags=re.MULTILINE))
     ran = sd("settings", "--json")
     assert ran.code == 0, ran.err
-    assert sum(source != "built-in" for _, source in shown(ran).values()) == len(DECLARED)
+    assert [key for key in DECLARED if shown(ran)[key][1] == "built-in"] == []
 
 
 def test_no_setting_is_of_one_picture():

@@ -143,10 +143,19 @@ def with_settings(typed: dict[str, Any], names: Iterable[str]) -> dict[str, Any]
     return fill_in(typed, names)
 
 
-def chosen_settings(stated: Mapping[str, Any]) -> dict[str, Any]:
-    """The user's settings that fill in what a job does not state."""
-    filled = with_settings(dict(stated), [each.name for each in dataclasses.fields(Request)])
-    return {name: value for name, value in filled.items() if name not in stated}
+def settings_of_jobs() -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    """What the user's settings, which are read and checked once, add to the fields that a job states."""
+    chosen = with_settings({}, [each.name for each in dataclasses.fields(Request)])
+
+    def added(stated: Mapping[str, Any]) -> dict[str, Any]:
+        if not chosen:
+            return {}
+        from sdcli.commands._settings import means_already
+
+        left = means_already(stated)
+        return {name: value for name, value in chosen.items() if name not in stated and name not in left}
+
+    return added
 
 
 def options_typed(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -42,11 +42,11 @@ def fill_in(typed: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
     """
     settings = read_settings()
     wanted = (name for name in REQUEST_KEYS if name in names and name in settings and name not in typed)
-    left = _means_already(typed)
+    left = means_already(typed)
     return {**typed, **{name: _used(settings[name]) for name in wanted if name not in left}}
 
 
-def _means_already(typed: Mapping[str, Any]) -> set[str]:
+def means_already(typed: Mapping[str, Any]) -> set[str]:
     """The settings that an option which was typed under another name decides."""
     left = {"steps", "schedule"} if "sigmas" in typed else set()
     if "sampler" in typed:

@@ -7,7 +7,7 @@ import click
 
 from sdcli.commands._batch_options import BatchOptions, batch_options
 from sdcli.commands._help import GroupedCommand
-from sdcli.commands._options import chosen_settings, options_typed, request_options
+from sdcli.commands._options import options_typed, request_options, settings_of_jobs
 from sdcli.commands._streams import standard_input
 from sdcli.commands._types import PATH
 from sdcli.request.request import Depth, Hires, Mask, StartImage, Upscale
@@ -30,9 +30,10 @@ def batch(files: tuple[str, ...], **values: Any) -> None:
     from sdcli.request.jobfile.read import read_jobs
 
     given = options_typed(values)
+    settings = settings_of_jobs()
 
     def read_stdin() -> bytes:
         return standard_input("the job file").read()
 
     title = Path(files[0]).stem if files[0] != "-" else "batch"
-    run_batch(lambda: read_jobs(files, read_stdin, given, find_model, chosen_settings), title, options)
+    run_batch(lambda: read_jobs(files, read_stdin, given, find_model, settings), title, options)

@@ -114,7 +114,7 @@ class Entry:
             fixed["seed"] = self._own_seed()
         if "prompt" not in fixed and any("prompt" not in each for each in found):
             raise UsageError('no prompt: say what to draw, or write prompt: "" to draw without one')
-        stated = {**fixed, **{name: asked.value for each in found for name, asked in each.items()}}
+        stated = {**fixed, **{name: asked.value for name, asked in found[0].items()}}
         build = RequestBuilder({**self.settings(stated), **fixed})
         pairs: list[tuple[dict[str, Any], Request]] = []
         for combination in found:
