@@ -12,7 +12,7 @@ import click
 from sdcli import registry
 from sdcli.commands._output import FORMAT, FORMATS, METADATA, OUT, QUALITY
 from sdcli.commands._streams import standard_input
-from sdcli.commands._types import PATH, ModelName, PluginName, Text, Word
+from sdcli.commands._types import PATH, ModelName, NetworkName, PluginName, SweepText, Text, Word
 from sdcli.errors import UsageError
 from sdcli.home import expand_home
 from sdcli.request.fields import option_of, own_fields
@@ -67,6 +67,8 @@ def _text_type(field: dataclasses.Field[Any]) -> Text | None:
         return PluginName(option.plugin)
     if option.choices:
         return Word(option.choices)
+    if field.name in ("lora", "hypernet", "control"):
+        return NetworkName(f"{field.name}s")
     return PATH if option.path or option.picture else None
 
 
@@ -101,7 +103,7 @@ def output_options(command: F) -> F:
             click.option("--attention", metavar="WORDS", default=None,
                          help="Save a heat map for each of these words, such as cat,hat: where each is seen."),
             click.option("--metadata/--no-metadata", default=None, help=METADATA),
-            click.option("--sweep", multiple=True, metavar="FIELD=VALUES",
+            click.option("--sweep", type=SweepText(), multiple=True, metavar="FIELD=VALUES",
                          help="Draw a picture for each value, such as cfg=4..10 by 2 or sampler=euler,ddim; several "
                               "multiply. Runs again, it draws what is missing."),
             click.option("--sheet", type=PATH, default=None, metavar="PNG",
