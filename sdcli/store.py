@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from sdcli.errors import UsageError, WriteError
+from sdcli.home import expand_home
 from sdcli.registry import nearest
 from sdcli.request.request import Request
-from sdcli.settings import expand_home
 
 MAX_NAME_BYTES = 200  # of UTF-8, the suffix included
 MAX_PROMPT_BYTES = 80  # of the prompt in a name, so that the seed behind it is never cut off

@@ -9,7 +9,17 @@ import sdcli
 
 HOUSE = Path(sdcli.__file__).parent
 FLOORS = [  # from the ground up; a module may import its own floor and those below
-    {"errors", "registry", "settings", "file_signatures", "machine", "tiny", "tokenizer"},
+    {
+        "errors",
+        "registry",
+        "home",
+        "settings",
+        "settings_file",
+        "file_signatures",
+        "machine",
+        "tiny",
+        "tokenizer",
+    },
     {"request", "diffusion"},
     {"checkpoints"},
     {"models"},
@@ -28,7 +38,9 @@ WITHOUT_TORCH = (
     "cli",
     "store",
     "estimate",
+    "home",
     "settings",
+    "settings_file",
     "registry",
     "errors",
     "__init__",

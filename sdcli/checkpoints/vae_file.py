@@ -13,7 +13,7 @@ from sdcli.checkpoints.header import Entry, Header, ReadHeader
 from sdcli.checkpoints.keys import diffusers, single_file
 from sdcli.checkpoints.keys.types import Source
 from sdcli.errors import ModelError
-from sdcli.settings import expand_home
+from sdcli.home import expand_home
 
 TINY_AUTOENCODER: Config = {
     "encoder_block_out_channels": [64, 64, 64, 64],

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -60,6 +62,22 @@ def check_options(options: Mapping[str, Any]) -> None:
         if name in ("width", "height"):
             raise UsageError(f"{typed}: an upscaler file enlarges by a factor; use --scale")
         raise UsageError(f"{typed} means nothing for an upscaler file, which only enlarges; leave it out")
+
+
+def used(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options without the settings of the user that are about drawing."""
+    return {name: value for name, value in options.items() if name in USED}
+
+
+def output_of(values: Mapping[str, Any]) -> Output:
+    """The output of a command; of a setting's name only the folders before a field that such a picture lacks."""
+    output = Output.from_options(values)
+    parts = Path(output.out or "").parts
+    lacking = [i for i, part in enumerate(parts) if any(f"{{{name}}}" in part for name in DRAWING_FIELDS)]
+    if values["out"] is not None or not lacking:
+        return output
+    folder = str(Path(*parts[: lacking[0]])) + os.sep if lacking[0] else None
+    return dataclasses.replace(output, out=folder)
 
 
 def enlarge(request: Request, output: Output, scale_given: bool = True) -> dict[str, Any]:

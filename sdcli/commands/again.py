@@ -10,7 +10,13 @@ from sdcli.batch.reasons import ADAPTERS, DECIDES_LAST_BITS
 from sdcli.checkpoints.embeddings import still_named
 from sdcli.checkpoints.lookup import find_model
 from sdcli.commands._help import GroupedCommand
-from sdcli.commands._options import options_given, output_options, prompt_file_option, request_options
+from sdcli.commands._options import (
+    options_typed,
+    output_options,
+    prompt_file_option,
+    request_options,
+    with_settings,
+)
 from sdcli.commands._output import Output
 from sdcli.commands._streams import print_note, standard_input
 from sdcli.commands._types import PATH
@@ -31,20 +37,25 @@ def again(png: str, **values: Any) -> None:
     """Make a picture again from its own metadata, with changes if any are given.
 
     PNG - reads it from standard input. Warns on standard error of what has changed since: another model, another
-    torch. A picture of A1111, ComfyUI, InvokeAI, NovelAI, Fooocus, SwarmUI, Easy Diffusion, Draw Things or
-    stable-diffusion.cpp is made again as far as its metadata tells, with --like; each thing that could not be taken
-    over is named. Name the model with -m if it is in no model folder.
+    torch. Of your settings, only the device and those of the output count. A picture of A1111, ComfyUI, InvokeAI,
+    NovelAI, Fooocus, SwarmUI, Easy Diffusion, Draw Things or stable-diffusion.cpp is made again as far as its metadata
+    tells, with --like; each thing that could not be taken over is named. Name the model with -m if it is in no model
+    folder.
     """
     source, name = (standard_input("the picture"), "standard input") if png == "-" else (png, png)
     metadata = read_png_metadata(source, name)
-    changes = options_given(values)
+    changes = options_typed(values)
     if "sd" not in metadata.texts and (other := recognise(metadata.texts, (metadata.width, metadata.height))):
-        _draw_other(png, other, changes, Output.from_options(values))
+        _draw_other(png, other, with_settings(changes, ["device"]), Output.from_options(values))
         return
     recorded = metadata.facts(png)
+    if metadata.request(png).device == "auto":
+        changes = with_settings(changes, ["device"])
     changes = with_what_follows(changes)
     if "upscaler" in recorded:
-        _enlarge_again(png, recorded, metadata.request(png), changes, Output.from_options(values))
+        from sdcli.commands._enlarge import output_of
+
+        _enlarge_again(png, recorded, metadata.request(png), changes, output_of(values))
         return
     request = retyped(metadata.request(png), changes)
     request = request if "embedding" in changes else still_named(request)

@@ -6,7 +6,13 @@ import click
 
 from sdcli.checkpoints import upscaler_file
 from sdcli.commands._help import GroupedCommand
-from sdcli.commands._options import options_given, output_options, prompt_file_option, request_options
+from sdcli.commands._options import (
+    options_typed,
+    output_options,
+    prompt_file_option,
+    request_options,
+    with_settings,
+)
 from sdcli.commands._output import Output
 from sdcli.commands._types import PATH
 from sdcli.errors import UsageError
@@ -27,20 +33,20 @@ def upscale(picture: str, **values: Any) -> None:
     high, to the pixel. PICTURE - reads it from standard input. Prints the path of
     each picture; nothing is ever overwritten.
     """
-    options = options_given(values)
+    typed = options_typed(values)
+    options = with_settings(typed, values)
     if "image" in options:
         raise UsageError("the picture to enlarge is the first argument; leave out -i")
-    sides = [flag(name) for name in ("width", "height") if name in options]
+    sides = [flag(name) for name in ("width", "height") if name in typed]
     if sides and "scale" in options:
         raise UsageError(f"--scale and {sides[0]} both say how large the result is; leave one of them out")
     loading = Request(**options, image=picture).loading
     if "model" in options and upscaler_file.find(loading.model) is not None:
-        from sdcli.commands._enlarge import check_options, enlarge
+        from sdcli.commands._enlarge import check_options, enlarge, output_of, used
 
-        check_options(options)
-        enlarge(
-            Request(**options, image=picture), Output.from_options(values), scale_given="scale" in options
-        )
+        check_options(typed)
+        request = Request(**used(options), image=picture)
+        enlarge(request, output_of(values), scale_given="scale" in options)
         return
 
     from sdcli.commands._generate import draw

@@ -17,6 +17,7 @@ from sdcli.request.jobfile.entry import Entry
 from sdcli.request.jobfile.keys import COMBINING, SHARED, TOP, in_our_keys, our_key
 from sdcli.request.jobfile.nodes import Faults, Node, NotReadable, kind_of, text_in
 from sdcli.request.jobfile.places import Place
+from sdcli.request.jobfile.requests import Settings, no_settings
 from sdcli.request.jobfile.values import Stated
 
 VERSION = 1
@@ -29,10 +30,11 @@ ReadTree = Callable[[str], Node]
 
 @dataclass(frozen=True)
 class Document:
-    """What the jobs of a file share. `given` are fields that were typed for the whole batch."""
+    """What the jobs of a file share. `given` are fields that were typed for the whole batch, `settings` the user's."""
 
     place: Place
     given: Mapping[str, Any]
+    settings: Settings = no_settings
     variables: Mapping[str, Node] = field(default_factory=dict)
     defaults: Mapping[str, Stated] = field(default_factory=dict)
 
@@ -49,7 +51,7 @@ class Document:
         covered = {*own, *_zipped_names(own.get("zip"))}
         kept = {name: each for name, each in self.defaults.items() if name not in covered}
         said = {**kept, **{name: Stated(each, self.place) for name, each in own.items()}}
-        return Entry(said, self.place.source(node), number, self.given)
+        return Entry(said, self.place.source(node), number, self.given, self.settings)
 
     def entries(self, nodes: Sequence[Node], faults: Faults) -> list[Entry]:
         """The jobs of a list."""

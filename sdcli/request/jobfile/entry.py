@@ -13,7 +13,7 @@ from sdcli.request.jobfile.combinations import Combination, excepted, product, w
 from sdcli.request.jobfile.keys import COMBINING, SHARED
 from sdcli.request.jobfile.names import job_names, plain_name
 from sdcli.request.jobfile.nodes import Faults
-from sdcli.request.jobfile.requests import RequestBuilder, pictures_of, seed_of
+from sdcli.request.jobfile.requests import RequestBuilder, Settings, no_settings, pictures_of, seed_of
 from sdcli.request.jobfile.shared import Shared, shared_of
 from sdcli.request.jobfile.values import Asked, Axis, Stated, values_of
 from sdcli.request.request import Request
@@ -23,13 +23,14 @@ from sdcli.request.request import Request
 class Entry:
     """What one entry says, by our keys, with the defaults of its file; `number` counts the entries of a file from 1.
 
-    `given` are fields of a Request that were typed for the whole batch, and win.
+    `given` are fields of a Request that were typed for the whole batch, and win; `settings` fill what is left open.
     """
 
     said: Mapping[str, Stated]
     source: Source
     number: int
     given: Mapping[str, Any] = field(default_factory=dict)
+    settings: Settings = no_settings
 
     def jobs(self, faults: Faults) -> list[BatchJob]:
         """The jobs in their order; none if there is a fault, which is noted."""
@@ -113,7 +114,8 @@ class Entry:
             fixed["seed"] = self._own_seed()
         if "prompt" not in fixed and any("prompt" not in each for each in found):
             raise UsageError('no prompt: say what to draw, or write prompt: "" to draw without one')
-        build = RequestBuilder(fixed)
+        stated = {**fixed, **{name: asked.value for name, asked in found[0].items()}}
+        build = RequestBuilder({**self.settings(stated), **fixed})
         pairs: list[tuple[dict[str, Any], Request]] = []
         for combination in found:
             try:

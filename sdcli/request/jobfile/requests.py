@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from sdcli.request.jobfile.shared import MAX_COUNT
 from sdcli.request.request import INDEPENDENT, MAX_SEED, Request
+
+Settings = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+"""The fields that a job states -> those that the user's settings add to them."""
+
+
+def no_settings(stated: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings of a user who has none."""
+    return {}
 
 
 class RequestBuilder:
