@@ -139,6 +139,14 @@ def test_a_picture_goes_where_the_settings_and_what_is_typed_say_together(draw, 
     assert draw("a cat", "--seed", 7, *typed).lines == [written]
 
 
+def test_a_sweep_takes_of_a_name_only_the_folder(draw, write):
+    write('out = "p/{seed}.png"')
+    ran = draw("a cat", "--seed", 7, "--sweep", "cfg=2,3")
+    assert (ran.code, {str(Path(line).parent) for line in ran.lines}, len(ran.lines)) == (0, {"p"}, 2), (
+        ran.err
+    )
+
+
 def test_a_format_in_a_variable_wins_over_the_name_in_the_file(draw, write, monkeypatch):
     write('out = "p/{seed}.png"')
     monkeypatch.setenv("SD_FORMAT", "webp")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -72,12 +71,15 @@ def used(options: Mapping[str, Any]) -> dict[str, Any]:
 def output_of(values: Mapping[str, Any]) -> Output:
     """The output of a command; of a setting's name only the folders before a field that such a picture lacks."""
     output = Output.from_options(values)
-    parts = Path(output.out or "").parts
-    lacking = [i for i, part in enumerate(parts) if any(f"{{{name}}}" in part for name in DRAWING_FIELDS)]
-    if values["out"] is not None or not lacking:
+    if values["out"] is not None or output.out is None:
         return output
-    folder = str(Path(*parts[: lacking[0]])) + os.sep if lacking[0] else None
-    return dataclasses.replace(output, out=folder)
+    from sdcli.commands._settings import folder_before
+
+    def is_lacking(part: str) -> bool:
+        return any(f"{{{name}}}" in part for name in DRAWING_FIELDS)
+
+    has_lacking = any(map(is_lacking, Path(output.out).parts))
+    return dataclasses.replace(output, out=folder_before(output.out, is_lacking)) if has_lacking else output
 
 
 def enlarge(request: Request, output: Output, scale_given: bool = True) -> dict[str, Any]:

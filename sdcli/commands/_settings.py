@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -60,7 +61,8 @@ def fill_in_output(typed: Mapping[str, Any]) -> dict[str, Any]:
     """The options of the output by name, None where they were not typed, and the settings in place of that.
 
     A name that tells a format wins over a setting of the format, and one in a setting is given the format that is
-    typed. A setting of the quality is for .jpg and .webp. Raises UsageError for a value that cannot be.
+    typed. A sweep takes of a name in a setting only the folders. A setting of the quality is for
+    .jpg and .webp. Raises UsageError for a value that cannot be.
     """
     from sdcli.request.encode import SUFFIXES
 
@@ -68,10 +70,11 @@ def fill_in_output(typed: Mapping[str, Any]) -> dict[str, Any]:
         key: each for key, each in read_settings().items() if key in OUTPUT_KEYS and typed[key] is None
     }
     values = {**typed, **{key: _used(setting) for key, setting in settings.items()}}
+    if "out" in settings and typed["sweep"]:  # a name may hold no field that tells its pictures apart
+        values["out"] = folder_before(values["out"], lambda part: "{" in part or bool(_suffix(part)))
     told = _suffix(values["out"])
-    format_wins = values["format"] and ("format" not in settings or _is_above(settings, "format", "out"))
-    if told and values["format"] and not ("out" not in settings and "format" not in settings):
-        if "out" in settings and format_wins:
+    if told and values["format"] and settings.keys() & {"out", "format"}:
+        if _format_wins(settings):
             values["out"] = values["out"][: -len(told)] + f".{values['format']}"
         else:
             values["format"] = None
@@ -81,9 +84,18 @@ def fill_in_output(typed: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _is_above(settings: Mapping[str, Setting], key: str, other: str) -> bool:
-    """True if one setting is a variable's and the other is the file's."""
-    return other in settings and settings[key].is_variable > settings[other].is_variable
+def folder_before(out: str, is_name: Callable[[str], bool]) -> str | None:
+    """The folders of a path before the first part that is a name of a picture; None if there are none."""
+    parts = Path(out).parts
+    first = next((i for i, part in enumerate(parts) if is_name(part)), len(parts))
+    return str(Path(*parts[:first])) + os.sep if first else None
+
+
+def _format_wins(settings: Mapping[str, Setting]) -> bool:
+    """True if the format has a higher rank than the name: typed, or a variable's where the name is the file's."""
+    if "out" not in settings:
+        return False
+    return "format" not in settings or settings["format"].is_variable > settings["out"].is_variable
 
 
 def _suffix(out: str | None) -> str:
