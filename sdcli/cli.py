@@ -14,7 +14,7 @@ import sdcli
 from sdcli import registry
 from sdcli.commands import IN_FORCE
 from sdcli.commands._interrupts import handle_interrupts, unwind
-from sdcli.commands._streams import open_standard_streams, print_note, print_result
+from sdcli.commands._streams import flush_standard_streams, open_standard_streams, print_note, print_result
 from sdcli.errors import SdError, UsageError, WriteError, naming_options
 
 if TYPE_CHECKING:
@@ -123,9 +123,7 @@ def main() -> NoReturn:
 def _leave(code: int) -> NoReturn:
     """End the process without taking its modules down, which takes torch 0.4 s; the system frees what they hold."""
     atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, SdError):
-            stream.flush()
+    flush_standard_streams()
     os._exit(code)
 
 

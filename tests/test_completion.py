@@ -49,7 +49,6 @@ def run(folder):
             env=environment,
             capture_output=True,
             text=True,
-            timeout=120,
         )
         assert ran.stderr == "", ran.stderr
         return ran.stdout
