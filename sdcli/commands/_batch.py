@@ -154,12 +154,13 @@ def _print_plan(whole: Plan, plan: Plan, records: Records, options: BatchOptions
         return
     shard = f" of {len(whole.jobs)} (shard {facts['shard']})" if options.shard else ""
     print_result(
-        f"{facts['jobs']} jobs{shard}: {facts['to_draw']} to draw, {facts['done']} done, "
+        f"{_counted(facts['jobs'], 'job')}{shard}: {facts['to_draw']} to draw, {facts['done']} done, "
         f"{facts['failed_before']} failed before"
     )
     print_result(
-        f"models: {', '.join(facts['models']) or 'none'}; {facts['prompts']} different prompts, the longest of "
-        f"{facts['longest_prompt_tokens']} tokens"
+        f"models: {', '.join(facts['models']) or 'none'}; "
+        f"{_counted(facts['prompts'], 'distinct prompt')}, the longest of "
+        f"{_counted(facts['longest_prompt_tokens'], 'token')}"
     )
     if expected:
         basis = (
@@ -173,6 +174,11 @@ def _print_plan(whole: Plan, plan: Plan, records: Records, options: BatchOptions
         print_result(f"  {planned.path}")
     if len(left) > 3:
         print_result(f"  … and {len(left) - 3} more")
+
+
+def _counted(count: int, word: str) -> str:
+    """`1 job`, `2 jobs`."""
+    return f"{count} {word}{'' if count == 1 else 's'}"
 
 
 def _longest(jobs: Sequence[Planned]) -> int:

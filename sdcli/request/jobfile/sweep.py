@@ -58,7 +58,7 @@ def _axis(text: str, faults: Faults) -> Axis | None:
     numeric = option.type in (int, float)
     items = [each.strip() for each in _AMONG_NUMBERS.split(values)] if numeric else _texts(name, values)
     nodes = [Node([Node(each, 0)] if each else [], 0) if option.many else Node(each, 0) for each in items]
-    found = values_of(name, Stated(Node([*nodes], 0), Place("-", texts=True)), faults, a1111=True)
+    found = values_of(name, Stated(Node([*nodes], 0), Place("--sweep", texts=True)), faults, a1111=True)
     return found if isinstance(found, Axis) else None
 
 
