@@ -203,8 +203,10 @@ def _print_plan(
     from sdcli.pipeline.enlarge import TILE, tiles
 
     side = request.window or TILE
-    width, height = (-(-side // file.unshuffle) for side in opened.original.size)
-    count, shown = len(tiles((height, width), file.unshuffle, side)), "{}x{}".format(*size)
+    network = file.network
+    width, height = (-(-side // network.unshuffle) for side in opened.original.size)
+    count = len(tiles((height, width), network.unshuffle, side, network.grid))
+    shown = "{}x{}".format(*size)
     if output.as_json:
         plan = {"size": shown, "count": 1, "picture": None, "tiles": count, "window": side}
         print_result(json.dumps({"plan": plan}))
