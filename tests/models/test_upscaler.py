@@ -158,7 +158,7 @@ def test_the_attention_of_a_window_is_the_papers_equation_4(tmp_path):
 
 
 def test_shifted_windows_hide_what_the_shift_wraps_round():
-    """Two pixels of a shifted window see each other if both, or neither, come from the plane's first rows and columns."""
+    """Two pixels see each other if both, or neither, come from the plane's first rows, and from its first columns."""
     mask, rows = shifted_mask(8, 12, 4), torch.arange(8).roll(-2)
     for window in range(2):
         for column in range(3):

@@ -82,7 +82,8 @@ class SwinBlock(nn.Module):
         if self.shift:
             y = y.roll((self.shift, self.shift), (1, 2))
         x = x + y
-        return x + self.mlp(self.norm2(x))
+        result: Tensor = x + self.mlp(self.norm2(x))
+        return result
 
 
 class ResidualGroup(nn.Module):
