@@ -11,9 +11,10 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sdcli import settings
-from sdcli.checkpoints import header
+from sdcli.checkpoints import hashes, header
 from sdcli.checkpoints.component import Component, add_source, listing
 from sdcli.checkpoints.header import FLOATS, Header
 from sdcli.checkpoints.keys.esrgan import rrdb_names
@@ -24,6 +25,7 @@ from sdcli.checkpoints.upscalers.esrgan import RRDB_BLOCK, compact, rrdb
 from sdcli.checkpoints.upscalers.network import Shapes, UpscalerNetwork
 from sdcli.checkpoints.upscalers.swinir import BIASES, BUFFERS, swinir
 from sdcli.errors import ModelError, UsageError
+from sdcli.request.request import HIRES_BY, Request
 
 KINDS = {
     "rrdb": "an ESRGAN upscaler",
@@ -84,6 +86,29 @@ def is_upscaler(path: Path) -> bool:
         return bool(_kind(_named(header.read(path))))
     except ModelError:
         return False
+
+
+def with_hires_upscaler(request: Request) -> Request:
+    """The request in which --hires-by names a file by its path, checked by its header.
+
+    Raises UsageError if there is no such file, or several, and ModelError if it is no upscaler.
+    """
+    if request.hires_by in HIRES_BY:
+        return request
+    if not os.path.exists(request.hires_by) and find(request.hires_by) is None:
+        raise UsageError(
+            f"--hires-by {request.hires_by}: is neither picture nor latents, and no upscaler file of that path or name "
+            "is here; `sd models` lists them"
+        )
+    path = str(find(request.hires_by) or request.hires_by)
+    read_header(Path(path))
+    return request if path == request.hires_by else request.replace(hires_by=path)
+
+
+def facts(path: Path) -> dict[str, Any]:
+    """What a picture records of an upscaler by which it was enlarged on the way: its name -> its file, hash, scale."""
+    scale = read_header(path).scale
+    return {path.stem: {"file": path.name, "sha256": hashes.digest([path]), "scale": scale}}
 
 
 def find(model: str) -> Path | None:

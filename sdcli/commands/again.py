@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from sdcli.batch.reasons import ADAPTERS, DECIDES_LAST_BITS
+from sdcli.checkpoints import upscaler_file
 from sdcli.checkpoints.embeddings import still_named
 from sdcli.checkpoints.lookup import find_model
 from sdcli.commands._help import GroupedCommand
@@ -14,7 +15,7 @@ from sdcli.commands._options import options_given, output_options, prompt_file_o
 from sdcli.commands._output import Output
 from sdcli.commands._streams import print_note, standard_input
 from sdcli.commands._types import PATH
-from sdcli.request.other_tools.reading import OtherPicture
+from sdcli.request.other_tools.reading import UPSCALER, OtherPicture
 from sdcli.request.other_tools.recognise import recognise
 from sdcli.request.png_metadata import read_png_metadata
 from sdcli.request.prepare import retyped, with_what_follows
@@ -72,8 +73,9 @@ def _enlarge_again(
 
 def _draw_other(png: str, other: OtherPicture, changes: Mapping[str, Any], output: Output) -> None:
     """Draw another tool's picture again, and say what of it could not be taken over."""
+    changes, left = _with_upscaler(other, changes)
     request = other.again(png, changes, find_model)
-    for key, value in other.left.items():
+    for key, value in left.items():
         print_note(f"{png}: not taken over from {other.tool}: {key}: {value}")
 
     from sdcli.commands._generate import draw
@@ -85,6 +87,17 @@ def _draw_other(png: str, other: OtherPicture, changes: Mapping[str, Any], outpu
         for name, lora in result.picture.facts.get("loras", {}).items():
             if not lora["autov3"].startswith(other.lora_hashes.get(name, "")[:12]):
                 print_note(f"{png} was made with another LoRA {name}; the picture will differ")
+
+
+def _with_upscaler(
+    other: OtherPicture, changes: Mapping[str, Any]
+) -> tuple[Mapping[str, Any], Mapping[str, str]]:
+    """(the changes with the upscaler that the tool used if its file is here, what else is not taken over)."""
+    path = upscaler_file.find(other.upscaler) if other.upscaler and "hires_by" not in changes else None
+    if path is not None:
+        changes = {**changes, "hires_by": str(path)}
+    is_taken = path is not None or "hires_by" in changes
+    return changes, {key: text for key, text in other.left.items() if not (is_taken and key == UPSCALER)}
 
 
 def _warn_of_differences(png: str, recorded: Mapping[str, Any], current: Mapping[str, Any]) -> None:

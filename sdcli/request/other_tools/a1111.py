@@ -21,6 +21,15 @@ _HASH = re.compile(r"([^:,]+): ?([0-9a-f]{8,64})(?:, |$)")
 _OWN_SCHEDULE = ("ddim", "euler_cfg_pp", "plms", "unipc")
 """Samplers of which A1111 takes the timesteps, whatever the schedule."""
 _FOOOCUS_HARMLESS = {"Performance": ("Speed", "Quality")}
+_UPSCALERS = {
+    "R-ESRGAN 4x+": "RealESRGAN_x4plus",
+    "R-ESRGAN 4x+ Anime6B": "RealESRGAN_x4plus_anime_6B",
+    "R-ESRGAN 2x+": "RealESRGAN_x2plus",
+    "R-ESRGAN General 4xV3": "realesr-general-x4v3",
+    "R-ESRGAN General WDN 4xV3": "realesr-general-wdn-x4v3",
+    "R-ESRGAN AnimeVideo": "realesr-animevideov3",
+}
+"""A1111's own names of upscalers -> their files; others are called as their files are."""
 _EMPHASES = {"Original": "a1111", "No norm": "no_norm", "None": "none"}
 
 
@@ -169,8 +178,11 @@ def _take_passes(reading: Reading) -> None:
     reading.set("Denoising strength", strength or 0, "hires_strength", number)
     upscaler = str(reading.pop("Hires upscaler", default="Latent"))
     fields["hires_by"] = "latents" if upscaler.startswith("Latent") else "picture"
-    if upscaler not in ("Latent (bicubic)", "Lanczos"):
-        reading.leave("Hires upscaler", upscaler, "enlarged with the filter of --hires-by")
+    if upscaler.startswith("Latent") or upscaler in ("Nearest", "None"):
+        if upscaler != "Latent (bicubic)":
+            reading.leave("Hires upscaler", upscaler, "enlarged with the filter of --hires-by")
+    elif upscaler != "Lanczos":
+        reading.take_upscaler(_UPSCALERS.get(upscaler, upscaler))
     steps = reading.pop("Hires steps")
     if steps not in (None, "0") and str(steps) != str(fields.get("steps")):
         reading.leave("Hires steps", steps, "the second pass takes --steps")

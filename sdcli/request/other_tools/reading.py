@@ -17,6 +17,8 @@ from sdcli.request.request import Request
 Facts = Mapping[str, Any]
 FindModel = Callable[[str, str], str | None]
 """(name, hash) of a model as another tool records them -> what -m takes for it; None if it is in no model folder."""
+UPSCALER = "Hires upscaler"
+"""Where the network that enlarges the picture between two passes is named, whatever the tool."""
 FIELDS = frozenset(each.name for each in dataclasses.fields(Request))
 
 
@@ -27,6 +29,7 @@ class OtherPicture:
     `fields` are those of a Request, `model` and `model_hash` the checkpoint as the tool names it, "" if it does not.
     `start` is True if it was made over another picture, `masked` if only a part of that was repainted. `left` is what
     could not be taken over, by the tool's own key.
+    `upscaler` enlarged the picture between two passes, by the tool's name for it; "" if no network did.
     `lora_hashes` are the first digits of the hashes of its LoRAs' tensors.
     """
 
@@ -38,6 +41,7 @@ class OtherPicture:
     masked: bool = False
     left: Mapping[str, str] = field(default_factory=dict)
     lora_hashes: Mapping[str, str] = field(default_factory=dict)
+    upscaler: str = ""
 
     def request(self, **changes: Any) -> Request:
         """The request that makes the picture again, with changes; raises UsageError where fields exclude each other.
@@ -74,7 +78,7 @@ class Reading:
         self.facts = {key: value for key, value in facts.items() if value is not None}
         self.fields: dict[str, Any] = dict(fields)
         self.left: dict[str, str] = {}
-        self.model = self.model_hash = ""
+        self.model = self.model_hash = self.upscaler = ""
         self.start = self.masked = False
         self.lora_hashes: dict[str, str] = {}
 
@@ -146,6 +150,12 @@ class Reading:
         except (UsageError, TypeError, ValueError, OverflowError):
             self.leave(seed, list(pair))
 
+    def take_upscaler(self, name: str) -> None:
+        """Take the network over that enlarges the picture between two passes; it is left unless its file is found."""
+        self.upscaler = name
+        self.fields["hires_by"] = "picture"
+        self.leave(UPSCALER, name, "needs the upscaler file of that name; name it with --hires-by")
+
     def take_sampler(self, sampler: str, schedule: str | None = None) -> None:
         """Take a sampler's label over, and the schedule's, which may be in the same label."""
         label, brought = self.pop(sampler), None
@@ -192,6 +202,7 @@ class Reading:
             self.masked,
             self.left,
             self.lora_hashes,
+            self.upscaler,
         )
 
 
