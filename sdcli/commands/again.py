@@ -7,15 +7,15 @@ from typing import Any
 import click
 
 from sdcli.batch.reasons import ADAPTERS, DECIDES_LAST_BITS
-from sdcli.checkpoints import upscaler_file
 from sdcli.checkpoints.embeddings import still_named
 from sdcli.checkpoints.lookup import find_model
+from sdcli.checkpoints.other_networks import with_networks_of
 from sdcli.commands._help import GroupedCommand
 from sdcli.commands._options import options_given, output_options, prompt_file_option, request_options
 from sdcli.commands._output import Output
 from sdcli.commands._streams import print_note, standard_input
 from sdcli.commands._types import PATH
-from sdcli.request.other_tools.reading import UPSCALER, OtherPicture
+from sdcli.request.other_tools.reading import OtherPicture
 from sdcli.request.other_tools.recognise import recognise
 from sdcli.request.png_metadata import read_png_metadata
 from sdcli.request.prepare import retyped, with_what_follows
@@ -73,7 +73,7 @@ def _enlarge_again(
 
 def _draw_other(png: str, other: OtherPicture, changes: Mapping[str, Any], output: Output) -> None:
     """Draw another tool's picture again, and say what of it could not be taken over."""
-    changes, left = _with_upscaler(other, changes)
+    changes, left = with_networks_of(other, changes)
     request = other.again(png, changes, find_model)
     for key, value in left.items():
         print_note(f"{png}: not taken over from {other.tool}: {key}: {value}")
@@ -84,20 +84,11 @@ def _draw_other(png: str, other: OtherPicture, changes: Mapping[str, Any], outpu
         drawn_with = str(result.picture.facts.get("model", {}).get("sha256", ""))
         if re.fullmatch("[0-9a-f]{10,64}", other.model_hash) and not drawn_with.startswith(other.model_hash):
             print_note(f"{png} was made with another model; the picture may differ")
+        hashes = {**{lora.name: lora.hash for lora in other.loras}, **other.lora_hashes}
         for name, lora in result.picture.facts.get("loras", {}).items():
-            if not lora["autov3"].startswith(other.lora_hashes.get(name, "")[:12]):
+            known = hashes.get(name, "")
+            if not any(str(lora[key]).startswith(known[:12]) for key in ("autov3", "sha256")):
                 print_note(f"{png} was made with another LoRA {name}; the picture will differ")
-
-
-def _with_upscaler(
-    other: OtherPicture, changes: Mapping[str, Any]
-) -> tuple[Mapping[str, Any], Mapping[str, str]]:
-    """(the changes with the upscaler that the tool used if its file is here, what else is not taken over)."""
-    path = upscaler_file.find(other.upscaler) if other.upscaler and "hires_by" not in changes else None
-    if path is not None:
-        changes = {**changes, "hires_by": str(path)}
-    is_taken = path is not None or "hires_by" in changes
-    return changes, {key: text for key, text in other.left.items() if not (is_taken and key == UPSCALER)}
 
 
 def _warn_of_differences(png: str, recorded: Mapping[str, Any], current: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@ _HARMLESS = {
 }  # fmt: skip
 _HASH = re.compile(r"([^:,]+): ?([0-9a-f]{8,64})(?:, |$)")
 """One of `Lora hashes`, such as `style: 0c8e93f1e2e0`."""
+_WEIGHT = re.compile(r"([^:,]+): ?(-?\d+\.?\d*)(?:, |$)")
 _OWN_SCHEDULE = ("ddim", "euler_cfg_pp", "plms", "unipc")
 """Samplers of which A1111 takes the timesteps, whatever the schedule."""
 _FOOOCUS_HARMLESS = {"Performance": ("Speed", "Quality")}
@@ -69,6 +70,11 @@ def a1111(texts: Mapping[str, str], size: tuple[int, int]) -> OtherPicture | Non
     if hashes := _HASH.findall(str(reading.facts.get("Lora hashes", ""))):
         reading.lora_hashes = dict(hashes)
         reading.pop("Lora hashes")
+    if (weights := reading.pop("Lora weights")) is not None:  # Fooocus', whose prompts name no LoRAs
+        for name, weight in _WEIGHT.findall(str(weights)):
+            reading.take_lora(
+                "Lora weights", name.strip(), weight, hash=reading.lora_hashes.get(name.strip(), "")
+            )
     reading.take("Emphasis", "emphasis", _EMPHASES.__getitem__)
     for key, allowed in _FOOOCUS_HARMLESS.items():
         if reading.facts.get(key) in allowed:
@@ -183,6 +189,18 @@ def _take_passes(reading: Reading) -> None:
             reading.leave("Hires upscaler", upscaler, "enlarged with the filter of --hires-by")
     elif upscaler != "Lanczos":
         reading.take_upscaler(_UPSCALERS.get(upscaler, upscaler))
+    for key, first in (
+        ("Hires CFG Scale", "cfg"),
+        ("Hires sampler", "sampler"),
+        ("Hires schedule type", "schedule"),
+    ):
+        value = str(reading.facts.get(key, ""))
+        if value in ("Use same sampler", "Use same scheduler") or (value and value == f"{fields.get(first)}"):
+            reading.pop(key)
+    modules = [key for key in reading.facts if re.fullmatch(r"Hires Module \d+", key)]
+    for key in modules:
+        if reading.facts[key] in ("Use same choices", reading.facts.get(key.removeprefix("Hires "))):
+            reading.pop(key)
     steps = reading.pop("Hires steps")
     if steps not in (None, "0") and str(steps) != str(fields.get("steps")):
         reading.leave("Hires steps", steps, "the second pass takes --steps")

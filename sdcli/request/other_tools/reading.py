@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,14 +23,32 @@ FIELDS = frozenset(each.name for each in dataclasses.fields(Request))
 
 
 @dataclass(frozen=True)
+class OtherLora:
+    """A LoRA as a tool names it: its strengths for the U-Net and the text encoders, and its hash, "" if unknown.
+
+    `key` is the tool's own for it, under which it is left if its file is not here.
+    """
+
+    key: str
+    name: str
+    unet: float
+    te: float
+    hash: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.unet:g}" + ("" if self.te == self.unet else f" (text {self.te:g})")
+
+
+@dataclass(frozen=True)
 class OtherPicture:
     """What another tool's picture says of how it was made.
 
     `fields` are those of a Request, `model` and `model_hash` the checkpoint as the tool names it, "" if it does not.
     `start` is True if it was made over another picture, `masked` if only a part of that was repainted. `left` is what
     could not be taken over, by the tool's own key.
-    `upscaler` enlarged the picture between two passes, by the tool's name for it; "" if no network did.
     `lora_hashes` are the first digits of the hashes of its LoRAs' tensors.
+    `loras` are those that no prompt names; they are in `left` too, as their files may be here or not. `upscaler`
+    enlarged the picture between two passes, by the tool's name for it; "" if no network did.
     """
 
     tool: str
@@ -42,6 +60,7 @@ class OtherPicture:
     left: Mapping[str, str] = field(default_factory=dict)
     lora_hashes: Mapping[str, str] = field(default_factory=dict)
     upscaler: str = ""
+    loras: tuple[OtherLora, ...] = ()
 
     def request(self, **changes: Any) -> Request:
         """The request that makes the picture again, with changes; raises UsageError where fields exclude each other.
@@ -81,6 +100,7 @@ class Reading:
         self.model = self.model_hash = self.upscaler = ""
         self.start = self.masked = False
         self.lora_hashes: dict[str, str] = {}
+        self.loras: list[OtherLora] = []
 
     def pop(self, *keys: str, default: Any = None) -> Any:
         """The value of the first of these keys that there is; all are read with that."""
@@ -150,6 +170,18 @@ class Reading:
         except (UsageError, TypeError, ValueError, OverflowError):
             self.leave(seed, list(pair))
 
+    def take_lora(self, key: str, name: Any, unet: Any, te: Any = None, hash: Any = "") -> None:
+        """Take a LoRA over, which is left unless its file is found; one without a strength acts on nothing."""
+        try:
+            strengths = number(unet), number(unet if te is None else te)
+            lora = OtherLora(key, stem(_text(name)), *strengths, str(hash or ""))
+        except (TypeError, ValueError, OverflowError):
+            self.leave(f"{key}: LoRA", [name, unet])
+            return
+        if any(strengths):
+            self.loras.append(lora)
+            self.left[key] = lora_text([each for each in self.loras if each.key == key])
+
     def take_upscaler(self, name: str) -> None:
         """Take the network over that enlarges the picture between two passes; it is left unless its file is found."""
         self.upscaler = name
@@ -203,7 +235,13 @@ class Reading:
             self.left,
             self.lora_hashes,
             self.upscaler,
+            tuple(self.loras),
         )
+
+
+def lora_text(loras: Sequence[OtherLora]) -> str:
+    """What is said of LoRAs whose files are not here."""
+    return f"{', '.join(map(str, loras))} (needs the LoRA file of that name; name it with --lora)"
 
 
 # --- values
