@@ -189,13 +189,13 @@ def _take_passes(reading: Reading) -> None:
             reading.leave("Hires upscaler", upscaler, "enlarged with the filter of --hires-by")
     elif upscaler != "Lanczos":
         reading.take_upscaler(_UPSCALERS.get(upscaler, upscaler))
-    for key, first in (
+    for key, name in (
         ("Hires CFG Scale", "cfg"),
         ("Hires sampler", "sampler"),
         ("Hires schedule type", "schedule"),
     ):
         value = str(reading.facts.get(key, ""))
-        if value in ("Use same sampler", "Use same scheduler") or (value and value == f"{fields.get(first)}"):
+        if value in ("Use same sampler", "Use same scheduler") or (value and value == f"{fields.get(name)}"):
             reading.pop(key)
     modules = [key for key in reading.facts if re.fullmatch(r"Hires Module \d+", key)]
     for key in modules:

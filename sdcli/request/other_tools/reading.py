@@ -178,7 +178,7 @@ class Reading:
         except (TypeError, ValueError, OverflowError):
             self.leave(f"{key}: LoRA", [name, unet])
             return
-        if any(strengths):
+        if any(strengths) and lora not in self.loras:
             self.loras.append(lora)
             self.left[key] = lora_text([each for each in self.loras if each.key == key])
 
