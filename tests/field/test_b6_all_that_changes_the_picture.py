@@ -127,3 +127,12 @@ def test_swarmuis_second_pass_is_hires_by_its_upscaler():
 def test_an_inpainted_picture_of_invokeai_asks_for_picture_and_mask():
     found = read(invokeai_metadata={**INVOKE, "generation_mode": "sdxl_inpaint", "strength": 0.6})
     assert (found.start, found.masked, found.fields["strength"]) == (True, True, 0.6)
+
+
+def test_the_texts_of_prompts_that_are_combined_with_the_first_are_named():
+    found = read(prompt=graph(**{
+        "30": ("CLIPTextEncode", {"text": "a lake", "clip": ["4", 1]}),
+        "31": ("ConditioningCombine", {"conditioning_1": ["6", 0], "conditioning_2": ["30", 0]}),
+        "3": ("KSampler", {**SAMPLER, "positive": ["31", 0]})}))  # fmt: skip
+    assert found.fields["prompt"] == "a photo of a hill"
+    assert "a lake" in found.left["node 30 CLIPTextEncode"]

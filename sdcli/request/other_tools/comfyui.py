@@ -25,7 +25,7 @@ _DECISIVE: Mapping[str, tuple[Any, ...]] = {
 }  # fmt: skip
 """Settings of nodes that are read which are not taken over -> the values that change nothing."""
 _HARMLESS = {
-    "VAEDecode", "VAEDecodeTiled", "LoadImage", "Reroute", "PreviewImage", "SaveImage", "Note", "CLIPTextEncode",
+    "VAEDecode", "VAEDecodeTiled", "LoadImage", "Reroute", "PreviewImage", "SaveImage", "Note",
     "KSamplerSelect",    "PrimitiveNode", "Seed", "EmptyLatentImage",
 }  # fmt: skip
 
