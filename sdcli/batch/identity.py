@@ -72,6 +72,7 @@ def network_files(job: Job) -> list[Path]:
         *(each.path for each in job.controls),
         *(each.path for each in job.ip_adapter),
         *job.embedding,
+        *filter(None, [job.hires.hires_upscaler]),
     ]
     return [Path(path) for path in paths]
 

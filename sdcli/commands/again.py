@@ -9,6 +9,7 @@ import click
 from sdcli.batch.reasons import ADAPTERS, DECIDES_LAST_BITS
 from sdcli.checkpoints.embeddings import still_named
 from sdcli.checkpoints.lookup import find_model
+from sdcli.checkpoints.other_networks import with_networks_of
 from sdcli.commands._help import GroupedCommand
 from sdcli.commands._options import (
     options_typed,
@@ -83,8 +84,9 @@ def _enlarge_again(
 
 def _draw_other(png: str, other: OtherPicture, changes: Mapping[str, Any], output: Output) -> None:
     """Draw another tool's picture again, and say what of it could not be taken over."""
+    changes, left = with_networks_of(other, changes)
     request = other.again(png, changes, find_model)
-    for key, value in other.left.items():
+    for key, value in left.items():
         print_note(f"{png}: not taken over from {other.tool}: {key}: {value}")
 
     from sdcli.commands._generate import draw
@@ -93,8 +95,10 @@ def _draw_other(png: str, other: OtherPicture, changes: Mapping[str, Any], outpu
         drawn_with = str(result.picture.facts.get("model", {}).get("sha256", ""))
         if re.fullmatch("[0-9a-f]{10,64}", other.model_hash) and not drawn_with.startswith(other.model_hash):
             print_note(f"{png} was made with another model; the picture may differ")
+        hashes = {**{lora.name: lora.hash for lora in other.loras}, **other.lora_hashes}
         for name, lora in result.picture.facts.get("loras", {}).items():
-            if not lora["autov3"].startswith(other.lora_hashes.get(name, "")[:12]):
+            known = hashes.get(name, "")
+            if not any(str(lora[key]).startswith(known[:12]) for key in ("autov3", "sha256")):
                 print_note(f"{png} was made with another LoRA {name}; the picture will differ")
 
 

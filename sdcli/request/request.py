@@ -175,6 +175,10 @@ class Upscale:
     )  # fmt: skip
 
 
+HIRES_BY = ("picture", "latents")
+"""What --hires-by names beside the upscaler files."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Hires:
     """The second pass over an enlarged picture."""
@@ -191,9 +195,15 @@ class Hires:
         0.6, "--hires-strength", type=float, low=0, high=1, help="Strength of the second pass of --hires."
     )
     hires_by: str = option(
-        "picture", "--hires-by", type=str, choices=("picture", "latents"),
-        help="What --hires enlarges: the decoded picture, or the latents.",
+        "picture", "--hires-by", type=str, path=True,
+        help="What --hires enlarges: the decoded picture (picture), by Lanczos' filter; the latents (latents); or the "
+             "picture, by the ESRGAN, Real-ESRGAN or SwinIR file of this path or name.",
     )  # fmt: skip
+
+    @property
+    def hires_upscaler(self) -> str:
+        """The upscaler file of --hires-by; empty if it names none, or if there is no second pass."""
+        return "" if self.hires == 1 or self.hires_by in HIRES_BY else self.hires_by
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,7 @@ def _named_files(request: Request) -> Iterator[str]:
         if isinstance(picture, str) and picture != "-":
             yield picture
     yield from request.embedding
+    yield from filter(None, [request.hires_upscaler])
     with contextlib.suppress(SdError):  # the worker says it of the task
         yield from (loras.parse(each).path for each in request.lora)
         yield from (parse_weighted_file("--hypernet", each).path for each in request.hypernet)
