@@ -132,7 +132,7 @@ class _Planner:
             asked, self.embeddings
         )  # a picture that is made again has the embeddings that it records
         asked_key = request_key(asked)
-        path = self._path(number, job, asked, asked_key[:8])
+        path = self._path(number, job, self._named(asked), asked_key[:8])
         checked = self._check(request, path.suffix)
         key = job_key(asked_key, path)
         own = identity(key, checked.files, self._machine(request))
@@ -146,6 +146,14 @@ class _Planner:
             checked.found,
             checked.expected,
             (*job.notes, *checked.notes),
+        )
+
+    def _named(self, asked: Request) -> Request:
+        """The request with the model's defaults that a file's name may hold."""
+        family = self._checkpoint(asked.loading).family
+        names = ("steps", "cfg", "sampler", "schedule")
+        return asked.replace(
+            **{name: getattr(family, name) for name in names if getattr(asked, name) is None}
         )
 
     def _check(self, request: Request, suffix: str) -> _Checked:
