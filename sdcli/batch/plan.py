@@ -21,6 +21,9 @@ from sdcli.request.jobfile.batch_job import BatchJob, Fault, JobFileError
 from sdcli.request.picture import encoding_of
 from sdcli.request.request import Loading, Request
 
+OF_MODEL = ("steps", "cfg", "sampler", "schedule")
+"""Fields that a file's name may hold, and that the model decides if the job does not."""
+
 SEEDS = ("seed", "variation_seed")
 COSTS_NOTHING = ("prompt", "negative", "prompt_2", "negative_2", "variants", *SEEDS)
 """Fields on whose values the time and memory of a picture do not depend."""
@@ -128,11 +131,9 @@ class _Planner:
 
     def plan(self, number: int, job: BatchJob) -> Planned:
         asked = job.request.with_seed()
-        request = recorded(
-            asked, self.embeddings
-        )  # a picture that is made again has the embeddings that it records
+        request = recorded(asked, self.embeddings)
         asked_key = request_key(asked)
-        path = self._path(number, job, self._named(asked), asked_key[:8])
+        path = self._path(number, job, asked, asked_key[:8])
         checked = self._check(request, path.suffix)
         key = job_key(asked_key, path)
         own = identity(key, checked.files, self._machine(request))
@@ -146,14 +147,6 @@ class _Planner:
             checked.found,
             checked.expected,
             (*job.notes, *checked.notes),
-        )
-
-    def _named(self, asked: Request) -> Request:
-        """The request with the model's defaults that a file's name may hold."""
-        family = self._checkpoint(asked.loading).family
-        names = ("steps", "cfg", "sampler", "schedule")
-        return asked.replace(
-            **{name: getattr(family, name) for name in names if getattr(asked, name) is None}
         )
 
     def _check(self, request: Request, suffix: str) -> _Checked:
@@ -176,8 +169,15 @@ class _Planner:
 
     def _path(self, number: int, job: BatchJob, asked: Request, id: str) -> Path:
         """Where the job's picture goes below the root; raises UsageError for a path that leads out of it."""
+        if job.out is not None and self.destination.template is not None:
+            raise UsageError(
+                f"out {job.out!r}: -o {self.destination.template} says how files are called too; leave one of them "
+                "out, or give -o a folder alone"
+            )
         template = job.out or self.destination.template
+        family = self._checkpoint(asked.loading).family
         more = {
+            **{name: getattr(family, name) for name in OF_MODEL if getattr(asked, name) is None},
             "name": job.name,
             "index": number + 1,
             "id": id,
@@ -251,12 +251,14 @@ def _same_paths(planned: Iterable[Planned]) -> list[Fault]:
             faults.append(
                 Fault(
                     each.job.source,
-                    f"{_title(each.job)} and {_title(first.job)} (line {first.job.source.line}) are both called "
-                    f"{each.path.as_posix()}; give them a name or an out of their own, such as {{index}} or {{cfg}}",
+                    f"{_title(each.job)} and {_title(first.job)} are both called {each.path.as_posix()}; put what "
+                    "tells them apart into the name or the out, such as {index} or {cfg}",
                 )
             )
     return faults
 
 
 def _title(job: BatchJob) -> str:
-    return repr(job.name or job.request.prompt[:40])
+    """What tells a job from the others: its name or prompt, its seed, and its line in a file."""
+    line = f", line {job.source.line}" if job.source.line else ""
+    return f"{job.name or job.request.prompt[:40]!r} (seed {job.request.seed}{line})"

@@ -18,6 +18,9 @@ from sdcli.request.prompts import check_prompts
 from sdcli.request.request import Request
 from sdcli.tiny.words import EXAMPLES, untaught
 
+LONGEST_WORD = 30
+"""Characters of a word that a note shows."""
+
 
 def preflight(
     found: Checkpoint, request: Request, inputs: InputImages, encoding: Encoding
@@ -73,7 +76,8 @@ def _untaught_words(job: Job) -> list[str]:
     words = untaught(" ".join(dict.fromkeys(piece.text for piece in pieces if piece != BREAK)))
     if not words:
         return []
-    shown = ", ".join(words[:5]) + ", …" * (len(words) > 5)
+    first = (word if len(word) <= LONGEST_WORD else f"{word[:LONGEST_WORD]}…" for word in words[:5])
+    shown = ", ".join(first) + ", …" * (len(words) > 5)
     return [
         f"tiny was not taught: {shown}; it draws single things, such as {EXAMPLES}; "
         "`sd info tiny --words` lists them"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from sdcli import registry
 from sdcli.batch.executors.local import local
 from sdcli.batch.goldens import Goldens
-from sdcli.batch.journal import Journal
+from sdcli.batch.journal import Journal, unreadable_lines
 from sdcli.batch.merge import merge
 from sdcli.batch.outcome import GOOD, Outcome, State
 from sdcli.batch.plan import Destination, Plan, Planned, make_plan
@@ -74,14 +74,14 @@ def run_batch(
 
 
 def _listed(error: JobFileError, options: BatchOptions) -> SdError:
-    """The error after all its faults were printed; the error itself if there is one fault."""
+    """The error after all its faults were printed, as events too; the error itself if there is one fault."""
+    for fault in error.faults if options.as_json else ():
+        event = {"type": "fault", "source": str(fault.source), "message": fault.message}
+        print_result(json.dumps({"schema": SCHEMA, **event}))
     if len(error.faults) == 1:
         return UsageError(str(error.faults[0]))
     for fault in error.faults[:MAX_FAULTS]:
         print_note(str(fault))
-        if options.as_json:
-            event = {"type": "fault", "source": str(fault.source), "message": fault.message}
-            print_result(json.dumps({"schema": SCHEMA, **event}))
     more = len(error.faults) - MAX_FAULTS
     return UsageError(
         f"{len(error.faults)} faults"
@@ -195,6 +195,9 @@ def _longest(jobs: Sequence[Planned]) -> int:
 def _draw(whole: Plan, plan: Plan, records: Records, path: Path, options: BatchOptions) -> None:
     """Draw what is missing, compare and report. Raises SdError, whose exit code is 1, if the batch is not whole."""
     output = BatchOutput(options.as_json, options.quiet, _screen(options))
+    executor = _executor(options.on, output)
+    if lines := unreadable_lines(path):
+        print_note(f"{path}: {lines} of its lines cannot be read; what only they told of is drawn again")
     begun = time.monotonic()
     outcomes: tuple[Outcome, ...] = ()
     with Journal(path) as journal:
@@ -202,7 +205,7 @@ def _draw(whole: Plan, plan: Plan, records: Records, path: Path, options: BatchO
         output.start(len(plan.jobs), records.count("not_run"), folder=folder, journal=str(path))
         try:
             _tell_earlier(plan, records, output)
-            _finish(records, journal, options, output)
+            _finish(records, journal, executor, options, output)
             if wants_outcomes(options):
                 outcomes = _checked(records.outcomes(path), plan, whole, options, journal)
                 title = path.name.partition(".journal")[0]
@@ -237,12 +240,14 @@ def _tell_earlier(plan: Plan, records: Records, output: BatchOutput) -> None:
             output.tell("job_failed_before", planned, failure=record.failure)
 
 
-def _finish(records: Records, journal: Journal, options: BatchOptions, output: BatchOutput) -> None:
+def _finish(
+    records: Records, journal: Journal, executor: Executor, options: BatchOptions, output: BatchOutput
+) -> None:
     """Draw, or merge, what is missing."""
     if options.merge:
         merge(records, [Path(folder) for folder in options.merge], journal, output.tell)
     elif records.count("not_run"):
-        run = Run(records, _executor(options.on, output), journal, output.tell, options.fail_fast)
+        run = Run(records, executor, journal, output.tell, options.fail_fast)
         run.run()
         if run.last is not None:
             planned, seconds = run.last

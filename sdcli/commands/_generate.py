@@ -105,6 +105,10 @@ def _draw_sweep(request: Request, output: Output) -> None:
     from sdcli.request.jobfile.sweep import sweep
 
     texts = list(output.sweep)
+    for name in (text.partition("=")[0].strip().lstrip("-").replace("-", "_") for text in texts):
+        default = Request.__dataclass_fields__[name].default if name in Request.__dataclass_fields__ else None
+        if getattr(request, name, None) not in (None, default, ""):
+            print_note(f"--sweep {name} takes the place of {name} {getattr(request, name)}")
     if output.count > 1 and request.seed is None:
         raise UsageError("--sweep with --count needs --seed, so that the same command goes on where it ended")
     if output.count > 1:
