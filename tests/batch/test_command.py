@@ -233,7 +233,7 @@ def test_the_last_line_of_github_s_summary_file_is_the_batch_s(two_jobs, monkeyp
 def test_the_name_of_a_file_holds_what_the_model_decides(sd):
     write("jobs.json", {"prompt": "a cat", "seed": 1, "out": "{cfg}-{sampler}-{schedule}-{steps}.png"})
     (path,) = sd("batch", "jobs.json", "-o", "out").lines
-    request = json.loads(sd("info", path, "--json").out)["request"]
+    request = json.loads(sd("info", path, "--json").out)
     assert Path(path).name == "{cfg}-{sampler}-{schedule}-{steps}.png".format_map(request)
 
 
