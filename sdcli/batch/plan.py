@@ -9,9 +9,10 @@ from functools import cached_property
 from pathlib import Path
 
 from sdcli import settings, store
-from sdcli.batch.identity import FileHashes, identity, job_key, machine_of, network_files, request_key
+from sdcli.batch.identity import FileHashes, identity, job_key, machine_of, request_key
 from sdcli.checkpoints import checkpoint
 from sdcli.checkpoints.checkpoint import Checkpoint
+from sdcli.checkpoints.hashes import digest
 from sdcli.checkpoints.preflight import preflight
 from sdcli.checkpoints.recorded import recorded
 from sdcli.errors import SdError, UsageError
@@ -161,8 +162,7 @@ class _Planner:
         expected = self._estimate(found, inputs.fill_in_size(request))
         if expected is not None and not self.allow_slow:
             expected.check(f"{done.width}x{done.height}")
-        files = {"model": self.model_hashes[request.loading], **inputs.facts}
-        files |= {f"network {i}": self.hashes.of([file]) for i, file in enumerate(network_files(done))}
+        files = {"model": self.model_hashes[request.loading], **self.hashes.of(request)}
         files["output"] = f"{self.destination.quality} {self.destination.metadata}"
         self.checked[of_shape, suffix] = checked = _Checked(found, files, expected, tuple(notes))
         return checked
@@ -193,7 +193,7 @@ class _Planner:
     def _checkpoint(self, loading: Loading) -> Checkpoint:
         if loading not in self.checkpoints:
             self.checkpoints[loading] = found = checkpoint.read_for(loading)
-            self.model_hashes[loading] = self.hashes.of(found.paths)
+            self.model_hashes[loading] = digest(found.paths) if found.paths else ""
         return self.checkpoints[loading]
 
     def _estimate(self, found: Checkpoint, request: Request) -> Estimate | None:

@@ -129,3 +129,18 @@ def test_the_key_of_a_request_is_the_same_wherever_its_files_lie():
     assert request_key(Request("x", seed=1, lora=("/a/b/style.safetensors@0.8",))) == request_key(
         Request("x", seed=1, lora=("style.safetensors@0.8",))
     )
+
+
+def test_every_file_that_a_job_names_is_in_its_identity(tmp_path, monkeypatch):
+    """Also the image encoder of IP-Adapters, which a variable may name."""
+    from sdcli.batch.identity import FileHashes
+
+    (tmp_path / "encoder").mkdir()
+    for name in ("a.png", "ip.safetensors", "encoder/model.safetensors"):
+        (tmp_path / name).write_bytes(name.encode())
+    monkeypatch.setenv("SDCLI_IMAGE_ENCODER", str(tmp_path / "encoder"))
+    request = Request("x", seed=1, ip_adapter=(f"{tmp_path}/ip.safetensors:image={tmp_path}/a.png",))
+    before = FileHashes().of(request)
+    (tmp_path / "encoder/model.safetensors").write_bytes(b"another")
+    after = FileHashes().of(request)
+    assert len(before) == 3 and [name for name in before if before[name] != after[name]] == ["file 2"]
