@@ -29,13 +29,13 @@ from sdcli.commands import _batch_output
 ended, highest = 0, []
 tell = _batch_output.BatchOutput.tell
 
-def counted(self, type, *arguments, **facts):
+def listening(self, type, *arguments, **facts):
     global ended
     tell(self, type, *arguments, **facts)
     ended += type == "job_done"
     highest.append((ended, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
 
-_batch_output.BatchOutput.tell = counted
+_batch_output.BatchOutput.tell = listening
 assert cli.run(["batch", "jobs.json", "-o", "out"]) == 0
 print(min(most for ended, most in highest if ended >= 10), highest[-1][1], file=__import__("sys").stderr)
 """
