@@ -56,8 +56,9 @@ def info(file: str, as_json: bool, words: bool, **values: Any) -> None:
         print_result(json.dumps({"path": file, **facts}))
         return
     print_result(_printable(f"{file}: {facts.pop('kind')}"))
+    is_of_another_tool = "texts" in facts  # a picture's own facts have such names too
     for key, value in facts.items():
-        if key in _OTHER_FACTS:
+        if key in _OTHER_FACTS and is_of_another_tool:
             for line in _other_lines(key, value):
                 print_result(_printable(f"  {line}"))
         else:
