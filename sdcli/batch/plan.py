@@ -12,6 +12,7 @@ from sdcli import settings, store
 from sdcli.batch.identity import FileHashes, identity, job_key, machine_of, request_key
 from sdcli.checkpoints import checkpoint
 from sdcli.checkpoints.checkpoint import Checkpoint
+from sdcli.checkpoints.embeddings import still_named
 from sdcli.checkpoints.hashes import digest
 from sdcli.checkpoints.preflight import preflight
 from sdcli.checkpoints.recorded import recorded
@@ -132,7 +133,8 @@ class _Planner:
 
     def plan(self, number: int, job: BatchJob) -> Planned:
         asked = job.request.with_seed()
-        request = recorded(asked, self.embeddings)
+        asked = still_named(asked) if job.sheds_embeddings else asked
+        request = recorded(asked, self.embeddings if job.finds_embeddings else None)
         asked_key = request_key(asked)
         path = self._path(number, job, asked, asked_key[:8])
         checked = self._check(request, path.suffix)

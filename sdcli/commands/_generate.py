@@ -55,7 +55,7 @@ def draw(
     name embeddings of the user's folder; a picture that is made again has those that it records.
     """
     if output.sweep or output.sheet or output.gallery:
-        _draw_sweep(request, output)
+        _draw_sweep(request, output, finds_named)
         return
     models = models or ModelCache()
     asked = request.with_seed()
@@ -98,10 +98,11 @@ def draw(
         yield result
 
 
-def _draw_sweep(request: Request, output: Output) -> None:
+def _draw_sweep(request: Request, output: Output, finds_named: bool) -> None:
     """Draw a batch of the request with each value of --sweep, and of the seeds of --count."""
     from sdcli.commands._batch import run_batch
     from sdcli.commands._batch_options import BatchOptions
+    from sdcli.request.jobfile.batch_job import BatchJob
     from sdcli.request.jobfile.sweep import sweep
 
     texts = list(output.sweep)
@@ -113,7 +114,11 @@ def _draw_sweep(request: Request, output: Output) -> None:
         raise UsageError("--sweep with --count needs --seed, so that the same command goes on where it ended")
     if output.count > 1:
         texts.append(f"seed={request.seed}..{request.nth(output.count - 1).seed}")
-    run_batch(lambda: sweep(request, texts), "sweep", BatchOptions.of_sweep(output), is_typed=True)
+
+    def jobs() -> list[BatchJob]:
+        return [dataclasses.replace(job, finds_embeddings=finds_named) for job in sweep(request, texts)]
+
+    run_batch(jobs, "sweep", BatchOptions.of_sweep(output), is_typed=True)
 
 
 # --- the estimate

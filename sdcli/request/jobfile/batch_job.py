@@ -37,6 +37,8 @@ class BatchJob:
     the number, of the entry of the file that the job was expanded from, and `axes` are the values that tell it from
     the entry's other jobs, as they were typed, in the written order. `out` is a template as of `-o`; None: the batch's.
     `notes` are lines for standard error: what of another tool's picture could not be taken over.
+    `finds_embeddings`: the prompts may name embeddings of the user's folder; a picture that is made again has those
+    that it records. `sheds_embeddings`: those that a new prompt does not name any more are left out.
     """
 
     request: Request
@@ -47,6 +49,8 @@ class BatchJob:
     source: Source = field(default_factory=lambda: Source("-"))
     tolerance: Tolerance = field(default_factory=Tolerance)
     notes: tuple[str, ...] = ()
+    finds_embeddings: bool = True
+    sheds_embeddings: bool = False
 
 
 @dataclass(frozen=True)
