@@ -8,7 +8,6 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +48,8 @@ def identity(key: str, files: Mapping[str, str], machine: Mapping[str, Any]) -> 
 
 def machine_of(request: Request) -> dict[str, Any]:
     """What of this machine decides the last bits of a request's picture."""
+    from importlib.metadata import PackageNotFoundError, version
+
     on_gpu = request.device.startswith("cuda") or (request.device == "auto" and machine.has_gpu())
     found: dict[str, Any] = {"device": "cuda" if on_gpu else "cpu", "dtype": request.dtype}
     if not on_gpu:

@@ -11,15 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from sdcli import registry
-from sdcli.batch.executors.local import local
-from sdcli.batch.goldens import Goldens
 from sdcli.batch.journal import Journal, unreadable_lines
 from sdcli.batch.merge import merge
 from sdcli.batch.outcome import GOOD, Outcome, State
-from sdcli.batch.plan import Destination, Plan, Planned, make_plan
+from sdcli.batch.plan import Destination, Plan, Planned
+from sdcli.batch.planner import make_plan
 from sdcli.batch.run import Records, Run, journal_path, resume
 from sdcli.checkpoints import hub
-from sdcli.commands._batch_check import check_goldens, difference_rows, tell_differences
 from sdcli.commands._batch_options import BatchOptions
 from sdcli.commands._batch_output import SCHEMA, BatchOutput
 from sdcli.commands._batch_reports import check_reports, wants_outcomes, write_difference_sheet, write_reports
@@ -27,7 +25,7 @@ from sdcli.commands._output import suffixes_of
 from sdcli.commands._streams import print_note, print_result
 from sdcli.errors import SdError, UsageError, naming_options
 from sdcli.estimate import duration, remember
-from sdcli.request.jobfile.batch_job import BatchJob, JobFileError
+from sdcli.request.jobfile.batch_job import BatchJob, Fault, JobFileError
 
 if TYPE_CHECKING:
     from sdcli.batch.executor import Executor
@@ -54,7 +52,7 @@ def run_batch(
     _check(options)
     try:
         with hub.progress(sys.stderr.isatty() and not options.quiet), naming_options(is_typed):
-            plan = make_plan(read_jobs(), _destination(options), options.allow_slow)
+            plan = _plan(read_jobs, _destination(options), options.allow_slow)
     except JobFileError as error:
         raise _listed(error, options) from None
     whole = plan
@@ -71,6 +69,16 @@ def run_batch(
 
 
 # --- before it
+
+
+def _plan(read_jobs: Callable[[], Sequence[BatchJob]], destination: Destination, allow_slow: bool) -> Plan:
+    """The plan of the jobs; raises JobFileError with the faults of their files and those of the plan."""
+    known: Sequence[Fault] = ()
+    try:
+        jobs = read_jobs()
+    except JobFileError as error:
+        jobs, known = error.jobs, error.faults
+    return make_plan(jobs, destination, allow_slow, known)
 
 
 def _listed(error: JobFileError, options: BatchOptions) -> SdError:
@@ -94,6 +102,8 @@ def _check(options: BatchOptions) -> None:
     """Raise SdError for options that cannot be meant."""
     check_reports(options)
     if options.check is not None:
+        from sdcli.batch.goldens import Goldens
+
         Goldens.open(Path(options.check), options.update)
     name = options.on.partition(":")[0]
     if name not in registry.names("executors"):
@@ -257,6 +267,8 @@ def _finish(
 def _executor(on: str, output: BatchOutput) -> Executor:
     name, _, option = on.partition(":")
     if name == "local":
+        from sdcli.batch.executors.local import local
+
         return local(option, output.watch)
     return registry.find("executors", name)(option)
 
@@ -267,6 +279,10 @@ def _checked(
     """The outcomes, compared with the goldens of --check; what differs is told, and shown on a sheet."""
     if options.check is None:
         return outcomes
+
+    from sdcli.batch.goldens import Goldens
+    from sdcli.commands._batch_check import check_goldens, difference_rows, tell_differences
+
     goldens = Goldens.open(Path(options.check), options.update)
     outcomes = check_goldens(outcomes, plan, whole, goldens, options.update)
     tell_differences(outcomes)

@@ -168,7 +168,7 @@ def options_typed(values: Mapping[str, Any]) -> dict[str, Any]:
         options["prompt"] = _prompt_of_file(values["prompt_file"], options.get("prompt", ""))
     if values.get("unconditional"):
         options["prompt"] = _no_prompt(options)
-    elif "prompt" in options:
+    elif "prompt" in options and not _sweeps_prompt(values):
         _check_prompt(options["prompt"])
     if options.get("prompt") == options.get("image") == "-":
         raise UsageError("the prompt and the picture cannot both be standard input; name a file for -i")
@@ -193,6 +193,10 @@ def _no_prompt(options: Mapping[str, Any]) -> str:
     if options.get("prompt"):
         raise UsageError("--unconditional draws without a prompt, and there is one; leave one of them out")
     return ""
+
+
+def _sweeps_prompt(values: Mapping[str, Any]) -> bool:
+    return any(text.partition("=")[0].strip() == "prompt" for text in values.get("sweep", ()))
 
 
 def _check_prompt(prompt: str) -> None:

@@ -155,7 +155,7 @@ def _check_text(name: str, value: str) -> None:
 
 def as_dict(values: Any) -> dict[str, Any]:
     """The fields that differ from their defaults, as plain JSON values."""
-    pairs = ((each, getattr(values, each.name)) for each in dataclasses.fields(values))
+    pairs = ((each, getattr(values, each.name)) for each in declared_in(type(values)).values())  # type: ignore[arg-type]
     return {each.name: _to_json(value) for each, value in pairs if value != each.default}
 
 

@@ -7,6 +7,7 @@ metadata, and all checks come from there. None means: not asked for, the model's
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -435,21 +436,22 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
 
-    @property
+    @functools.cached_property
     def loading(self) -> Loading:
         """Which model is to be loaded, and how."""
         return self.group(Loading)
 
     def group(self, kind: type[Group]) -> Group:
         """One group of the request's fields, such as `Loading`, `Mask` or `Hires`, as a value of its own."""
-        return kind(**{each.name: getattr(self, each.name) for each in dataclasses.fields(kind)})
+        names = fields.declared_in(kind)  # type: ignore[arg-type]
+        return kind(**{name: getattr(self, name) for name in names})
 
     def replace(self, **changes: Any) -> Request:
         """The same request with some fields changed; raises UsageError as making one does."""
         if not changes.keys() <= INDEPENDENT:
             return dataclasses.replace(self, **changes)
         changed: Request = object.__new__(type(self))
-        changed.__dict__.update(self.__dict__)
+        changed.__dict__.update(self.__dict__)  # `loading` too, which none of them is in
         for name, value in changes.items():
             changed._set(name, fields.checked(_DECLARED[name], value))
         _check_seeds(changed)

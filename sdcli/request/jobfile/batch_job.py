@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,10 +64,22 @@ class Fault:
         return f"{self.source}: {self.message}"
 
 
-class JobFileError(UsageError):
-    """Job files with faults, all of which are listed; its text is the first of them and how many follow."""
+def in_order(faults: Iterable[Fault]) -> list[Fault]:
+    """The faults by file, in the order in which files were met, and by line."""
+    faults = list(faults)
+    place: dict[str, int] = {}
+    for fault in faults:
+        place.setdefault(fault.source.file, len(place))
+    return sorted(faults, key=lambda fault: (place[fault.source.file], fault.source.line))
 
-    def __init__(self, faults: list[Fault]) -> None:
-        self.faults = tuple(faults)
+
+class JobFileError(UsageError):
+    """Job files with faults, all of which are listed; its text is the first of them and how many follow.
+
+    `jobs` are those without a fault of the files, in which the plan may still find some.
+    """
+
+    def __init__(self, faults: list[Fault], jobs: Sequence[BatchJob] = ()) -> None:
+        self.faults, self.jobs = tuple(faults), tuple(jobs)
         more = len(faults) - 1
         super().__init__(f"{faults[0]}" + (f" (and {more} more fault{'s' * (more > 1)})" if more else ""))

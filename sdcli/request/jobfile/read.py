@@ -63,7 +63,7 @@ def read_jobs(
             Source(", ".join(map(_shown, files)) or "-"), "there is no job; write one on a line"
         )
     if reading.faults.found:
-        raise JobFileError(reading.faults.in_order())
+        raise JobFileError(reading.faults.in_order(), jobs)
     return tuple(jobs)
 
 

@@ -22,19 +22,32 @@ def no_settings(stated: Mapping[str, Any]) -> Mapping[str, Any]:
 class RequestBuilder:
     """Builds requests that share many values. Where only independent fields change, one that was checked is changed."""
 
-    def __init__(self, fixed: Mapping[str, Any]) -> None:
-        self.fixed = fixed
+    def __init__(self) -> None:
         self.built: dict[tuple[Any, ...], Request] = {}
 
     def request(self, values: Mapping[str, Any]) -> Request:
-        """The request with the fixed values and these; raises UsageError."""
+        """The request with these values; raises UsageError."""
         independent = {name: value for name, value in values.items() if name in INDEPENDENT}
-        others = tuple((name, value) for name, value in values.items() if name not in INDEPENDENT)
-        key = (*others, *independent)  # a combination of `also` may lack some of them
+        others = (
+            (name, tuple(value) if isinstance(value, list) else value)
+            for name, value in values.items()
+            if name not in INDEPENDENT
+        )
+        key = (*others, *independent)
+        if not _is_hashable(key):  # pixels
+            return Request(**values)
         if key not in self.built:
-            self.built[key] = Request(**{**self.fixed, **values})
+            self.built[key] = Request(**values)
             return self.built[key]
         return self.built[key].replace(**independent)
+
+
+def _is_hashable(value: object) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
 
 
 def pictures_of(request: Request, count: int) -> Iterator[tuple[dict[str, Any], Request]]:
