@@ -6,16 +6,20 @@ import atexit
 import contextlib
 import os
 import sys
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 import sdcli
 from sdcli import registry
+from sdcli.commands import IN_FORCE
 from sdcli.commands._interrupts import handle_interrupts, unwind
-from sdcli.commands._streams import open_standard_streams, print_note, print_result
+from sdcli.commands._streams import flush_standard_streams, open_standard_streams, print_note, print_result
 from sdcli.errors import SdError, UsageError, WriteError, naming_options
 from sdcli.notes import telling
+
+if TYPE_CHECKING:
+    from sdcli.settings_file import Setting
 
 DEBUG = "sdcli.debug"  # the key in click's ctx.meta, which all contexts of one run share
 MAY_BE_EMPTY = ("prompt", "negative")  # the prompt is checked where --unconditional is known
@@ -108,7 +112,9 @@ def main() -> NoReturn:
     # Idle OpenMP threads sleep instead of spinning: up to 30 times faster while another job uses the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if "_SD_COMPLETE" in os.environ:
-        sd.main(prog_name="sd")  # a shell asks for completions; does not return
+        with contextlib.suppress(SdError):  # such as settings that cannot be read: they complete nothing
+            sd.main(prog_name="sd")  # a shell asks for completions; does not return
+        sys.exit(1)
     unwind(True)
     code = run(sys.argv[1:])
     unwind(False)
@@ -118,9 +124,7 @@ def main() -> NoReturn:
 def _leave(code: int) -> NoReturn:
     """End the process without taking its modules down, which takes torch 0.4 s; the system frees what they hold."""
     atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, SdError):
-            stream.flush()
+    flush_standard_streams()
     os._exit(code)
 
 
@@ -137,12 +141,14 @@ def run(arguments: list[str]) -> int:
 
 def _run(arguments: list[str]) -> int:
     debug: list[bool] = []
+    in_force: list[Setting] = []
     try:
         with sd.make_context("sd", list(arguments)) as context:
             try:
                 sd.invoke(context)
             finally:
                 debug += [True] if context.meta.get(DEBUG) else []
+                in_force += context.meta.get(IN_FORCE, [])
         return 0
     except click.exceptions.Exit as exit_:  # --help and --version
         return exit_.exit_code
@@ -157,6 +163,10 @@ def _run(arguments: list[str]) -> int:
             import traceback
 
             traceback.print_exc()
+        if in_force:
+            from sdcli.commands._settings import with_source
+
+            error = with_source(error, in_force)
         return _fail(arguments, error)
     except (click.Abort, KeyboardInterrupt):
         return _fail(arguments, Interrupted("interrupted; finished pictures are kept"))

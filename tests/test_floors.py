@@ -9,7 +9,18 @@ import sdcli
 
 HOUSE = Path(sdcli.__file__).parent
 FLOORS = [  # from the ground up; a module may import its own floor and those below
-    {"errors", "notes", "registry", "settings", "file_signatures", "machine", "tiny", "tokenizer"},
+    {
+        "errors",
+        "notes",
+        "registry",
+        "home",
+        "settings",
+        "settings_file",
+        "file_signatures",
+        "machine",
+        "tiny",
+        "tokenizer",
+    },
     {"request", "diffusion"},
     {"checkpoints"},
     {"models"},
@@ -29,7 +40,9 @@ WITHOUT_TORCH = (
     "store",
     "pull",
     "estimate",
+    "home",
     "settings",
+    "settings_file",
     "registry",
     "errors",
     "notes",

@@ -13,10 +13,8 @@ from pathlib import Path
 from sdcli import settings
 from sdcli.checkpoints.header import LENGTH_BYTES
 
-LARGE_FILE = 10_000_000  # bytes from which a hash is worth remembering
-SMALL_FILE = (
-    10_000_000  # bytes up to which a file is hashed anew: two may be written within one tick of its clock
-)
+SMALL_FILE = 10_000_000
+"""Bytes up to which a file is hashed anew each time: two may be written within one tick of its clock."""
 
 
 def digest(paths: list[Path]) -> str:
@@ -27,14 +25,19 @@ def digest(paths: list[Path]) -> str:
     return hashlib.sha256(b"".join(map(bytes.fromhex, hashes))).hexdigest()
 
 
-def known(paths: Iterable[Path]) -> dict[Path, str]:
-    """The sha256 of each file whose hash is remembered."""
+def without_header(path: Path) -> str:
+    """The sha256 of a safetensors file's tensors alone, which new metadata do not change; Civitai's AutoV3."""
+    return _of_file(path, skips_header=True)
+
+
+def known(paths: Iterable[Path], skips_header: bool = False) -> dict[Path, str]:
+    """The sha256 of each file whose hash is remembered; with `skips_header`, of the tensors alone."""
     folder = settings.cache_folder()
     hashes = _remembered(folder / "digests.json") if folder else {}
     found = {}
     for path in paths if hashes else ():
         with contextlib.suppress(OSError):
-            digest = hashes.get(_key(path))
+            digest = hashes.get(_key(path, skips_header))
             if isinstance(digest, str):
                 found[path] = digest
     return found
@@ -54,48 +57,44 @@ def old_hash(path: Path) -> str:
         return ""
 
 
-def without_header(path: Path) -> str:
-    """The sha256 of a safetensors file's tensors alone, which new metadata do not change; Civitai's AutoV3."""
-    size, changed = file_version(path)
-    return (_without_header if size > SMALL_FILE else _without_header.__wrapped__)(path, size, changed)
-
-
-@lru_cache
-def _without_header(path: Path, size: int, changed: int) -> str:
-    with open(path, "rb") as file:
-        file.seek(LENGTH_BYTES + int.from_bytes(file.read(LENGTH_BYTES), "little"))
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _of_file(path: Path) -> str:
-    size, changed = file_version(path)
-    folder = settings.cache_folder()
-    if size < LARGE_FILE or folder is None:
-        return (_computed if size > SMALL_FILE else _computed.__wrapped__)(path, size, changed)
-    memory = folder / "digests.json"
-    key = _key(path)
-    hashes = _remembered(memory)
-    if key not in hashes:
-        hashes[key] = _computed(path, size, changed)
-        _remember(memory, hashes)
-    return hashes[key]
-
-
-def _key(path: Path) -> str:
-    """What tells a file and its content from all others: its path, size, time of the last change and number."""
-    status = path.stat()
-    return f"{path.resolve()} {status.st_size} {status.st_mtime_ns} {status.st_ino}"
-
-
 def file_version(path: Path) -> tuple[int, int]:
     """(size in bytes, when it was last changed in ns): a file of the same path and version has the same hash."""
     status = path.stat()
     return status.st_size, status.st_mtime_ns
 
 
+def _of_file(path: Path, skips_header: bool = False) -> str:
+    size, changed = file_version(path)
+    folder = settings.cache_folder()
+    if size <= SMALL_FILE:
+        return _compute(path, skips_header)
+    if folder is None:
+        return _computed_once(path, size, changed, skips_header)
+    memory = folder / "digests.json"
+    key = _key(path, skips_header)
+    hashes = _remembered(memory)
+    if key not in hashes:
+        hashes[key] = _computed_once(path, size, changed, skips_header)
+        _remember(memory, hashes)
+    return hashes[key]
+
+
+def _key(path: Path, skips_header: bool) -> str:
+    """What tells a file and its content from all others: its path, size, time of the last change and number."""
+    status = path.stat()
+    what = "tensors " if skips_header else ""
+    return f"{what}{path.resolve()} {status.st_size} {status.st_mtime_ns} {status.st_ino}"
+
+
 @lru_cache
-def _computed(path: Path, size: int, changed: int) -> str:
+def _computed_once(path: Path, size: int, changed: int, skips_header: bool) -> str:
+    return _compute(path, skips_header)
+
+
+def _compute(path: Path, skips_header: bool) -> str:
     with open(path, "rb") as file:
+        if skips_header:
+            file.seek(LENGTH_BYTES + int.from_bytes(file.read(LENGTH_BYTES), "little"))
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from sdcli import settings
-from sdcli.checkpoints import hashes, hub, names
+from sdcli.checkpoints import hashes, header, hub, names
 from sdcli.checkpoints.folders import CHECKPOINTS, NamedFile, named_files, places
 from sdcli.errors import ModelError, UsageError
 
 BY_HASH = "sha256:"
 """What a hash begins with where a model may be named."""
 LEAST_DIGITS = 8
+RECORDED_HASH = "sshs_model_hash"
+"""Where kohya's trainer records the AutoV3 of a LoRA, which A1111 takes for its hash."""
 _SHORT_DIGITS = 10  # of A1111's short hash, which is Civitai's AutoV2
 
 
@@ -76,6 +79,20 @@ def find_model(name: str, sha256: str = "") -> str | None:
     return str(folders[0].path) if folders else tiny
 
 
+def with_any_hash(kind: str, digits: str) -> Path | None:
+    """The file of a kind whose sha256, or that of its tensors alone (AutoV3), begins with these digits; None if none.
+
+    Hashes that are known go first, then the AutoV3 in the metadata of LoRAs, at last those that must be computed.
+    Fewer than ten digits, and what is no hash, find nothing.
+    """
+    if not re.fullmatch(rf"[0-9a-f]{{{_SHORT_DIGITS},64}}", digits):
+        return None
+    paths = [file.path for file in named_files(kind) if file.path.is_file()]
+    return next(
+        (path for each in _hashes_of(paths) for path, digest in each if digest.startswith(digits)), None
+    )
+
+
 def is_here(model: str | os.PathLike[str]) -> bool:
     """True for a model that is found by its whole name, or that may be on the hub; no file is opened."""
     model = os.fspath(model)
@@ -121,6 +138,24 @@ def _with_sha256(digits: str, files: Iterable[NamedFile]) -> Path | None:
         if digest.startswith(digits):
             return path
     return next((path for path in paths if path not in known and _digest(path).startswith(digits)), None)
+
+
+def _hashes_of(paths: Sequence[Path]) -> Iterator[Iterable[tuple[Path, str]]]:
+    """(file, one of its hashes), the cheap ones first."""
+    yield hashes.known(paths).items()
+    yield hashes.known(paths, skips_header=True).items()
+    yield ((path, _recorded_hash(path)) for path in paths)
+    for path in paths:
+        with contextlib.suppress(OSError):  # gone, or not to be read; it is not the one
+            yield ((path, hashes.without_header(path)), (path, hashes.digest([path])))
+
+
+def _recorded_hash(path: Path) -> str:
+    """The AutoV3 that kohya's trainer wrote into a LoRA; empty if there is none."""
+    try:
+        return header.read(path).metadata.get(RECORDED_HASH, "")
+    except ModelError:
+        return ""
 
 
 def _digest(path: Path) -> str:

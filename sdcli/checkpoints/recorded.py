@@ -8,6 +8,7 @@ from pathlib import Path
 from sdcli.checkpoints.embeddings import with_embeddings
 from sdcli.checkpoints.named_options import with_named_files
 from sdcli.checkpoints.networks import with_networks
+from sdcli.checkpoints.upscaler_file import with_hires_upscaler
 from sdcli.request.prepare import prepared
 from sdcli.request.request import Request
 
@@ -15,8 +16,10 @@ from sdcli.request.request import Request
 def recorded(request: Request, embeddings: Sequence[Path] = ()) -> Request:
     """The request with its styles added, its variants drawn, and the files found that its options and prompts name.
 
-    Files are found in the user's folders, the embeddings that the prompts name in the folders that are given.
-    The request has a seed. What is recorded already stays as it is. Raises UsageError and ModelError as `prepared`,
-    `with_named_files`, `with_networks` and `with_embeddings` do.
+    Files are found in the user's folders, the embeddings that the prompts name in the folders that are given. The
+    upscaler of --hires-by is found too. The request has a seed. What is recorded already stays as it is. Raises
+    UsageError and ModelError as `prepared`, `with_named_files`, `with_networks`, `with_embeddings` and
+    `with_hires_upscaler` do.
     """
-    return with_embeddings(with_networks(with_named_files(prepared(request))), embeddings)
+    found = with_networks(with_named_files(prepared(request)))
+    return with_hires_upscaler(with_embeddings(found, embeddings))

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from sdcli import registry, settings
+from sdcli import registry
 from sdcli.checkpoints import folders, hub
 from sdcli.checkpoints.catalogue import CatalogueFile, catalogue, of_hub
 from sdcli.commands._help import UncutGroup
@@ -18,6 +18,7 @@ from sdcli.commands._streams import print_note, print_result
 from sdcli.commands._types import PATH, ModelName, Word
 from sdcli.errors import UsageError
 from sdcli.file_signatures import HEAD_BYTES, PICKLES, kind_of
+from sdcli.home import expand_home
 from sdcli.request.request import Request
 
 SHOWN_WORDS = 5
@@ -176,9 +177,9 @@ def convert(model: str, out: str, dtype: str | None, prediction: str, revision: 
     """
     if dtype is not None and dtype not in DTYPES:
         raise UsageError(f"--dtype {dtype!r} is unknown; use float32, float16 or bfloat16")
-    if _begins_as_pickle(Path(settings.expand_home(model))):
+    if _begins_as_pickle(Path(expand_home(model))):
         _check_unused(prediction, revision)
-        _convert_pickle(Path(settings.expand_home(model)), Path(out), dtype)
+        _convert_pickle(Path(expand_home(model)), Path(out), dtype)
         return
     from sdcli.checkpoints import checkpoint
 

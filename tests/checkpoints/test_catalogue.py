@@ -169,7 +169,7 @@ def test_a_cache_that_is_damaged_is_as_good_as_none(tool, cache, content):
 
 
 def test_a_hash_is_shown_once_it_is_known(sd, tool, monkeypatch):
-    monkeypatch.setattr(hashes, "LARGE_FILE", 1)
+    monkeypatch.setattr(hashes, "SMALL_FILE", 0)
     (path,) = tool.rglob("anna.safetensors")
     assert [file.sha256 for file in catalogue(["loras"])] == [""]
     digest = hashlib.sha256(path.read_bytes()).hexdigest()

@@ -39,4 +39,7 @@ def picture_job(
     if "upscaler" in metadata.facts(path):
         raise UsageError(f"{path} was enlarged by an upscaler and not drawn; sd again makes it again")
     request = retyped(metadata.request(path), with_what_follows(given))
-    return BatchJob(request, name, None, name or str(number), {}, source)
+    return BatchJob(
+        request, name, None, name or str(number), {}, source,
+        finds_embeddings="prompt" in given, sheds_embeddings="embedding" not in given,
+    )  # fmt: skip

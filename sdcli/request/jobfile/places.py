@@ -13,11 +13,12 @@ from sdcli.request.file_options import SETTING
 from sdcli.request.jobfile.batch_job import Source
 from sdcli.request.jobfile.keys import OPTIONS
 from sdcli.request.jobfile.nodes import Node
+from sdcli.request.request import HIRES_BY
 from sdcli.request.weighted_file import parse_weighted_file
 
 STANDARD_INPUT = "standard input"
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
-_HAS_NAMES = ("model", "vae", "embedding", "lora", "hypernet", "control", "ip_adapter")
+_HAS_NAMES = ("model", "vae", "embedding", "lora", "hypernet", "control", "ip_adapter", "hires_by")
 """Fields that may hold a name, of a model folder or a hub, which is no path."""
 _FILE = re.compile(r"\.(safetensors|ckpt|pt|pth|bin|png|jpe?g|webp)$", re.IGNORECASE)
 
@@ -60,6 +61,8 @@ class Place:
         """A path; where a name may stand, a text that looks like one and is no file stays."""
         joined = self.path(path)
         if name == "model" and (path == "tiny" or path.startswith("test:")):
+            return path
+        if name == "hires_by" and path in HIRES_BY:
             return path
         is_name = name in _HAS_NAMES and not (
             _FILE.search(path) or path.startswith(".") or os.path.exists(joined)
