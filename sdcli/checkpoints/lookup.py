@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sdcli import settings
 from sdcli.checkpoints import hashes, header, hub, names
-from sdcli.checkpoints.folders import CHECKPOINTS, NamedFile, named_files, places
+from sdcli.checkpoints.folders import CHECKPOINTS, TITLES, NamedFile, named_files, places
 from sdcli.errors import ModelError, UsageError
 
 BY_HASH = "sha256:"
@@ -41,12 +41,33 @@ def model_path(name: str) -> Path | None:
 
 
 def file_path(kind: str, shown: str, name: str, fuzzy: bool = True) -> Path | None:
-    """The file of a kind that a name stands for in the user's folders; None if there is none, or it is no name.
+    """The file of a kind that a name or `sha256:HEX` stands for in the user's folders; None if there is none.
 
-    `shown` is the option, for errors. Raises UsageError for a name that several files have.
+    `shown` is the option, for errors. Raises UsageError for a name that several files have, and ModelError for a hash
+    that none has.
     """
+    if name.startswith(BY_HASH):
+        return _adapter_by_hash(kind, shown, name)
     found = names.find(shown, name, named_files(kind), fuzzy) if may_be_name(name) else None
     return found.path if found else None
+
+
+def any_file(shown: str, name: str, fuzzy: bool = True) -> NamedFile | None:
+    """The user's file of any kind that a name or hash stands for, a model before the others; None if there is none.
+
+    Raises UsageError for a name that several files have.
+    """
+    if name.startswith(BY_HASH):
+        digits = _digits(shown, name)
+        found = ((kind, with_any_hash(kind, digits)) for kind in reversed(TITLES))  # small files first
+        return next((NamedFile(path.stem, path, kind) for kind, path in found if path is not None), None)
+    if name == "tiny" or name.startswith("test:") or not may_be_name(name):
+        return None
+    files = [file for kind in TITLES for file in named_files(kind)]
+    models = [file for file in names.same_name(name, files) if file.kind == CHECKPOINTS]
+    if models:
+        return models[0]
+    return names.find(shown, name, files, fuzzy and not hub.is_repo(name))
 
 
 def may_be_name(text: str) -> bool:
@@ -83,9 +104,10 @@ def with_any_hash(kind: str, digits: str) -> Path | None:
     """The file of a kind whose sha256, or that of its tensors alone (AutoV3), begins with these digits; None if none.
 
     Hashes that are known go first, then the AutoV3 in the metadata of LoRAs, at last those that must be computed.
-    Fewer than ten digits, and what is no hash, find nothing.
+    Fewer than eight digits, and what is no hash, find nothing.
     """
-    if not re.fullmatch(rf"[0-9a-f]{{{_SHORT_DIGITS},64}}", digits):
+    digits = digits.lower()
+    if not _is_hash(digits):
         return None
     paths = [file.path for file in named_files(kind) if file.path.is_file()]
     return next(
@@ -115,9 +137,7 @@ def _in_order(name: str, files: list[NamedFile]) -> list[NamedFile]:
 
 def _by_hash(text: str) -> Path:
     """The model that `sha256:HEX` names; raises UsageError for what is no hash, ModelError if no model has it."""
-    digits = text.removeprefix(BY_HASH).lower()
-    if not re.fullmatch(rf"[0-9a-f]{{{LEAST_DIGITS},64}}", digits):
-        raise UsageError(f"-m {text}: is no hash; write {LEAST_DIGITS} to 64 of the digits 0-9 and a-f")
+    digits = _digits(f"-m {text}", text)
     files = named_files(CHECKPOINTS)
     found = (_with_old_hash(digits, files) if len(digits) == LEAST_DIGITS else None) or _with_sha256(
         digits, files
@@ -128,6 +148,29 @@ def _by_hash(text: str) -> Path:
             f"-m {text}: no model in {where} has this hash; `sd models --hash` lists what there is"
         )
     return found
+
+
+def _adapter_by_hash(kind: str, shown: str, text: str) -> Path:
+    """The file of a kind that `sha256:HEX` names; raises UsageError for what is no hash, ModelError if none has it."""
+    path = with_any_hash(kind, _digits(shown, text))
+    if path is None:
+        where = ", ".join(map(str, places(kind))) or f"any folder (set SDCLI_{kind.upper()} to one)"
+        raise ModelError(
+            f"{shown}: no {TITLES[kind]} in {where} has this hash; `sd models {kind} --hash` lists what there is"
+        )
+    return path
+
+
+def _digits(shown: str, text: str) -> str:
+    """The digits of `sha256:HEX`; raises UsageError for what is no hash."""
+    digits = text.removeprefix(BY_HASH).lower()
+    if not _is_hash(digits):
+        raise UsageError(f"{shown}: is no hash; write {LEAST_DIGITS} to 64 of the digits 0-9 and a-f")
+    return digits
+
+
+def _is_hash(digits: str) -> bool:
+    return re.fullmatch(rf"[0-9a-f]{{{LEAST_DIGITS},64}}", digits) is not None
 
 
 def _with_sha256(digits: str, files: Iterable[NamedFile]) -> Path | None:

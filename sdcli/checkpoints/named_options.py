@@ -9,9 +9,13 @@ from sdcli.checkpoints import lookup
 from sdcli.checkpoints.lookup import BY_HASH
 from sdcli.request.file_options import SETTING
 from sdcli.request.request import Request, flag
+from sdcli.request.respelled import check_spelling
 
 KINDS = {"control": "controls", "ip_adapter": "ip_adapters", "embedding": "embeddings"}
 """Field with a list of files, each with its settings behind it -> the kind of the files."""
+
+ENCODER = "encoder="
+"""The setting of an IP-Adapter that names a file as well."""
 
 
 def with_named_files(request: Request) -> Request:
@@ -22,9 +26,9 @@ def with_named_files(request: Request) -> Request:
     """
     changes: dict[str, object] = {}
     if request.vae is not None:
-        changes["vae"] = _path("vaes", "--vae", os.fspath(request.vae)) or request.vae
-    for field, kind in KINDS.items():
-        changes[field] = tuple(_with_path(kind, flag(field), text) for text in getattr(request, field))
+        changes["vae"] = _path("vaes", f"--vae {request.vae}", os.fspath(request.vae)) or request.vae
+    for field in KINDS:
+        changes[field] = tuple(_with_path(field, text) for text in getattr(request, field))
     changes["model"] = _model(os.fspath(request.model))
     same = all(getattr(request, name) == value for name, value in changes.items())
     return request if same else request.replace(**changes)
@@ -39,10 +43,18 @@ def _model(name: str) -> str:
     return name if whole else str(path)
 
 
-def _with_path(kind: str, shown: str, text: str) -> str:
-    name = SETTING.split(text)[0]
-    path = _path(kind, f"{shown} {text}", name)
-    return text if path is None else path + text[len(name) :]
+def _with_path(field: str, text: str) -> str:
+    """An option whose file, and image encoder, are named by their paths; raises UsageError for one typed wrong."""
+    shown = f"{flag(field)} {text}"
+    name, *settings = SETTING.split(text)
+    path = _path(KINDS[field], shown, name)
+    if path is None and not os.path.exists(os.path.expanduser(name)):
+        check_spelling(field, text)
+    for i, setting in enumerate(settings):
+        if setting.startswith(ENCODER):
+            encoder = setting.removeprefix(ENCODER)
+            settings[i] = ENCODER + (_path("image_encoders", shown, encoder) or encoder)
+    return ":".join([path or name, *settings])
 
 
 def _path(kind: str, shown: str, name: str) -> str | None:

@@ -9,13 +9,14 @@ from pathlib import Path
 from sdcli import registry, settings
 from sdcli.checkpoints import header, names
 from sdcli.checkpoints.folders import named_files
-from sdcli.checkpoints.lookup import may_be_name
+from sdcli.checkpoints.lookup import BY_HASH, file_path, may_be_name
 from sdcli.checkpoints.named_files import SUFFIX
 from sdcli.errors import ModelError, UsageError
 from sdcli.request import loras
 from sdcli.request.prompt.emphases import EMPHASIS_OF
 from sdcli.request.prompt.networks import Network, take_networks
 from sdcli.request.request import Request
+from sdcli.request.respelled import check_spelling
 
 Folders = Callable[[str], Sequence[Path]]
 """Kind of network (loras, hypernets) -> the folders in which its files are looked for by name."""
@@ -80,6 +81,8 @@ def _with_path(field: str, text: str, folders: Folders) -> str:
     if os.path.exists(name):
         return text
     path = _found(shown, field, name, folders, fuzzy=True)
+    if path is None:
+        check_spelling(field, text)
     if path is None and not Path(name).suffix and name == os.path.basename(name):
         raise _unknown(shown, field, name, folders)
     return text if path is None else path + text[len(name) :]
@@ -92,6 +95,8 @@ def _found(shown: str, field: str, name: str, folders: Folders, fuzzy: bool = Fa
     """
     if name.lower().endswith(SUFFIX) and os.path.isfile(name):
         return name
+    if fuzzy and name.startswith(BY_HASH):
+        return str(file_path(f"{field}s", shown, name))
     files = named_files(f"{field}s", folders(f"{field}s"))
     paths = [file.path for file in names.same_name(name, files)]
     if not paths:

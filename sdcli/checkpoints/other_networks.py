@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sdcli import notes
 from sdcli.checkpoints import hashes, names
 from sdcli.checkpoints.folders import named_files
 from sdcli.checkpoints.lookup import with_any_hash
 from sdcli.request.other_tools.reading import UPSCALER, OtherLora, OtherPicture, lora_text
+from sdcli.request.prepare import PROMPTS
 
 Changes = Mapping[str, Any]
 
@@ -39,6 +43,24 @@ def with_networks_of(other: OtherPicture, changes: Changes) -> tuple[Changes, Ma
     if found:
         changes = {**changes, "lora": tuple(_option(lora, path) for lora, path in found.items())}
     return changes, left
+
+
+def with_names_here(other: OtherPicture) -> OtherPicture:
+    """The picture; a LoRA that its prompts name, and that has another name here, has that name in them.
+
+    It is found by the hash that the tool recorded. One whose name is here stays, whatever its hash is.
+    """
+    fields = dict(other.fields)
+    for name, digits in other.lora_hashes.items():
+        is_named = re.compile(rf"(?<=<lora:|<lyco:){re.escape(name)}(?=[:>])")
+        texts = {key: fields[key] for key in PROMPTS if is_named.search(fields.get(key) or "")}
+        if not texts or names.same_name(name, named_files("loras")):
+            continue
+        if path := with_any_hash("loras", digits):
+            notes.tell(f"the LoRA {name} is called {path.stem} here: {path} has its hash")
+            here = path.stem.replace("\\", r"\\")
+            fields |= {key: is_named.sub(here, text) for key, text in texts.items()}
+    return dataclasses.replace(other, fields=fields)
 
 
 def _path(lora: OtherLora) -> Path | None:

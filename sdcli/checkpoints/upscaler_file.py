@@ -19,7 +19,7 @@ from sdcli.checkpoints.header import FLOATS, Header
 from sdcli.checkpoints.hub import is_repo
 from sdcli.checkpoints.keys.esrgan import rrdb_names
 from sdcli.checkpoints.keys.types import Source
-from sdcli.checkpoints.lookup import BY_HASH, file_path, find_model, model_path
+from sdcli.checkpoints.lookup import BY_HASH, file_path, find_model, model_path, with_any_hash
 from sdcli.checkpoints.upscalers.esrgan import RRDB_BLOCK, compact, rrdb
 from sdcli.checkpoints.upscalers.network import Shapes, UpscalerNetwork
 from sdcli.checkpoints.upscalers.swinir import BIASES, BUFFERS, swinir
@@ -117,6 +117,8 @@ def find(model: str) -> Path | None:
     """
     if os.path.exists(model):
         return Path(model) if os.path.isfile(model) and is_upscaler(Path(model)) else None
+    if model.startswith(BY_HASH):
+        return with_any_hash("upscalers", model.removeprefix(BY_HASH))
     if find_model(model) is not None:
         return None
     return file_path("upscalers", f"-m {model}", model, fuzzy=False) or _by_part_of_name(model)
@@ -124,12 +126,7 @@ def find(model: str) -> Path | None:
 
 def _by_part_of_name(model: str) -> Path | None:
     """The upscaler with this part in its name, unless it is a part of a model's name."""
-    if (
-        model == "tiny"
-        or model.startswith((BY_HASH, "test:"))
-        or is_repo(model)
-        or model_path(model) is not None
-    ):
+    if model == "tiny" or model.startswith("test:") or is_repo(model) or model_path(model) is not None:
         return None
     return file_path("upscalers", f"-m {model}", model)
 

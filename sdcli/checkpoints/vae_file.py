@@ -34,7 +34,7 @@ def read(name: str, family: Family, read_header: ReadHeader = header.read) -> Co
     """
     path = Path(expand_home(name))
     if not os.path.exists(path):
-        path = lookup.file_path("vaes", "--vae", name) or path
+        path = lookup.file_path("vaes", f"--vae {name}", name) or path
     if not os.path.exists(path):
         raise ModelError(f"--vae {name}: no such file or folder; check the path")
     component = _in_folder(path, read_header) if path.is_dir() else _in_file(path, name, family, read_header)

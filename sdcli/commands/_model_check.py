@@ -9,8 +9,7 @@ from pathlib import Path
 
 from sdcli.checkpoints import checkpoint
 from sdcli.checkpoints.file_check import Checked, check
-from sdcli.checkpoints.folders import TITLES, NamedFile, named_files
-from sdcli.checkpoints.names import find
+from sdcli.checkpoints.lookup import any_file
 from sdcli.commands._streams import print_result
 from sdcli.errors import ModelError, SdError
 
@@ -108,7 +107,8 @@ def _files(text: str) -> list[Path]:
     """The safetensors files that a path, a name in a folder, or a diffusers folder stands for; raises ModelError."""
     path = Path(os.path.expanduser(text))
     if not os.path.exists(path):
-        path = _named(text) or checkpoint.find(text, fetches=False)
+        named = any_file(text, text)
+        path = named.path if named else checkpoint.find(text, fetches=False)
     if not path.is_dir():
         return [path]
     files = sorted(path.rglob("*.safetensors"))
@@ -118,10 +118,3 @@ def _files(text: str) -> list[Path]:
     if checkpoint_files:
         checkpoint.read(str(path))  # raises if a network is not whole
     return files
-
-
-def _named(text: str) -> Path | None:
-    """The file of any kind that has this name."""
-    files: list[NamedFile] = [file for kind in TITLES for file in named_files(kind)]
-    found = find(text, text, files, fuzzy=False)
-    return found.path if found else None

@@ -9,7 +9,7 @@ import click
 from sdcli.batch.reasons import ADAPTERS, DECIDES_LAST_BITS
 from sdcli.checkpoints.embeddings import still_named
 from sdcli.checkpoints.lookup import find_model, is_here, moved
-from sdcli.checkpoints.other_networks import with_networks_of
+from sdcli.checkpoints.other_networks import with_names_here, with_networks_of
 from sdcli.commands._help import GroupedCommand
 from sdcli.commands._options import (
     options_typed,
@@ -95,6 +95,7 @@ def _enlarge_again(
 
 def _draw_other(png: str, other: OtherPicture, changes: Mapping[str, Any], output: Output) -> None:
     """Draw another tool's picture again, and say what of it could not be taken over."""
+    other = with_names_here(other)
     changes, left = with_networks_of(other, changes)
     request = other.again(png, changes, find_model)
     for key, value in left.items():

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import shutil
 
 import pytest
 
@@ -13,57 +12,6 @@ from sdcli.checkpoints.catalogue import catalogue
 from sdcli.checkpoints.checkpoint import find
 from sdcli.checkpoints.lookup import find_model
 from sdcli.errors import ModelError, UsageError
-from tests import embeddings, upscaler_files
-
-LAYOUTS = {
-    "comfyui": (
-        "models/checkpoints",
-        "models/vae",
-        "models/loras",
-        "models/embeddings",
-        "models/upscale_models",
-    ),
-    "a1111": ("models/Stable-diffusion", "models/VAE", "models/Lora", "embeddings", "models/ESRGAN"),
-}
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    """An empty cache and no folders but those that a test names."""
-    monkeypatch.setenv("SDCLI_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    return tmp_path / "cache"
-
-
-@pytest.fixture(scope="module")
-def single(tmp_path_factory):
-    """A whole model in one file."""
-    from sdcli.checkpoints import checkpoint
-    from sdcli.convert import convert
-
-    return convert(checkpoint.read("test:sd1"), tmp_path_factory.mktemp("single") / "m.safetensors")
-
-
-@pytest.fixture(params=LAYOUTS)
-def tool(request, tmp_path, single, monkeypatch, cache):
-    """The folder of another tool, with a file of each kind in sub-folders and a damaged one."""
-    root = tmp_path / "tool"
-    models, vae, loras, embedded, upscalers = (root / each for each in LAYOUTS[request.param])
-    (models / "anime").mkdir(parents=True)
-    shutil.copy(single, models / "anime" / "dream_8.safetensors")
-    (models / "broken.safetensors").write_bytes(b"\0" * 100)
-    lora = {
-        "lora_unet_x.lora_up.weight": ((4, 1), [0.0] * 4),
-        "lora_unet_x.lora_down.weight": ((1, 4), [0.0] * 4),
-    }
-    embeddings.write(loras / "people" / "anna.safetensors", lora)
-    (loras / "people" / "anna.json").write_text(json.dumps({"activation text": "ann4, woman"}))
-    embeddings.a1111(embedded / "neg.safetensors")
-    embeddings.write(vae / "mse.safetensors", {"decoder.conv_in.weight": ((1,), [0.0])})
-    upscaler_files.write(upscalers / "sharp.safetensors", upscaler_files.compact())
-    monkeypatch.setenv("SDCLI_MODELS", str(root))
-    return root
 
 
 def test_the_folder_of_another_tool_is_listed_by_kind_as_it_is(tool):
@@ -175,16 +123,6 @@ def test_a_hash_is_shown_once_it_is_known(sd, tool, monkeypatch):
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     assert digest[:10] in sd("models", "loras", "--hash").out.decode()
     assert [file.sha256 for file in catalogue(["loras"])] == [digest]
-
-
-def test_names_stand_for_files_of_their_kind_in_other_options(tool, tmp_path):
-    from sdcli.checkpoints.recorded import recorded
-    from sdcli.request.request import Request
-
-    found = recorded(Request(prompt="neg", vae="mse", embedding=("neg",), lora=("ann@0.5",), seed=1))
-    assert str(found.vae).endswith("mse.safetensors")
-    assert [path.endswith("neg.safetensors") for path in found.embedding] == [True]
-    assert found.lora[0].endswith("anna.safetensors@0.5")
 
 
 def test_a_link_to_a_folder_is_followed_and_one_to_a_folder_above_ends(tool):
