@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from sdcli.checkpoints import checkpoint
@@ -42,11 +42,11 @@ def _check_file(path: Path, online: bool, as_json: bool) -> bool:
             else f"bad: {error}"
         )
         return False
-    known = _known_as(found) if online else None
+    answer = _ask(found) if online else {}
     if as_json:
-        print_result(json.dumps({**_facts(found), "kind": kind, "known_as": known}))
+        print_result(json.dumps({**_facts(found), "kind": kind, **answer}))
         return found.is_good
-    for line in _lines(found, kind, known):
+    for line in _lines(found, kind, answer):
         print_result(line)
     return found.is_good
 
@@ -64,7 +64,7 @@ def _facts(found: Checked) -> dict[str, object]:
     }
 
 
-def _lines(found: Checked, kind: str, known: str | None) -> Iterator[str]:
+def _lines(found: Checked, kind: str, answer: Mapping[str, str | None]) -> Iterator[str]:
     yield f"{'good' if found.is_good else 'bad'}: {found.path}"
     yield f"  header: {found.tensors:,} tensors, which fill the file; {kind}"
     if found.not_finite:
@@ -78,8 +78,10 @@ def _lines(found: Checked, kind: str, known: str | None) -> Iterator[str]:
         yield f"  recorded hash: {where}: {'the same' if same else 'another; the tensors were changed since'}"
     if not found.recorded:
         yield "  recorded hash: none in it"
-    if known is not None:
-        yield f"  known on Civitai: {known or 'no'}"
+    if "known_as" in answer:
+        yield f"  known on Civitai: {answer['known_as'] or 'no'}"
+    if "not_asked" in answer:
+        yield f"  Civitai could not be asked: {answer['not_asked']}"
 
 
 def _kind(path: Path) -> str:
@@ -97,10 +99,14 @@ def _kind(path: Path) -> str:
     return f"a {checkpoint.read(str(path)).family.name} model, every tensor accounted for"
 
 
-def _known_as(found: Checked) -> str:
+def _ask(found: Checked) -> dict[str, str | None]:
+    """By which name Civitai knows the file's hash, None if it knows none; or why it could not be asked."""
     from sdcli.pull import civitai
 
-    return civitai.by_hash(found.sha256)
+    try:
+        return {"known_as": civitai.by_hash(found.sha256) or None}
+    except ModelError as error:
+        return {"not_asked": str(error).removeprefix("civitai: ")}
 
 
 def _files(text: str) -> list[Path]:

@@ -137,9 +137,11 @@ def pull(source: str, revision: str | None) -> None:
             raise UsageError(
                 f"--revision {revision}: {source} is no repo of the hub; write civitai:MODEL@VERSION"
             )
+        from sdcli.commands._download_progress import download_progress
         from sdcli.pull import civitai
 
-        path = civitai.pull(source, print_note)
+        with download_progress(source) as watch:
+            path = civitai.pull(source, print_note, watch)
     else:
         repo, _, file = source.partition(":")
         with hub.progress(sys.stderr.isatty()):
@@ -149,7 +151,11 @@ def pull(source: str, revision: str | None) -> None:
 
 @models.command()
 @click.argument("files", type=ModelName(), nargs=-1, required=True)
-@click.option("--online", is_flag=True, help="Ask Civitai by which name it knows the file's hash.")
+@click.option(
+    "--online",
+    is_flag=True,
+    help="Ask Civitai by which name it knows the file's hash; only the hash is sent.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a file.")
 def check(files: tuple[str, ...], online: bool, as_json: bool) -> None:
     """Check that files are whole, that every value is finite, and that their hashes are those that are recorded.

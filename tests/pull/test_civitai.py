@@ -2,13 +2,16 @@
 
 import errno
 import hashlib
+import io
 import json
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from sdcli.errors import ModelError, UsageError, WriteError
+from sdcli.commands import _download_progress
+from sdcli.errors import ModelError, UsageError
 from sdcli.pull import civitai, download
 from tests import embeddings
 
@@ -178,13 +181,46 @@ def test_a_site_out_of_reach_is_one_line(sd, monkeypatch):
     assert ran.code == 3 and "the site is out of reach" in ran.err and len(ran.err.splitlines()) == 1
 
 
-def test_a_full_disk_is_one_line_and_keeps_what_came(site, tmp_path, monkeypatch):
-    def full(file, piece):
-        raise OSError(errno.ENOSPC, "no space left on device")
+@pytest.fixture
+def disk_of(monkeypatch):
+    """disk_of(n): only n more bytes fit on the disk, also in the middle of a write; disk_of(None) ends that."""
+    real = download._write
 
-    monkeypatch.setattr(download, "_write", full)
-    with pytest.raises(WriteError, match="the disk is full"):
-        pull()
+    def limit(left):
+        def write(file, piece):
+            nonlocal left
+            real(file, piece[:left])
+            if len(piece) > left:
+                raise OSError(errno.ENOSPC, "no space left on device")
+            left -= len(piece)
+
+        monkeypatch.setattr(download, "_write", real if left is None else write)
+
+    monkeypatch.setattr(download, "PIECE", 1000)
+    return limit
+
+
+def test_a_full_disk_is_one_line_and_what_came_is_gone_on_from_once_there_is_room(
+    sd, site, tmp_path, disk_of
+):
+    disk_of(2700)
+    ran = sd("models", "pull", "civitai:7")
+    assert (ran.code, len(ran.err.splitlines())) == (6, 1) and "the disk is full" in ran.err
+    assert "make room, the same command then goes on where it stopped" in ran.err
+    (part,) = (tmp_path / "loras").iterdir()
+    assert part.read_bytes() == site.data[:2700]
+    disk_of(0)
+    assert sd("models", "pull", "civitai:7").code == 6 and part.stat().st_size == 2700
+    disk_of(None)
+    assert pull().read_bytes() == site.data and visible(tmp_path / "loras") == ["Style-v1.safetensors"]
+    assert site.asked[-1][2] == "bytes=2700-"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")
+def test_a_disk_that_takes_no_byte_at_all_is_one_line(tmp_path):
+    with open("/dev/full", "wb") as file, pytest.raises(OSError) as error:
+        download._write(file, b"x" * 10_000_000)
+    assert error.value.errno == errno.ENOSPC
 
 
 @pytest.mark.parametrize(
@@ -240,3 +276,34 @@ def test_check_asks_the_site_for_a_hash_only_if_it_may(sd, site):
     site.asked.clear()
     assert "Civitai" not in sd("models", "check", path).out.decode() and not site.asked
     assert "  known on Civitai: Style, v1" in sd("models", "check", "--online", path).lines
+
+
+def test_a_site_that_cannot_be_asked_leaves_the_rest_of_the_check(sd, site):
+    path = pull()
+    site.state = 500
+    ran = sd("models", "check", "--online", path)
+    assert ran.code == 0 and ran.lines[0].startswith("good") and "Civitai could not be asked" in ran.lines[-1]
+    assert (
+        "error (500)" in json.loads(sd("models", "check", "--online", "--json", path).lines[0])["not_asked"]
+    )
+
+
+def test_what_has_come_is_told_every_few_seconds(site, monkeypatch, capsys):
+    monkeypatch.setattr(_download_progress, "INTERVAL", 0.0)
+    monkeypatch.setattr(download, "PIECE", 1000)
+    with _download_progress.download_progress("civitai:7") as watch:
+        civitai.pull("civitai:7", lambda line: None, watch)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1] == "sd: civitai:7: 0 of 0 MB (100%)" and len(lines) == -(-len(site.data) // 1000)
+
+
+def test_a_terminal_shows_a_bar_that_goes_on_from_what_was_there(site, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr("sys.stderr", screen := Terminal())
+    with _download_progress.download_progress("style") as watch:
+        watch(3_000_000, 6_000_000)
+        watch(6_000_000, 6_000_000)
+    assert "style:" in screen.getvalue() and "3.00M/6.00M" in screen.getvalue()
