@@ -94,12 +94,13 @@ def with_hires_upscaler(request: Request) -> Request:
     """
     if request.hires_by in HIRES_BY:
         return request
-    if not os.path.exists(request.hires_by) and find(request.hires_by) is None:
+    found = find(request.hires_by, "--hires-by")
+    if found is None and not os.path.exists(request.hires_by):
         raise UsageError(
             f"--hires-by {request.hires_by}: is neither picture nor latents, and no upscaler file of that path or name "
             "is here; `sd models` lists them"
         )
-    path = str(find(request.hires_by) or request.hires_by)
+    path = str(found or request.hires_by)
     read_header(Path(path))
     return request if path == request.hires_by else request.replace(hires_by=path)
 
@@ -110,8 +111,8 @@ def facts(path: Path) -> dict[str, Any]:
     return {path.stem: {"file": path.name, "sha256": hashes.digest([path]), "scale": scale}}
 
 
-def find(model: str) -> Path | None:
-    """The upscaler that -m names, by its path or by its name in a folder of upscalers; None if it names another thing.
+def find(model: str, flag: str = "-m") -> Path | None:
+    """The upscaler that an option names, by its path, hash or name in a folder of upscalers; None if it names none.
 
     A model of that name in a model folder comes first. Raises UsageError if several upscalers have the name.
     """
@@ -121,14 +122,14 @@ def find(model: str) -> Path | None:
         return with_any_hash("upscalers", model.removeprefix(BY_HASH))
     if find_model(model) is not None:
         return None
-    return file_path("upscalers", f"-m {model}", model, fuzzy=False) or _by_part_of_name(model)
+    return file_path("upscalers", f"{flag} {model}", model, fuzzy=False) or _by_part_of_name(model, flag)
 
 
-def _by_part_of_name(model: str) -> Path | None:
+def _by_part_of_name(model: str, flag: str) -> Path | None:
     """The upscaler with this part in its name, unless it is a part of a model's name."""
     if model == "tiny" or model.startswith("test:") or is_repo(model) or model_path(model) is not None:
         return None
-    return file_path("upscalers", f"-m {model}", model)
+    return file_path("upscalers", f"{flag} {model}", model)
 
 
 def _names(head: Header) -> dict[str, str]:
