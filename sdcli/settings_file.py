@@ -79,7 +79,7 @@ def folder_setting(key: str) -> Setting | None:
     named = os.environ.get(name)
     if named or (named is not None and key == "models"):
         texts = named.split(os.pathsep) if key in FOLDER_LISTS else [named]
-        paths = tuple(Path(expand_home(text)) for text in texts if text)
+        paths = tuple(Path(os.path.expanduser(text)) for text in texts if text)
         return Setting(key, paths, name, is_variable=True)
     return _read_file().get(f"{FOLDERS}.{key}")
 
