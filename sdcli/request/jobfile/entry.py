@@ -9,7 +9,14 @@ from typing import Any
 from sdcli.errors import SdError, UsageError
 from sdcli.request.jobfile.alternatives import with_alternatives
 from sdcli.request.jobfile.batch_job import BatchJob, Source
-from sdcli.request.jobfile.combinations import Combination, excepted, product, with_additions, zipped
+from sdcli.request.jobfile.combinations import (
+    MAX_JOBS,
+    Combination,
+    excepted,
+    product,
+    with_additions,
+    zipped,
+)
 from sdcli.request.jobfile.keys import COMBINING, SHARED
 from sdcli.request.jobfile.names import job_names, plain_name
 from sdcli.request.jobfile.nodes import Faults
@@ -24,6 +31,7 @@ class Entry:
     """What one entry says, by our keys, with the defaults of its file; `number` counts the entries of a file from 1.
 
     `given` are fields of a Request that were typed for the whole batch, and win; `settings` fill what is left open.
+    More than `max_jobs` are refused.
     """
 
     said: Mapping[str, Stated]
@@ -31,6 +39,7 @@ class Entry:
     number: int
     given: Mapping[str, Any] = field(default_factory=dict)
     settings: Settings = no_settings
+    max_jobs: int = MAX_JOBS
 
     def jobs(self, faults: Faults) -> list[BatchJob]:
         """The jobs in their order; none if there is a fault, which is noted."""
@@ -83,7 +92,7 @@ class Entry:
 
     def _combinations(self, axes: Sequence[Axis], count: int, faults: Faults) -> list[Combination]:
         names = [name for axis in axes for name in axis.names]
-        found = product(axes, count) if axes or "also" not in self.said else []
+        found = product(axes, count, self.max_jobs) if axes or "also" not in self.said else []
         if "except" in self.said:
             found = excepted(found, self.said["except"], names, faults)
         if "also" in self.said:
