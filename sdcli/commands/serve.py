@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import click
@@ -10,7 +9,6 @@ from sdcli.commands._options import options_of, with_settings
 from sdcli.commands._streams import print_note, print_result
 from sdcli.commands._types import PATH, ModelName
 from sdcli.errors import UsageError
-from sdcli.home import expand_home
 from sdcli.request.fields import own_fields
 from sdcli.request.request import Loading
 
@@ -104,7 +102,9 @@ def serve(
     if models:
         typed["model"] = models[0]
     loading = Loading(**with_settings(typed, [each.name for each in dataclasses.fields(Loading)]))
-    token = _token(token_file)
+    from sdcli.commands._remote import read_token
+
+    token = read_token(token_file) if token_file else ""
     _check_packages()
 
     from sdcli.serve.budget import Budget
@@ -128,20 +128,6 @@ def serve(
         print_result,
         print_note,
     )
-
-
-def _token(path: str | None) -> str:
-    """The token in a file; empty without one. Raises UsageError for a file that cannot be read or is empty."""
-    if path is None:
-        return ""
-    try:
-        token = Path(expand_home(path)).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "is not UTF-8"
-        raise UsageError(f"--token-file {path}: cannot be read: {reason.lower()}; check the path") from None
-    if not token or not token.isascii() or not token.isprintable():
-        raise UsageError(f"--token-file {path}: holds no token: one line of printable ASCII characters")
-    return token
 
 
 def _check_packages() -> None:

@@ -201,7 +201,17 @@ def asks_of(
         found, notes = preflight(_headers(request.loading), request, open_inputs(request), encoding)
         encoding.check_size(found.width, found.height)
         checked.append(found)
-        asks.append(Ask(request, suffix, quality, metadata, job.name, tuple(dict.fromkeys(notes))))
+        asks.append(
+            Ask(
+                request,
+                suffix,
+                quality,
+                metadata,
+                job.name,
+                tuple(dict.fromkeys(notes)),
+                rules.served.name_of(request.model),
+            )
+        )
     rules.budget.check(checked)
     return asks
 

@@ -55,6 +55,10 @@ class Served:
         """The model of a request that names none."""
         return next(iter(self.models.values()))
 
+    def name_of(self, model: str | os.PathLike[str]) -> str:
+        """The name for clients of what -m takes."""
+        return next((each.name for each in self.models.values() if each.model == model), str(model))
+
     def find(self, name: str) -> ServedModel:
         """The model of this name; raises UnknownModel."""
         by_name = self.models.get(name) or self.models.get(_plain_name(name) if name.endswith(SUFFIX) else "")

@@ -41,7 +41,7 @@ class QueueFull(SdError):
 class Ask:
     """One picture that is asked for, and the form of its file.
 
-    `request` is recorded: it has a seed, and its networks, embeddings and styles are found. `notes` are for the user.
+    `request` is recorded: it has a seed, and its networks, embeddings and styles are found. `notes` are for the client.
     """
 
     request: Request
@@ -50,6 +50,7 @@ class Ask:
     metadata: bool = True
     name: str = ""
     notes: tuple[str, ...] = ()
+    model: str = "tiny"  # as the picture records it: its name for clients
 
     @property
     def key(self) -> tuple[Any, ...]:

@@ -97,7 +97,8 @@ def draw(ask: Ask, device: str, models: ModelCache, watch: Watcher) -> Finished:
     from sdcli.request.picture import encoding_of
 
     result = generate(ask.request.replace(device=device), models, watch)
-    request = without_folders(result.picture.request.replace(device=ask.request.device))
+    drawn = result.picture.request.replace(device=ask.request.device, model=ask.model)
+    request = without_folders(drawn)
     picture = dataclasses.replace(result.picture, request=request)
     encoding = encoding_of(ask.suffix, ask.quality, request)
     data = picture.encoded(encoding, ask.metadata)
