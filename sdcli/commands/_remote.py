@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sdcli import errors, store
-from sdcli.commands._output import Output
+from sdcli.commands._output import Output, suffixes_of
 from sdcli.commands._streams import (
     check_result_can_be_written,
     print_note,
@@ -23,12 +23,11 @@ from sdcli.commands._streams import (
     write_result,
 )
 from sdcli.errors import ImageError, SdError, UsageError
+from sdcli.request.encode import SUFFIXES
 from sdcli.request.request import Request
 
 if TYPE_CHECKING:
     from tqdm import tqdm
-
-    from sdcli.request.encode import Encoding
 
 COMMANDS = ("txt2img", "img2img", "inpaint", "outpaint")
 """The commands that a server can draw for."""
@@ -107,7 +106,7 @@ def _draw(request: Request, pictures: Mapping[str, Any], output: Output, server:
     """Let the server draw one picture, save it, and print its line."""
     body = {**request.as_dict(), "model": request.model, **pictures}
     with _Progress(label, output.quiet) as progress:
-        done = _done(_events(body, output, output.encoding(request), server), progress)
+        done = _done(_events(body, output, _format(request, output), server), progress)
     try:
         data = base64.b64decode(done["picture"], validate=True)
         drawn = request.replace(
@@ -129,6 +128,12 @@ def _draw(request: Request, pictures: Mapping[str, Any], output: Output, server:
         print_result(path, saved=path)
 
 
+def _format(request: Request, output: Output) -> str:
+    """The format of the file: png, jpg or webp."""
+    suffix = output.picture_path(request).suffix if output.out != "-" else suffixes_of(output.format)[0]
+    return SUFFIXES[suffix.lower()]
+
+
 def _done(events: Iterator[dict[str, Any]], progress: _Progress) -> dict[str, Any]:
     """The event of the finished picture; raises the SdError of one that failed."""
     for event in events:
@@ -144,14 +149,10 @@ def _done(events: Iterator[dict[str, Any]], progress: _Progress) -> dict[str, An
     raise ServerError("the server ended before the picture was finished; ask again when it is back")
 
 
-def _events(
-    body: Mapping[str, Any], output: Output, encoding: Encoding, server: Server
-) -> Iterator[dict[str, Any]]:
+def _events(body: Mapping[str, Any], output: Output, format: str, server: Server) -> Iterator[dict[str, Any]]:
     """The events of one job; leaving them cancels it."""
     wanted: dict[str, Any] = {"metadata": str(output.metadata).lower()}
-    wanted |= {"format": encoding.format} | (
-        {} if encoding.quality is None else {"quality": encoding.quality}
-    )
+    wanted |= {"format": format} | ({} if output.quality is None else {"quality": output.quality})
     headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
     if server.token:
         headers["Authorization"] = f"Bearer {server.token}"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 from typing import Any
 
 import click
@@ -115,7 +116,7 @@ def serve(
         raise UsageError(
             f"--host {host}: other machines can reach it; name the file of a token with --token-file"
         )
-    run(
+    number = run(
         Server(
             models or (loading.model,),
             loading,
@@ -128,6 +129,9 @@ def serve(
         print_result,
         print_note,
     )
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    raise click.exceptions.Exit(128 + number)  # by which the process ends at once, whatever its threads do
 
 
 def _check_packages() -> None:

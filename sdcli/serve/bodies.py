@@ -144,6 +144,8 @@ def read_body(
         raise place.unknown[0]
     if faults.found:
         raise BodyError([fault.message for fault in faults.in_order()])
+    if not jobs:
+        raise UsageError("the body has no job; write [{prompt: …}]")
     for job in jobs:
         if job.out is not None:
             raise UsageError("out: pictures are sent, and no file is written here; leave it out")

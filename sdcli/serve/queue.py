@@ -130,9 +130,9 @@ class Job:
     async def follow(self) -> AsyncIterator[Drawing]:
         """The drawing, at once, after each change, and every 15 s without one, until the job has ended."""
         while True:
-            change = self.drawing.change
+            change, is_last = self.drawing.change, self.has_ended
             yield self.drawing
-            if self.has_ended:
+            if is_last:
                 return
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(HEARTBEAT):

@@ -76,17 +76,16 @@ def address_of(listening: socket.socket, host: str) -> str:
     return f"http://{shown}:{listening.getsockname()[1]}"
 
 
-def run(server: Server, ready: Callable[[str], None], tell: Callable[[str], None]) -> None:
-    """Serve until Ctrl-C or SIGTERM, which raise KeyboardInterrupt or SystemExit when all has ended.
+def run(server: Server, ready: Callable[[str], None], tell: Callable[[str], None]) -> int:
+    """Serve until Ctrl-C or SIGTERM; returns the number of the signal when all clients are answered.
+
+    A picture may still be in work: a thread that draws must not be waited for, as a step can take long.
 
     `ready` is given the address when the first model is loaded. Raises SdError if it cannot be, or the port is in use.
     """
     served = Served(list(server.models), server.loading)
     with contextlib.closing(listen(server.security.host, server.port)) as listening, naming_options(False):
-        number = asyncio.run(_serve(server, served, listening, ready, tell))
-    if number == signal.SIGINT:
-        raise KeyboardInterrupt
-    raise SystemExit(128 + number)
+        return asyncio.run(_serve(server, served, listening, ready, tell))
 
 
 async def _serve(
