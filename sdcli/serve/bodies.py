@@ -24,6 +24,7 @@ from sdcli.request.jobfile.keys import OPTIONS
 from sdcli.request.jobfile.nodes import Faults, Node, NotReadable, node_of
 from sdcli.request.jobfile.places import Place
 from sdcli.request.picture import encoding_of
+from sdcli.request.prepare import prepared
 from sdcli.request.request import MAX_SEED, Loading, Request
 from sdcli.request.weighted_file import parse_weighted_file
 from sdcli.serve.budget import Budget
@@ -196,9 +197,9 @@ def asks_of(
     asks: list[Ask] = []
     checked: list[Job] = []
     for job in jobs:
-        request = _admitted(job.request, rules)
-        if job.finds_embeddings:
-            request = recorded(request.with_seed(), settings.embeddings_folder())
+        request = prepared(_admitted(job.request, rules).with_seed())
+        check_prompt_names(request)  # which may be drawn from variants
+        request = recorded(request, settings.embeddings_folder())
         encoding = encoding_of(suffix, quality, request)
         found, notes = preflight(_headers(request.loading), request, open_inputs(request), encoding)
         encoding.check_size(found.width, found.height)
@@ -225,7 +226,6 @@ def _admitted(request: Request, rules: Rules) -> Request:
             raise UsageError(f"{name}: {reason}; leave it out")
     if request.device != "auto" and request.device not in rules.devices:
         raise UsageError(f"device: {request.device} is not used here; leave it out")
-    check_prompt_names(request)
     return request
 
 

@@ -108,7 +108,7 @@ def check_prompt_names(request: Request) -> None:
     for text in (request.prompt, request.prompt_2 or "", *request.region):
         for network in take_networks(text, ("lora", "lyco", "hypernet"))[1]:
             name = network.args[0].strip() if network.args else ""
-            if name.endswith(SUFFIX) or os.path.isabs(name) or ".." in name or name.startswith("~"):
+            if name.lower().endswith(SUFFIX) or os.path.isabs(name) or ".." in name or name.startswith("~"):
                 raise UsageError(
                     f"{network.text:.80}: names a path; write the listed name, without the ending"
                 )

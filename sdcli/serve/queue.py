@@ -13,11 +13,12 @@ import time
 import uuid
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from sdcli.batch.outcome import Failure
 from sdcli.errors import SdError
+from sdcli.request.inline_image import InlineImage
 from sdcli.request.request import Request
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
@@ -230,15 +231,15 @@ class Queue:
     def _forget(self) -> None:
         """Drop the ended jobs that are too old, too many or too large, the oldest first."""
         now = time.monotonic()
-        held = {id(job.drawing): job.drawing.result for job in self._kept.values()}
-        size = sum(len(result.data) for result in held.values() if result)
+        held = {id(job.drawing): job.drawing for job in self._kept.values()}
+        size = sum(map(_bytes, held.values()))
         many = len(self._kept) - KEPT_JOBS
         for job in [job for job in self._kept.values() if job.has_ended]:
             if job.ended + KEPT_SECONDS > now and many <= 0 and size <= KEPT_BYTES:
                 continue
             del self._kept[job.id]
             many -= 1
-            size -= len(job.drawing.result.data) if job.drawing.result else 0
+            size -= _bytes(job.drawing)
 
     # --- what the workers tell, in the event loop
 
@@ -270,7 +271,23 @@ class Queue:
         self.counts[state] += 1
         if self._open.get(drawing.ask.key) is drawing:
             del self._open[drawing.ask.key]
+        drawing.ask = replace(drawing.ask, request=without_pixels(drawing.ask.request))
         for job in drawing.jobs:
             job.ended = time.monotonic()
         drawing.jobs.clear()
         drawing.changed()
+
+
+def without_pixels(request: Request) -> Request:
+    """The request without the bytes of its pictures, which are needed no more: they keep their names."""
+    light = {
+        name: InlineImage(b"", value.name)
+        for name in ("image", "mask", "depth")
+        if isinstance(value := getattr(request, name), InlineImage)
+    }
+    return request.replace(**light) if light else request
+
+
+def _bytes(drawing: Drawing) -> int:
+    """What an ended drawing holds."""
+    return (len(drawing.result.data) if drawing.result else 0) + sum(map(len, drawing.previews))

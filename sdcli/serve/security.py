@@ -46,6 +46,7 @@ class Rules:
     origins: tuple[str, ...] = ()
     token: str = ""  # empty: none is asked for
     max_body: int = 64 * 1024 * 1024  # bytes
+    max_bodies: int = 512 * 1024 * 1024  # bytes of all bodies that are held at the same time
     body_seconds: float = 30.0  # until a body must have arrived
 
     def allows_host(self, host: str) -> bool:
@@ -88,13 +89,14 @@ class Security:
 
     def __init__(self, app: ASGIApp, rules: Rules) -> None:
         self.app, self.rules = app, rules
+        self.held = 0  # bytes of the bodies of requests that are not answered yet
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         answer = _Answer(send, self._cors(headers))
-        body = _Body(receive, self.rules)
+        body = _Body(receive, self)
         if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
             problem = self._foreign(scope, headers)
             await answer.empty(204) if problem is None else await answer.problem(problem)
@@ -107,6 +109,8 @@ class Security:
         except BodyRefused as refused:
             if not answer.has_begun:
                 await answer.problem(refused.problem)
+        finally:
+            self.held -= body.size
 
     def _problem(self, scope: Scope, headers: Mapping[str, str]) -> Problem | None:
         if (problem := self._foreign(scope, headers)) is not None:
@@ -178,11 +182,11 @@ class BodyRefused(HTTPException):
 class _Body:
     """Receives a body, with a limit of bytes and of time; afterwards, it waits for the client to leave."""
 
-    def __init__(self, receive: Receive, rules: Rules) -> None:
-        self.receive, self.rules = receive, rules
+    def __init__(self, receive: Receive, security: Security) -> None:
+        self.receive, self.security, self.rules = receive, security, security.rules
         self.size = 0
         self.is_complete = False
-        self.deadline = asyncio.get_running_loop().time() + rules.body_seconds
+        self.deadline = asyncio.get_running_loop().time() + self.rules.body_seconds
 
     async def __call__(self) -> Message:
         if self.is_complete:
@@ -197,6 +201,10 @@ class _Body:
             self.is_complete = True
             return message
         self.size += len(message.get("body", b""))
+        self.security.held += len(message.get("body", b""))
+        if self.security.held > self.rules.max_bodies:
+            reason = "too many large bodies at the same time; try again in 5 s"
+            raise BodyRefused(Problem(429, reason, "queue_full", None, {"Retry-After": "5"}))
         if self.size > self.rules.max_body:
             raise BodyRefused(_too_large(self.rules.max_body))
         self.is_complete = not message.get("more_body", False)

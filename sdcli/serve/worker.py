@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 from sdcli.batch.outcome import Failure
 from sdcli.errors import SdError
 from sdcli.models.cache import ModelCache
-from sdcli.request.inline_image import InlineImage
-from sdcli.request.request import Loading, Request
+from sdcli.request.request import Loading
 from sdcli.serve.names import without_folders
-from sdcli.serve.queue import Ask, Drawing, Finished, Queue
+from sdcli.serve.queue import Ask, Drawing, Finished, Queue, without_pixels
 
 if TYPE_CHECKING:
     from sdcli.result import Step, Watcher
@@ -105,22 +104,12 @@ def draw(ask: Ask, device: str, models: ModelCache, watch: Watcher) -> Finished:
     facts = dict(picture.facts_in(encoding))
     return Finished(
         data,
-        _light(request),
+        without_pixels(request),
         facts,
         result.seconds,
         result.networks,
         (picture.image.width, picture.image.height),
     )
-
-
-def _light(request: Request) -> Request:
-    """The request without the bytes of its pictures, which it needs no more: they keep their names."""
-    light = {
-        name: InlineImage(b"", value.name)
-        for name in ("image", "mask", "depth")
-        if isinstance(value := getattr(request, name), InlineImage)
-    }
-    return request.replace(**light) if light else request
 
 
 def _preview(step: Step) -> bytes:

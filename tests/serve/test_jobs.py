@@ -128,6 +128,8 @@ def test_leaving_the_stream_of_a_submission_cancels_its_jobs(server):
         ({"prompt": "a cat", "hires": 2, "hires_by": "/etc/passwd"}, "hires_by"),
         ({"prompt": "a cat", "embedding": ["/etc/passwd"]}, "embedding"),
         ({"prompt": "a cat <lora:/etc/x.safetensors:1>"}, "names a path"),
+        ({"prompt": "a cat <{lora|lora}:/etc/x.safetensors:1>"}, "names a path"),
+        ({"prompt": "a cat <lora:/etc/x.SAFETENSORS:1>"}, "names a path"),
         ({"prompt": "a cat", "revision": "main"}, "revision"),
         ({"prompt": "a cat", "device": "cuda:7"}, "device"),
         ([], "job"),

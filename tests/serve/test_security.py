@@ -24,7 +24,16 @@ async def app(scope, receive, send):
     await send({"type": "http.response.body", "body": str(size).encode()})
 
 
-def ask(rules=DEFAULT, method="GET", path="/", headers=(), parts=(b"",), host="127.0.0.1:7860", pause=0.0):
+def ask(
+    rules=DEFAULT,
+    method="GET",
+    path="/",
+    headers=(),
+    parts=(b"",),
+    host="127.0.0.1:7860",
+    pause=0.0,
+    security=None,
+):
     """(status, headers, body) of the answer to a request whose body comes in parts."""
     sent, left = [], list(parts)
     named = [("host", host)] if host is not None else []
@@ -40,7 +49,7 @@ def ask(rules=DEFAULT, method="GET", path="/", headers=(), parts=(b"",), host="1
         "type": "http", "method": method, "path": path, "scheme": "http",
         "headers": [(name.encode(), value.encode()) for name, value in [*named, *headers]],
     }  # fmt: skip
-    asyncio.run(Security(app, rules)(scope, receive, send))
+    asyncio.run((security or Security(app, rules))(scope, receive, send))
     told = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
     return sent[0]["status"], told, b"".join(message.get("body", b"") for message in sent[1:])
 
@@ -145,6 +154,17 @@ def test_a_body_that_is_too_large_is_refused_by_its_length_and_while_it_comes():
     )
     assert ask(rules, "POST", headers=[JSON, ("content-length", "9" * 5000)])[0] == 413
     assert ask(rules, "POST", headers=[JSON, ("content-length", "-1")])[0] == 400
+
+
+def test_large_bodies_at_the_same_time_are_refused_for_the_moment_and_counted_once():
+    rules = Rules(max_bodies=100)
+    security = Security(app, rules)
+    headers = [JSON, ("transfer-encoding", "chunked")]
+    for _ in range(3):
+        assert ask(rules, "POST", headers=headers, parts=[b"x" * 90], security=security)[0] == 200
+    status, told, _ = ask(rules, "POST", headers=headers, parts=[b"x" * 60] * 2, security=security)
+    assert status == 429 and told["retry-after"] == "5"
+    assert security.held == 0
 
 
 def test_a_body_that_dribbles_is_cut_off():
