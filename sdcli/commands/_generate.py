@@ -12,13 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
 from sdcli import settings, store
 from sdcli.checkpoints import hub
 from sdcli.checkpoints.preflight import preflight
 from sdcli.checkpoints.recorded import recorded
-from sdcli.commands import SERVER
 from sdcli.commands._output import Output
 from sdcli.commands._streams import (
     check_result_can_be_written,
@@ -57,12 +54,6 @@ def draw(
     `models` holds what was read of the model's header, if it was read already. If `finds_named`, the prompts may
     name embeddings of the user's folder; a picture that is made again has those that it records.
     """
-    context = click.get_current_context(silent=True)
-    if context is not None and SERVER in context.meta:
-        from sdcli.commands._remote import draw_remotely
-
-        draw_remotely(request, output, context.meta[SERVER])
-        return
     if output.sweep or output.sheet or output.gallery:
         _draw_sweep(request, output, finds_named)
         return

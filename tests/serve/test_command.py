@@ -137,3 +137,27 @@ def test_several_models_are_served_by_their_names(tmp_path, toy):
             assert served.json("POST", "/v1/jobs", {**body, "model": bad})[0] == 404
     finally:
         stop(served)
+
+
+def test_the_client_of_a_killed_server_ends_with_one_line(tmp_path):
+    served = start(tmp_path)
+    try:
+        command = [
+            sys.executable,
+            "-m",
+            "sdcli",
+            "--server",
+            served.url,
+            "txt2img",
+            "a cat",
+            "--steps",
+            "900",
+        ]
+        client = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE)
+        served.until(lambda: served.metric("sd_running") == 1)
+        served.process.kill()
+        errors = client.communicate()[1].decode().splitlines()
+        assert client.returncode == 1 and len(errors) == 1 and "server" in errors[0]
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["server.log"]
+    finally:
+        stop(served)
