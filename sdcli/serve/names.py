@@ -21,7 +21,8 @@ from sdcli.request.request import HIRES_BY, Loading, Request
 
 FOLDERS = {"lora": "loras", "hypernet": "hypernets", "control": "controls", "hires_by": "upscalers"}
 """Field of a request -> the kind of folder in which the files are that it may name."""
-_FOLDERS_IN_TEXT = re.compile(r"(?<![\w.~/\\])(?:~|[A-Za-z]:)?[/\\](?:[^/\\:,;@'\"\s][^/\\:,;@'\"\n]*[/\\])+")
+_FOLDER = r"[^/\\:,;@'\"\s](?:[^/\\:,;@'\"\n]*[^/\\:,;@'\"\s])?[/\\]"
+_FOLDERS_IN_TEXT = re.compile(rf"(?<![\w.~/\\])(?:~|[A-Za-z]:)?[/\\](?:{_FOLDER})+")
 
 
 class UnknownModel(ModelError):
