@@ -52,9 +52,9 @@ class Browser:
         os.close(self._answers)
 
     def open(
-        self, page: Path, width: int = 1280, height: int = 900, dark: bool = False, phone: bool = False
+        self, page: Path | str, width: int = 1280, height: int = 900, dark: bool = False, phone: bool = False
     ) -> None:
-        """Open a page's file in a window of this size, and wait until it says that it is ready."""
+        """Open a page's file, or URL, in a window of this size, and wait until it says that it is ready."""
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._call("Emulation.setEmulatedMedia", features=[scheme])
         self._call("Emulation.setTouchEmulationEnabled", enabled=phone)
@@ -65,7 +65,7 @@ class Browser:
             deviceScaleFactor=1,
             mobile=phone,
         )
-        self._call("Page.navigate", url=page.absolute().as_uri())
+        self._call("Page.navigate", url=page if isinstance(page, str) else page.absolute().as_uri())
         self.wait_for("document.documentElement?.dataset.ready === 'yes'")
 
     def value_of(self, script: str) -> Any:
