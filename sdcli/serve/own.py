@@ -115,7 +115,7 @@ async def picture(service: Service, http: HTTPRequest) -> Response:
     found = _found(service, http)
     result = found.drawing.result
     if found.state != "done" or result is None:
-        problem = problem_of_job(service, found) if found.has_ended else None
+        problem = problem_of_job(found) if found.has_ended else None
         raise HTTPException(
             409, problem.message if problem else f"the job is {found.state}; wait for its events"
         )
