@@ -171,11 +171,18 @@ def _job(service: Service, job: Job) -> dict[str, Any]:
         told |= {"size": list(result.size), "picture": f"/v1/jobs/{job.id}/picture"}
         told |= {
             "file": output_path(None, request, drawing.ask.suffix).name,
-            "command": command_line(Request.from_dict(request.as_dict())),
+            "command": _command(request),
         }
     elif job.has_ended:
         told["error"] = _error(job)
     return told
+
+
+def _command(request: Request) -> str:
+    """The command that draws the same; empty if none can be typed, as for two pictures without a name."""
+    as_typed = request.as_dict()
+    nameless = [name for name in ("image", "mask", "depth") if as_typed.get(name) == "-"]
+    return "" if len(nameless) > 1 else command_line(Request.from_dict(as_typed))
 
 
 # --- events

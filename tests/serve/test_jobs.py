@@ -47,6 +47,15 @@ def test_a_job_that_is_done_tells_the_command_that_draws_it_and_the_name_that_it
     assert (tmp_path / done["file"]).read_bytes() == data
 
 
+def test_a_job_of_two_pictures_without_a_name_has_no_command(server):
+    photo = io.BytesIO()
+    Image.new("L", (64, 64), 255).save(photo, "PNG")
+    pictures = dict.fromkeys(("image", "mask"), base64.b64encode(photo.getvalue()).decode())
+    (job,) = server.json("POST", "/v1/jobs", {"prompt": "a dog", "steps": 2, **pictures})[1]["jobs"]
+    picture_of(server, job["id"])
+    assert server.json("GET", f"/v1/jobs/{job['id']}")[1]["command"] == ""
+
+
 def test_a_sweep_is_drawn_as_a_batch_draws_it_with_the_same_seeds(server):
     file = {"defaults": {"seed": "1..2", **SMALL}, "jobs": [{"prompt": ["a cat", "a bus"], "name": "two"}]}
     jobs = server.json("POST", "/v1/jobs", file)[1]["jobs"]

@@ -17,6 +17,8 @@ from tests.serve.running import LONG, start, stop
 
 SMALL = {"steps": 4, "width": 64, "height": 64, "seed": 7}
 TOKEN = "a-long-token"
+_SHORT = [text for text in HOSTILE if len(text) < 1000]
+PROMPTS = [*_SHORT[:3], *(pytest.param(text, marks=pytest.mark.slow) for text in _SHORT[3:])]
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +167,7 @@ def test_an_error_is_shown_as_the_server_tells_it(tab, server):
     tab.errors.clear()
 
 
-@pytest.mark.parametrize("text", [each for each in HOSTILE if len(each) < 1000], ids=ascii)
+@pytest.mark.parametrize("text", PROMPTS, ids=ascii)
 def test_a_hostile_prompt_is_seen_as_it_is_and_runs_nothing(tab, text):
     tags = tab.value_of("document.querySelectorAll('script, [onerror], a[href^=http]').length")
     draw_to_the_end(tab, text, negative=text, **SMALL)
