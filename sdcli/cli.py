@@ -12,7 +12,7 @@ import click
 
 import sdcli
 from sdcli import registry
-from sdcli.commands import IN_FORCE
+from sdcli.commands import IN_FORCE, SERVER
 from sdcli.commands._interrupts import handle_interrupts, unwind
 from sdcli.commands._streams import flush_standard_streams, open_standard_streams, print_note, print_result
 from sdcli.errors import SdError, UsageError, WriteError, naming_options
@@ -95,7 +95,17 @@ def _remember_debug(ctx: click.Context, parameter: click.Parameter, value: bool)
     cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80}
 )
 @click.version_option(sdcli.__version__, prog_name="sd")
-def sd() -> None:
+@click.option(
+    "--server",
+    metavar="URL",
+    envvar="SD_SERVER",
+    help="Let `sd serve` at this address draw, and save here [env: SD_SERVER].",
+)
+@click.option(
+    "--token-file", metavar="FILE", help="File with the token that the server asks for, else SD_TOKEN."
+)
+@click.pass_context
+def sd(ctx: click.Context, server: str | None, token_file: str | None) -> None:
     """Stable Diffusion for the terminal.
 
     \b
@@ -103,6 +113,24 @@ def sd() -> None:
 
     draws a picture with the embedded model and prints its path. `sd COMMAND --help` shows a command's options.
     """
+    if server is not None:
+        _draw_on(ctx, server, token_file)
+    elif token_file is not None:
+        raise UsageError(
+            "--token-file is for --server, or stands behind serve; name the server with --server"
+        )
+
+
+def _draw_on(ctx: click.Context, server: str, token_file: str | None) -> None:
+    """Let a server draw for the command; one that it cannot draw for works here if the server was not typed."""
+    from sdcli.commands._remote import COMMANDS, Server, read_token
+
+    if ctx.invoked_subcommand in COMMANDS:
+        ctx.meta[SERVER] = Server(server.rstrip("/"), read_token(token_file))
+    elif ctx.get_parameter_source("server") is click.core.ParameterSource.COMMANDLINE:
+        raise UsageError(
+            f"--server draws for {', '.join(COMMANDS)}; leave it out for {ctx.invoked_subcommand}"
+        )
 
 
 def main() -> NoReturn:
@@ -215,7 +243,7 @@ def wants_json(arguments: list[str]) -> bool:
     It is not one as the value of another option, or after `--`.
     """
     command: click.Command | None = sd
-    with_value: set[str] = set()
+    with_value = {"--server", "--token-file"}
     rest = iter(arguments)
     for argument in rest:
         if argument == "--":

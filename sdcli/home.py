@@ -17,7 +17,10 @@ def expand_home(path: str) -> str:
     A shell does this only for a word that begins with ~, which --out=~/x.png does not. Raises UsageError if the home
     folder is not known.
     """
-    expanded = os.path.expanduser(path)
+    try:
+        expanded = os.path.expanduser(path)
+    except ValueError:  # a NUL character in the name of a user; whoever opens it says so
+        return path
     if path.split("/")[0] == "~" and expanded == path:
         raise UsageError(f"{path}: the home folder is not known here; set HOME, or write the whole path")
     return expanded

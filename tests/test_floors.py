@@ -28,11 +28,13 @@ FLOORS = [  # from the ground up; a module may import its own floor and those be
     {"pipeline"},
     {"engine", "result", "store", "convert", "estimate", "pull"},
     {"batch"},
+    {"serve"},
     {"commands", "cli", "__main__", "__init__"},
 ]
 APART = [{"request", "diffusion"}]  # rooms of one floor that do not know each other
 WITHOUT_TORCH = (
     "batch",
+    "serve",
     "request",
     "checkpoints",
     "commands",

@@ -12,6 +12,7 @@ from sdcli import settings
 from sdcli.checkpoints import hashes, header, hub, names
 from sdcli.checkpoints.folders import CHECKPOINTS, TITLES, NamedFile, named_files, places
 from sdcli.errors import ModelError, UsageError
+from sdcli.home import expand_home
 
 BY_HASH = "sha256:"
 """What a hash begins with where a model may be named."""
@@ -120,7 +121,7 @@ def is_here(model: str | os.PathLike[str]) -> bool:
     model = os.fspath(model)
     if model == "tiny" or model.startswith("test:") or hub.is_repo(model):
         return True
-    return os.path.exists(os.path.expanduser(model)) or bool(names.same_name(model, named_files(CHECKPOINTS)))
+    return os.path.exists(expand_home(model)) or bool(names.same_name(model, named_files(CHECKPOINTS)))
 
 
 def moved(model: str | os.PathLike[str], facts: Mapping[str, object]) -> str | None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from sdcli.checkpoints import lookup
 from sdcli.checkpoints.lookup import BY_HASH
+from sdcli.home import expand_home
 from sdcli.request.file_options import SETTING
 from sdcli.request.request import Request, flag
-from sdcli.request.respelled import check_spelling
 
 KINDS = {"control": "controls", "ip_adapter": "ip_adapters", "embedding": "embeddings"}
 """Field with a list of files, each with its settings behind it -> the kind of the files."""
@@ -36,7 +36,7 @@ def with_named_files(request: Request) -> Request:
 
 def _model(name: str) -> str:
     """The name, or the path of a model for which it is not the whole name."""
-    if name == "tiny" or name.startswith("test:") or os.path.exists(os.path.expanduser(name)):
+    if name == "tiny" or name.startswith("test:") or os.path.exists(expand_home(name)):
         return name
     path = lookup.model_path(name)
     whole = path is None or (not name.startswith(BY_HASH) and Path(name).name in (path.name, path.stem))
@@ -48,7 +48,9 @@ def _with_path(field: str, text: str) -> str:
     shown = f"{flag(field)} {text}"
     name, *settings = SETTING.split(text)
     path = _path(KINDS[field], shown, name)
-    if path is None and not os.path.exists(os.path.expanduser(name)):
+    if path is None and not os.path.exists(expand_home(name)):
+        from sdcli.request.respelled import check_spelling  # only an error needs it
+
         check_spelling(field, text)
     for i, setting in enumerate(settings):
         if setting.startswith(ENCODER):
@@ -59,7 +61,7 @@ def _with_path(field: str, text: str) -> str:
 
 def _path(kind: str, shown: str, name: str) -> str | None:
     """The path that a name stands for; None for a path that exists, and for what is the name of no file."""
-    if os.path.exists(os.path.expanduser(name)):
+    if os.path.exists(expand_home(name)):
         return None
     path = lookup.file_path(kind, shown, name)
     return str(path) if path else None

@@ -16,7 +16,6 @@ from sdcli.request import loras
 from sdcli.request.prompt.emphases import EMPHASIS_OF
 from sdcli.request.prompt.networks import Network, take_networks
 from sdcli.request.request import Request
-from sdcli.request.respelled import check_spelling
 
 Folders = Callable[[str], Sequence[Path]]
 """Kind of network (loras, hypernets) -> the folders in which its files are looked for by name."""
@@ -82,6 +81,8 @@ def _with_path(field: str, text: str, folders: Folders) -> str:
         return text
     path = _found(shown, field, name, folders, fuzzy=True)
     if path is None:
+        from sdcli.request.respelled import check_spelling  # only an error needs it
+
         check_spelling(field, text)
     if path is None and not Path(name).suffix and name == os.path.basename(name):
         raise _unknown(shown, field, name, folders)

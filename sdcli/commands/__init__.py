@@ -2,3 +2,6 @@
 
 IN_FORCE = "sdcli.settings"
 """The key in click's ctx.meta of the user's settings that fill in what was not typed; a list of Setting."""
+
+SERVER = "sdcli.server"
+"""The key in click's ctx.meta of the Server that draws for the command; see `_remote.py`."""

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, get_args
 from sdcli import registry
 from sdcli.batch.journal import Journal, unreadable_lines
 from sdcli.batch.merge import merge
-from sdcli.batch.outcome import GOOD, Outcome, State
+from sdcli.batch.outcome import EVENT_SCHEMA, GOOD, Outcome, State
 from sdcli.batch.plan import Destination, Plan, Planned
 from sdcli.batch.planner import make_plan
 from sdcli.batch.run import Records, Run, journal_path, resume
 from sdcli.checkpoints import hub
 from sdcli.commands._batch_options import BatchOptions
-from sdcli.commands._batch_output import SCHEMA, BatchOutput
+from sdcli.commands._batch_output import BatchOutput
 from sdcli.commands._batch_reports import check_reports, wants_outcomes, write_difference_sheet, write_reports
 from sdcli.commands._output import suffixes_of
 from sdcli.commands._streams import print_note, print_result
@@ -85,7 +85,7 @@ def _listed(error: JobFileError, options: BatchOptions) -> SdError:
     """The error after all its faults were printed, as events too; the error itself if there is one fault."""
     for fault in error.faults if options.as_json else ():
         event = {"type": "fault", "source": str(fault.source), "message": fault.message}
-        print_result(json.dumps({"schema": SCHEMA, **event}))
+        print_result(json.dumps({"schema": EVENT_SCHEMA, **event}))
     if len(error.faults) == 1:
         return UsageError(str(error.faults[0]))
     for fault in error.faults[:MAX_FAULTS]:

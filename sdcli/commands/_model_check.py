@@ -12,6 +12,7 @@ from sdcli.checkpoints.file_check import Checked, check
 from sdcli.checkpoints.lookup import any_file
 from sdcli.commands._streams import print_result
 from sdcli.errors import ModelError, SdError
+from sdcli.home import expand_home
 
 SHOWN = 3
 """How many of the tensors that are not finite are named."""
@@ -111,7 +112,7 @@ def _ask(found: Checked) -> dict[str, str | None]:
 
 def _files(text: str) -> list[Path]:
     """The safetensors files that a path, a name in a folder, or a diffusers folder stands for; raises ModelError."""
-    path = Path(os.path.expanduser(text))
+    path = Path(expand_home(text))
     if not os.path.exists(path):
         named = any_file(text, text)
         path = named.path if named else checkpoint.find(text, fetches=False)

@@ -10,7 +10,6 @@ from sdcli import registry
 from sdcli.errors import UsageError
 from sdcli.request.file_options import FileOptions, parse_file_options
 from sdcli.request.resize import FITS
-from sdcli.request.respelled import respelled
 
 MODES = ("balanced", "prompt", "control")
 """A1111's control modes: balanced, My prompt is more important, ControlNet is more important."""
@@ -90,6 +89,8 @@ def check(texts: Sequence[str], has_picture: bool, has_mask: bool) -> None:
                 f"--control {text}: there is no mask; give one with --mask, or leave masked=yes out"
             )
         if not use.image and not has_picture:
+            from sdcli.request.respelled import respelled  # only an error needs it
+
             right = respelled("control", text)
             hint = f"settings are written so: {right}" if right else "write image=pose.png behind it"
             raise UsageError(f"--control {text}: names no picture; {hint}")

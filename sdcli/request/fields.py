@@ -160,9 +160,9 @@ def as_dict(values: Any) -> dict[str, Any]:
 
 
 def _to_json(value: Any) -> Any:
-    """A field's value as JSON; an inline image is recorded as one on standard input, for its pixels are not kept."""
+    """A field's value as JSON; of an inline image its name, which is - without one: its pixels are not kept."""
     if isinstance(value, InlineImage):
-        return "-"
+        return value.name
     return list(value) if isinstance(value, tuple) else value
 
 

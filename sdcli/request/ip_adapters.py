@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from sdcli.errors import UsageError
 from sdcli.request.file_options import parse_file_options
-from sdcli.request.respelled import respelled
 
 KNOWN = ("image", "encoder", "weight", "start", "end")
 """The settings behind a file."""
@@ -32,6 +31,8 @@ def parse(text: str) -> IpAdapter:
     """`FILE:image=PICTURE[:encoder=FILE][:weight=…][:start=…][:end=…]`; raises UsageError."""
     found = parse_file_options("--ip-adapter", text, KNOWN)
     if "image" not in found.settings:
+        from sdcli.request.respelled import respelled  # only an error needs it
+
         right = respelled("ip_adapter", text) or f"{found.path}:image=face.png"
         raise UsageError(f"--ip-adapter {text}: shows no picture; write {right}")
     if found.settings["image"] == "-":

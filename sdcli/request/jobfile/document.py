@@ -13,6 +13,7 @@ from sdcli.errors import UsageError
 from sdcli.registry import nearest
 from sdcli.request.fields import MAX_TEXT
 from sdcli.request.jobfile.batch_job import Source
+from sdcli.request.jobfile.combinations import MAX_JOBS
 from sdcli.request.jobfile.entry import Entry
 from sdcli.request.jobfile.keys import COMBINING, SHARED, SIZE, TOP, in_our_keys, is_key, our_key
 from sdcli.request.jobfile.nodes import Faults, Node, NotReadable, kind_of, text_in
@@ -42,6 +43,7 @@ class Document:
     variables: Mapping[str, Node] = field(default_factory=dict)
     defaults: Mapping[str, Stated] = field(default_factory=dict)
     build: RequestBuilder = field(default_factory=RequestBuilder)
+    max_jobs: int = MAX_JOBS  # of one entry
 
     def entry(self, node: Node, number: int, faults: Faults) -> Entry | None:
         """One job with the defaults; a text is a prompt. None if it is neither."""
@@ -56,7 +58,9 @@ class Document:
         covered = {*own, *_zipped_names(own.get("zip")), *_zipped_names(own.get(SIZE))}
         kept = {name: each for name, each in self.defaults.items() if name not in covered}
         said = {**kept, **{name: Stated(each, self.place) for name, each in own.items()}}
-        return Entry(said, self.place.source(node), number, self.given, self.settings, self.build)
+        return Entry(
+            said, self.place.source(node), number, self.given, self.settings, self.build, self.max_jobs
+        )
 
     def entries(self, nodes: Sequence[Node], faults: Faults) -> list[Entry]:
         """The jobs of a list."""

@@ -9,7 +9,14 @@ from typing import Any
 from sdcli.errors import SdError, UsageError
 from sdcli.request.jobfile.alternatives import with_alternatives
 from sdcli.request.jobfile.batch_job import BatchJob, Source
-from sdcli.request.jobfile.combinations import Combination, excepted, product, with_additions, zipped
+from sdcli.request.jobfile.combinations import (
+    MAX_JOBS,
+    Combination,
+    excepted,
+    product,
+    with_additions,
+    zipped,
+)
 from sdcli.request.jobfile.keys import COMBINING, SHARED, SIZE
 from sdcli.request.jobfile.names import job_names, plain_name
 from sdcli.request.jobfile.nodes import Faults
@@ -25,6 +32,7 @@ class Entry:
 
     `given` are fields of a Request that were typed for the whole batch, and win; `settings` fill what is left open.
     `build` is shared by the entries of a file, for most of them differ in their prompts alone.
+    More than `max_jobs` are refused.
     """
 
     said: Mapping[str, Stated]
@@ -33,6 +41,7 @@ class Entry:
     given: Mapping[str, Any] = field(default_factory=dict)
     settings: Settings = no_settings
     build: RequestBuilder = field(default_factory=RequestBuilder)
+    max_jobs: int = MAX_JOBS
 
     def jobs(self, faults: Faults) -> list[BatchJob]:
         """The jobs in their order; none if there is a fault, which is noted."""
@@ -85,7 +94,7 @@ class Entry:
 
     def _combinations(self, axes: Sequence[Axis], count: int, faults: Faults) -> list[Combination]:
         names = [name for axis in axes for name in axis.names]
-        found = product(axes, count) if axes or "also" not in self.said else []
+        found = product(axes, count, self.max_jobs) if axes or "also" not in self.said else []
         if "except" in self.said:
             found = excepted(found, self.said["except"], names, faults)
         if "also" in self.said:

@@ -216,6 +216,7 @@ def check(text):
 
 
 @example("jobs: [{prompt: a, seed: 1..3, count: 2}]")
+@example("model\n~,\0,n:image=a.png")
 @example('[{"model": {}}, {"model": {}}]')  # the same fault twice on one line
 @example("- prompt: a\n  zip: {}")
 @given(job_texts())
