@@ -92,5 +92,6 @@ def check(texts: Sequence[str], has_picture: bool, has_mask: bool) -> None:
             from sdcli.request.respelled import respelled  # only an error needs it
 
             right = respelled("control", text)
-            hint = f"settings are written so: {right}" if right else "write image=pose.png behind it"
+            more = "" if ":image=" in right else ":image=pose.png"
+            hint = f"write {right}{more}" if right else "write image=pose.png behind it"
             raise UsageError(f"--control {text}: names no picture; {hint}")
