@@ -114,7 +114,7 @@ class _Planner:
         """
         settings = (suffix, *(getattr(request, name) for name in DECIDE_SETTINGS))
         if settings not in self.checked:
-            self.checked[settings] = self._checked(request, suffix)
+            self.checked[settings] = self._check_settings(request, suffix)
         checked = self.checked[settings]
         words = (*settings, request.prompt, request.negative)
         if words not in self.words:
@@ -122,7 +122,8 @@ class _Planner:
             self.words[words] = tuple(check_words(checked.found, job, request.emphasis))
         return checked, (*checked.notes, *self.words[words])
 
-    def _checked(self, request: Request, suffix: str) -> _Checked:
+    def _check_settings(self, request: Request, suffix: str) -> _Checked:
+        """What is known of a request's settings, whatever its words are."""
         found = self._checkpoint(request.loading)
         inputs = open_inputs(request)
         encoding = encoding_of(suffix, self.destination.quality, request)

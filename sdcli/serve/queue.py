@@ -147,11 +147,9 @@ class Queue:
         self.places = places
         self.inbox: queue.SimpleQueue[Drawing | None] = queue.SimpleQueue()  # what the workers read
         self.counts = dict.fromkeys(ENDED, 0)  # drawings, by how they ended
-        self.refused, self.steps, self.seconds = (
-            0,
-            0,
-            0.0,
-        )  # requests, steps taken, seconds of finished pictures
+        self.refused = 0  # requests
+        self.steps = 0  # taken
+        self.seconds = 0.0  # of finished pictures
         self.workers = 1
         self._open: dict[tuple[Any, ...], Drawing] = {}  # drawings that have not ended
         self._kept: OrderedDict[str, Job] = OrderedDict()

@@ -8,7 +8,7 @@ import errno
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -79,9 +79,8 @@ def address_of(listening: socket.socket, host: str) -> str:
 def run(server: Server, ready: Callable[[str], None], tell: Callable[[str], None]) -> int:
     """Serve until Ctrl-C or SIGTERM; returns the number of the signal when all clients are answered.
 
-    A picture may still be in work: a thread that draws must not be waited for, as a step can take long.
-
-    `ready` is given the address when the first model is loaded. Raises SdError if it cannot be, or the port is in use.
+    A picture may still be in work then, whose thread is not waited for, as a step can take long. `ready` is given the
+    address when the first model is loaded. Raises SdError if it cannot be, or the port is in use.
     """
     served = Served(list(server.models), server.loading)
     with contextlib.closing(listen(server.security.host, server.port)) as listening, naming_options(False):
@@ -139,9 +138,7 @@ async def _serve(
 
 
 def _loading(server: Server, served: Served, device: str) -> Loading:
-    import dataclasses
-
-    return dataclasses.replace(server.loading, model=served.default.model, device=device)
+    return replace(server.loading, model=served.default.model, device=device)
 
 
 async def _first(*awaited: asyncio.Future[Any]) -> None:
