@@ -1,4 +1,4 @@
-"""Hires: the second pass of txt2img by A1111's fields, which are `enable_hr`, those that begin with hr_, and a few more."""
+"""Hires: the second pass of txt2img by the fields of A1111: `enable_hr`, those that begin with hr_, and a few more."""
 
 from __future__ import annotations
 
