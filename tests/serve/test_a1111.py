@@ -186,6 +186,7 @@ def test_the_client_gets_json_from_all_lists(api):
     api.util_wait_for_ready()
 
 
+@pytest.mark.slow
 def test_every_listed_sampler_and_schedule_draws(api):
     for each in api.get_samplers():
         assert len(api.txt2img(prompt="", sampler_name=each["name"], **{**SMALL, "steps": 3}).images) == 1
