@@ -34,7 +34,7 @@ def served():
 
 
 def test_an_empty_body_is_a_request_by_a1111s_conventions():
-    assert values({}) == {"like": "a1111", "count": 1}
+    assert values({}) == {"like": "a1111", "prompt": "", "count": 1}
 
 
 def test_null_is_the_same_as_not_sent():

@@ -56,7 +56,7 @@ def values_of(sent: Sent, settings: Mapping[str, Any], budget: Budget, is_img2im
 
     Raises UsageError, by name, for what would change the picture and is not done here, and ImageError.
     """
-    values: dict[str, Any] = {"like": "a1111", **settings}
+    values: dict[str, Any] = {"like": "a1111", "prompt": "", **settings}
     for name, read in TAKEN_OVER.items():
         if (value := read(sent, name)) is not None:
             values[FIELDS.get(name, name)] = value

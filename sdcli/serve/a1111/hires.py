@@ -52,7 +52,7 @@ def hires_values(sent: Sent, values: Mapping[str, Any]) -> dict[str, Any]:
 def _factor(resize: list[int], values: Mapping[str, Any]) -> float:
     """The factor by which hr_resize_x and hr_resize_y enlarge; one that is 0 follows. Raises UsageError."""
     size = [values.get("width"), values.get("height")]
-    factors = {to / side for to, side in zip(resize, size, strict=True) if to and side}
+    factors: set[float] = {to / side for to, side in zip(resize, size, strict=True) if to and side}
     if len(factors) != 1 or None in size:
         raise UsageError(
             f"hr_resize_x, hr_resize_y: {resize[0]}x{resize[1]} would change the proportions of {size[0]}x{size[1]}, "

@@ -48,7 +48,7 @@ def schedulers() -> list[dict[str, Any]]:
 
 def _first_labels(labels: Mapping[str, str]) -> dict[str, str]:
     """Ours -> the first label for it."""
-    return {ours: label for label, ours in reversed(labels.items())}
+    return {ours: label for label, ours in reversed(list(labels.items()))}
 
 
 def upscalers() -> list[dict[str, Any]]:

@@ -74,8 +74,8 @@ class Settings:
         for name, (ours, read) in FIELDS.items():
             if (value := read(sent, name)) is not None:
                 found[ours] = value
-        if name := sent.text(MODEL):
-            found["model"] = model_of(self.served, name).name
+        if title := sent.text(MODEL):
+            found["model"] = model_of(self.served, title).name
         for name in list(sent.left):
             if HARMLESS.fullmatch(name):
                 sent.take(name)
