@@ -110,6 +110,7 @@ def test_a_field_becomes_what_it_means(body, found):
         ({"no_such_field": 1}, "no_such_field"),
         ({"steps": 20.5}, "steps"),
         ({"steps": True}, "steps"),
+        ({"enable_hr": True, "width": 64, "height": 64, "hr_resize_x": 10**400}, "hr_resize_x"),
         ({"steps": "1..8"}, "steps"),
         ({"cfg_scale": "nan"}, "cfg_scale"),
         ({"prompt": ["a", "b"]}, "prompt"),

@@ -17,7 +17,6 @@ from sdcli.request.other_tools.a1111 import split
 from sdcli.request.picture import parameters
 from sdcli.request.png_metadata import read_png_metadata
 from sdcli.serve.a1111.fields import IMAGE_FIELDS
-from sdcli.serve.names import text_without_folders
 from sdcli.serve.queue import Finished
 from sdcli.serve.service import Problem
 
@@ -36,7 +35,9 @@ def pictures(
     keeps = body.get("include_init_images")
     sent = {name: value for name, value in body.items() if keeps or name not in IMAGE_FIELDS}
     images = (
-        [] if body.get("send_images") is False else [base64.b64encode(each.data).decode() for each in results]
+        []
+        if body.get("send_images") in (False,)
+        else [base64.b64encode(each.data).decode() for each in results]
     )
     return {"images": images, "parameters": sent, "info": json.dumps(_info(results, job_timestamp, batch))}
 
@@ -89,9 +90,8 @@ def _info(results: Sequence[Finished], job_timestamp: str, batch: int) -> dict[s
 def png_info(image: InlineImage) -> dict[str, Any]:
     """What a picture says of how it was made: A1111's text, all its texts, and the pairs of the first."""
     texts = read_png_metadata(io.BytesIO(image.png), "image").texts
-    texts = {name: text_without_folders(text) for name, text in texts.items()}
     info = texts.get("parameters", "")
-    return {"info": info, "items": texts, "parameters": _pairs(info)}
+    return {"info": info, "items": dict(texts), "parameters": _pairs(info)}
 
 
 def _pairs(info: str) -> dict[str, str]:

@@ -105,9 +105,16 @@ def prompt_styles() -> list[dict[str, Any]]:
 
 def memory() -> dict[str, Any]:
     """The memory of the machine, in bytes."""
-    page = os.sysconf("SC_PAGE_SIZE")
-    total, free = (page * os.sysconf(name) for name in ("SC_PHYS_PAGES", "SC_AVPHYS_PAGES"))
-    return {"ram": {"free": free, "used": total - free, "total": total}, "cuda": _cuda()}
+    return {"ram": _ram(), "cuda": _cuda()}
+
+
+def _ram() -> dict[str, Any]:
+    try:
+        page = os.sysconf("SC_PAGE_SIZE")
+        total, free = (page * os.sysconf(name) for name in ("SC_PHYS_PAGES", "SC_AVPHYS_PAGES"))
+    except (AttributeError, ValueError):  # not Linux
+        return {"error": "unavailable"}
+    return {"free": free, "used": total - free, "total": total}
 
 
 def _cuda() -> dict[str, Any]:

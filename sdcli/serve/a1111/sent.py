@@ -8,6 +8,8 @@ from typing import Any
 
 from sdcli.errors import UsageError
 
+MAX_WHOLE = 2**64
+
 
 class Sent:
     """The fields of a body that are not taken yet. null is the same as a field that is not there.
@@ -46,9 +48,11 @@ class Sent:
         """A whole number."""
         value = self.left.get(name)
         if isinstance(value, int) and not isinstance(value, bool):
+            if abs(value) > MAX_WHOLE:
+                raise UsageError(f"{name}: is larger than {MAX_WHOLE}")
             return int(self.take(name))
         found = self.number(name)
-        if found is not None and found != int(found):
+        if found is not None and (found != int(found) or abs(found) > MAX_WHOLE):
             raise UsageError(f"{name}: {value!r:.80} is no whole number")
         return None if found is None else int(found)
 

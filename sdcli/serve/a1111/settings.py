@@ -119,8 +119,10 @@ def title_of(model: ServedModel) -> str:
 
 def model_of(served: Served, text: str) -> ServedModel:
     """The model of this title, name or hash; raises UnknownModel."""
+    if text in served.models:
+        return served.models[text]
     for model in served.models.values():
-        if text in (model.name, title_of(model)) or (len(text) >= 8 and sha256_of(model).startswith(text)):
+        if text == title_of(model) or (len(text) >= 8 and sha256_of(model).startswith(text)):
             return model
     found = served.find(_HASH.sub("", text))
     if (hash := _HASH.search(text)) and not sha256_of(found).startswith(hash[1]):
