@@ -54,7 +54,9 @@ def machine_of(request: Request) -> dict[str, Any]:
     found: dict[str, Any] = {"device": "cuda" if on_gpu else "cpu", "dtype": request.dtype}
     if not on_gpu:
         found["threads"] = request.threads or machine.helpful_threads()
-        found["cpu"] = f"{machine.cpu_maker()} {os.environ.get('ATEN_CPU_CAPABILITY') or machine.instructions()}"
+        found["cpu"] = (
+            f"{machine.cpu_maker()} {os.environ.get('ATEN_CPU_CAPABILITY') or machine.instructions()}"
+        )
     try:
         found["torch"] = version("torch")
     except PackageNotFoundError:
