@@ -111,7 +111,8 @@ class Loras:
         """The weights before any change, in float32: themselves, or read from the file if they have fewer bits here."""
         parameters, streamed = dict(module.named_parameters()), layers.of(module)
         empty = [name for name in names if parameters[name].is_meta]
-        for name in empty if streamed is not None else ():
+        for name in empty:
+            assert streamed is not None
             yield name, streamed.base(name)
         names = [name for name in names if name not in empty]
         narrow = [name for name in names if parameters[name].dtype != torch.float32]
