@@ -52,12 +52,14 @@ def test_fp8_weights_are_the_nearest_ones_of_float8_e4m3():
 
 
 def test_layers_are_streamed_where_memory_holds_no_network(monkeypatch):
-    monkeypatch.setattr(memory, "free", lambda device: 20_000_000)
+    unet = load("tiny", "cpu", "float32").unet
+    free = 4 * sum(p.numel() for p in unet.parameters())
+    monkeypatch.setattr(memory, "free", lambda device: free)
     assert load("tiny", "cpu", "float32").networks.how == "layer by layer"
 
 
 def test_a_model_whose_largest_layer_does_not_fit_is_refused_with_the_figures(monkeypatch):
     monkeypatch.setattr(memory, "free", lambda device: 1000)
     monkeypatch.setattr(memory, "swap", lambda: 0)
-    with pytest.raises(OutOfMemory, match=r"or 0\.0 GB with --stream"):
+    with pytest.raises(OutOfMemory, match=r"or 0\.\d GB with --stream"):
         load("tiny", "cpu", "float32", stream=True)
