@@ -6,15 +6,19 @@ import atexit
 import contextlib
 import os
 import sys
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 import sdcli
 from sdcli import registry
+from sdcli.commands import IN_FORCE, SERVER
 from sdcli.commands._interrupts import handle_interrupts, unwind
-from sdcli.commands._streams import open_standard_streams, print_note, print_result
+from sdcli.commands._streams import flush_standard_streams, open_standard_streams, print_note, print_result
 from sdcli.errors import SdError, UsageError, WriteError, naming_options
+
+if TYPE_CHECKING:
+    from sdcli.settings_file import Setting
 
 DEBUG = "sdcli.debug"  # the key in click's ctx.meta, which all contexts of one run share
 MAY_BE_EMPTY = ("prompt", "negative")  # the prompt is checked where --unconditional is known
@@ -90,7 +94,17 @@ def _remember_debug(ctx: click.Context, parameter: click.Parameter, value: bool)
     cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80}
 )
 @click.version_option(sdcli.__version__, prog_name="sd")
-def sd() -> None:
+@click.option(
+    "--server",
+    metavar="URL",
+    envvar="SD_SERVER",
+    help="Let `sd serve` at this address draw, and save here [env: SD_SERVER].",
+)
+@click.option(
+    "--token-file", metavar="FILE", help="File with the token that the server asks for, else SD_TOKEN."
+)
+@click.pass_context
+def sd(ctx: click.Context, server: str | None, token_file: str | None) -> None:
     """Stable Diffusion for the terminal.
 
     \b
@@ -98,6 +112,24 @@ def sd() -> None:
 
     draws a picture with the embedded model and prints its path. `sd COMMAND --help` shows a command's options.
     """
+    if server is not None:
+        _draw_on(ctx, server, token_file)
+    elif token_file is not None:
+        raise UsageError(
+            "--token-file is for --server, or stands behind serve; name the server with --server"
+        )
+
+
+def _draw_on(ctx: click.Context, server: str, token_file: str | None) -> None:
+    """Let a server draw for the command; one that it cannot draw for works here if the server was not typed."""
+    from sdcli.commands._remote import COMMANDS, Server, read_token
+
+    if ctx.invoked_subcommand in COMMANDS:
+        ctx.meta[SERVER] = Server(server.rstrip("/"), read_token(token_file))
+    elif ctx.get_parameter_source("server") is click.core.ParameterSource.COMMANDLINE:
+        raise UsageError(
+            f"--server draws for {', '.join(COMMANDS)}; leave it out for {ctx.invoked_subcommand}"
+        )
 
 
 def main() -> NoReturn:
@@ -107,7 +139,9 @@ def main() -> NoReturn:
     # Idle OpenMP threads sleep instead of spinning: up to 30 times faster while another job uses the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if "_SD_COMPLETE" in os.environ:
-        sd.main(prog_name="sd")  # a shell asks for completions; does not return
+        with contextlib.suppress(SdError):  # such as settings that cannot be read: they complete nothing
+            sd.main(prog_name="sd")  # a shell asks for completions; does not return
+        sys.exit(1)
     unwind(True)
     code = run(sys.argv[1:])
     unwind(False)
@@ -117,9 +151,7 @@ def main() -> NoReturn:
 def _leave(code: int) -> NoReturn:
     """End the process without taking its modules down, which takes torch 0.4 s; the system frees what they hold."""
     atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, SdError):
-            stream.flush()
+    flush_standard_streams()
     os._exit(code)
 
 
@@ -136,12 +168,14 @@ def run(arguments: list[str]) -> int:
 
 def _run(arguments: list[str]) -> int:
     debug: list[bool] = []
+    in_force: list[Setting] = []
     try:
         with sd.make_context("sd", list(arguments)) as context:
             try:
                 sd.invoke(context)
             finally:
                 debug += [True] if context.meta.get(DEBUG) else []
+                in_force += context.meta.get(IN_FORCE, [])
         return 0
     except click.exceptions.Exit as exit_:  # --help and --version
         return exit_.exit_code
@@ -156,6 +190,10 @@ def _run(arguments: list[str]) -> int:
             import traceback
 
             traceback.print_exc()
+        if in_force:
+            from sdcli.commands._settings import with_source
+
+            error = with_source(error, in_force)
         return _fail(arguments, error)
     except (click.Abort, KeyboardInterrupt):
         return _fail(arguments, Interrupted("interrupted; finished pictures are kept"))
@@ -204,7 +242,7 @@ def wants_json(arguments: list[str]) -> bool:
     It is not one as the value of another option, or after `--`.
     """
     command: click.Command | None = sd
-    with_value: set[str] = set()
+    with_value = {"--server", "--token-file"}
     rest = iter(arguments)
     for argument in rest:
         if argument == "--":

@@ -130,12 +130,28 @@ def check_name(kind: str, name: str) -> None:
         raise UsageError(f"no {_singular(kind)} is called {name!r}; {nearest(name, names(kind))}")
 
 
+MAX_LISTED = 100
+"""Characters of known words that an error lists; `sd samplers` and `--help` list all."""
+
+
 def nearest(word: str, known: Sequence[str]) -> str:
     """The next step for an unknown word: `did you mean x?`, or all known words if none is similar."""
     import difflib
 
     similar = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.55)
-    return f"did you mean {similar[0]!r}?" if similar else f"there are: {', '.join(known)}"
+    if similar:
+        return f"did you mean {similar[0]!r}?"
+    listed = ", ".join(known)
+    return (
+        f"there are: {listed}"
+        if len(listed) <= MAX_LISTED
+        else f"there are: {_cut(listed)}, … ({len(known)})"
+    )
+
+
+def _cut(listed: str) -> str:
+    """The first words of a list that is too long for a line."""
+    return listed[:MAX_LISTED].rpartition(", ")[0]
 
 
 @functools.cache

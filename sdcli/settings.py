@@ -1,38 +1,24 @@
-"""Settings: what a user chose once, and the folders of this user. Read when they are needed, never written."""
+"""Settings: the folders of this user, as they are the user named them or by convention."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Literal
 
 from sdcli.errors import UsageError
-
-_APP = "sdcli"
-
-
-def expand_home(path: str) -> str:
-    """The path with a leading ~ or ~name replaced by that home folder; every path that a user names goes through here.
-
-    A shell does this only for a word that begins with ~, which --out=~/x.png does not. Raises UsageError if the home
-    folder is not known.
-    """
-    expanded = os.path.expanduser(path)
-    if path.split("/")[0] == "~" and expanded == path:
-        raise UsageError(f"{path}: the home folder is not known here; set HOME, or write the whole path")
-    return expanded
+from sdcli.home import expand_home as expand_home  # the older place of its name
+from sdcli.home import user_folder
+from sdcli.settings_file import Setting, folder_setting
 
 
 def model_folders() -> list[Path]:
     """The folders in which models are looked for by name.
 
-    They are those in SDCLI_MODELS, separated as in PATH; without it, `models` in the user's data folder, which is
-    ~/.local/share/sdcli on Linux. A user without a home folder has none.
+    They are those in SDCLI_MODELS, separated as in PATH, else those of the settings file; without both, `models` in the
+    user's data folder, which is ~/.local/share/sdcli on Linux. A user without a home folder has none.
     """
-    folders = os.environ.get("SDCLI_MODELS")
-    if folders is not None:
-        return [Path(os.path.expanduser(folder)) for folder in folders.split(os.pathsep) if folder]
-    data = _of_user("data")
+    if named := folder_setting("models"):
+        return list(named.value)
+    data = user_folder("data")
     return [data / "models"] if data else []
 
 
@@ -41,7 +27,7 @@ def styles_file() -> Path | None:
 
     The data folder is ~/.local/share/sdcli on Linux. None for a user without a home folder.
     """
-    return _in_data_folder("SDCLI_STYLES", "styles.csv")
+    return _in_data_folder("styles", "styles.csv")
 
 
 def wildcards_folder() -> Path | None:
@@ -49,23 +35,19 @@ def wildcards_folder() -> Path | None:
 
     The data folder is ~/.local/share/sdcli on Linux. None for a user without a home folder.
     """
-    return _in_data_folder("SDCLI_WILDCARDS", "wildcards")
+    return _in_data_folder("wildcards", "wildcards")
 
 
 def embeddings_folder() -> Path | None:
     """The folder of textual inversions that prompts name: SDCLI_EMBEDDINGS, else `embeddings` in the data folder.
 
     The data folder is ~/.local/share/sdcli on Linux. None if that is not there, or for a user without a home folder.
-    Raises UsageError if SDCLI_EMBEDDINGS names no folder.
+    Raises UsageError if SDCLI_EMBEDDINGS, or the settings file, names no folder.
     """
-    folder = _in_data_folder("SDCLI_EMBEDDINGS", "embeddings")
-    if folder is None or folder.is_dir():
-        return folder
-    if os.environ.get("SDCLI_EMBEDDINGS"):
-        raise UsageError(
-            f"SDCLI_EMBEDDINGS: {folder} is no folder; name the one with your embeddings, or unset it"
-        )
-    return None
+    if named := folder_setting("embeddings"):
+        _check_folders(named)
+    folder = _in_data_folder("embeddings", "embeddings")
+    return folder if folder and folder.is_dir() else None
 
 
 NETWORK_FOLDERS = {
@@ -80,20 +62,14 @@ NETWORK_FOLDERS = {
 def network_folders(kind: str) -> list[Path]:
     """The folders in which networks of a kind are looked for by name; those that are there.
 
-    They are those in SDCLI_LORAS (SDCLI_HYPERNETS, …), separated as in PATH. Without it: `loras` in the data folder,
-    and the folders that A1111 and ComfyUI give them in, or beside, each folder in SDCLI_MODELS.
-    Raises UsageError if the variable names what is no folder.
+    They are those in SDCLI_LORAS (SDCLI_HYPERNETS, …), separated as in PATH, else those of the settings file. Without
+    both: `loras` in the data folder, and the folders that A1111 and ComfyUI give them in, or beside, each model folder.
+    Raises UsageError if the variable or the file names what is no folder.
     """
-    variable = f"SDCLI_{kind.upper()}"
-    if named := os.environ.get(variable):
-        folders = [Path(os.path.expanduser(folder)) for folder in named.split(os.pathsep) if folder]
-        for folder in folders:
-            if not folder.is_dir():
-                raise UsageError(
-                    f"{variable}: {folder} is no folder; name the one with your {kind}, or unset it"
-                )
-        return folders
-    data = _of_user("data")
+    if named := folder_setting(kind):
+        _check_folders(named)
+        return list(named.value)
+    data = user_folder("data")
     parents = [*([data] if data else []), *(each for root in model_folders() for each in (root, root.parent))]
     found = [parent / name for parent in parents for name in NETWORK_FOLDERS[kind]]
     return [folder for folder in dict.fromkeys(found) if folder.is_dir()]
@@ -101,8 +77,8 @@ def network_folders(kind: str) -> list[Path]:
 
 def image_encoder() -> Path | None:
     """The image encoder of IP-Adapters that name none: the file, or folder, in SDCLI_IMAGE_ENCODER; None without it."""
-    path = os.environ.get("SDCLI_IMAGE_ENCODER")
-    return Path(os.path.expanduser(path)) if path else None
+    named = folder_setting("image_encoder")
+    return named.value[0] if named else None
 
 
 def cache_folder() -> Path | None:
@@ -110,26 +86,24 @@ def cache_folder() -> Path | None:
 
     A user without a home folder has none.
     """
-    folder = os.environ.get("SDCLI_CACHE")
-    if folder:
-        return Path(os.path.expanduser(folder))
-    return _of_user("cache")
+    named = folder_setting("cache")
+    return named.value[0] if named else user_folder("cache")
 
 
-def _in_data_folder(variable: str, name: str) -> Path | None:
-    """The path in an environment variable, or else what is called `name` in the user's data folder."""
-    if path := os.environ.get(variable):
-        return Path(os.path.expanduser(path))
-    data = _of_user("data")
+def _check_folders(named: Setting) -> None:
+    """Raise UsageError if a setting names what is no folder."""
+    for folder in named.value:
+        if not folder.is_dir():
+            remedy = "unset it" if named.is_variable else "leave it out"
+            raise UsageError(
+                f"{named.source}: {folder} is no folder; name the one with your {named.key}, or {remedy}"
+            )
+
+
+def _in_data_folder(key: str, name: str) -> Path | None:
+    """The path that a variable or the settings file names, or else what is called `name` in the user's data folder."""
+    if named := folder_setting(key):
+        path: Path = named.value[0]
+        return path
+    data = user_folder("data")
     return data / name if data else None
-
-
-def _of_user(kind: Literal["data", "cache"]) -> Path | None:
-    """A folder of this user; None for a user without a home folder, as in a container that runs under any user id."""
-    import platformdirs
-
-    find = {"data": platformdirs.user_data_path, "cache": platformdirs.user_cache_path}[kind]
-    try:
-        return find(_APP, appauthor=False)
-    except (RuntimeError, KeyError):
-        return None

@@ -15,13 +15,14 @@ import shutil
 import string
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sdcli.errors import UsageError, WriteError
+from sdcli.home import expand_home
 from sdcli.registry import nearest
 from sdcli.request.request import Request
-from sdcli.settings import expand_home
 
 MAX_NAME_BYTES = 200  # of UTF-8, the suffix included
 MAX_PROMPT_BYTES = 80  # of the prompt in a name, so that the seed behind it is never cut off
@@ -58,7 +59,7 @@ def output_path(
         raise UsageError(
             f"{out}: results are written as {' or '.join(suffixes)}; name it {stem}{suffixes[0]}"
         )
-    fields = template_fields(request, more)
+    fields = _template_fields(request, more)
     return _folder(folder, fields) / safe_name(_fill_template(stem, fields), suffix)
 
 
@@ -68,7 +69,7 @@ def output_folder(out: str, request: Request) -> Path:
     A folder that exists and has braces in its name that are no fields is taken as it is. Raises UsageError as
     `output_path`.
     """
-    return _folder(out, template_fields(request))
+    return _folder(out, _template_fields(request))
 
 
 def _folder(out: str, fields: Mapping[str, str]) -> Path:
@@ -76,7 +77,7 @@ def _folder(out: str, fields: Mapping[str, str]) -> Path:
     try:
         return Path(*(_fill_folder(name, fields) for name in folder.parts))
     except UsageError:
-        if folder.is_dir():
+        if os.path.isdir(folder):
             return folder
         raise
 
@@ -212,10 +213,20 @@ def _fill_template(template: str, fields: Mapping[str, str]) -> str:
         ) from None
 
 
-def template_fields(request: Request, more: Mapping[str, Any] = {}) -> dict[str, str]:
+class _TemplateFields(dict[str, Any]):
+    """Field -> its text, without whitespace or characters that a file name cannot hold; made when it is asked for."""
+
+    def __getitem__(self, key: str) -> str:
+        """The text of a field."""
+        value = super().__getitem__(key)
+        text = str(value() if callable(value) else value)
+        return re.sub(r"\s+", "-", _FORBIDDEN.sub("-", text).strip())
+
+
+def _template_fields(request: Request, more: Mapping[str, Any] = {}) -> Mapping[str, str]:
     """Field -> its text, without whitespace or characters that a file name cannot hold."""
     values: Mapping[str, Any] = {
-        "prompt": _prompt_slug(request),
+        "prompt": partial(_prompt_slug, request),
         "seed": request.seed,
         "variation_seed": request.variation_seed,
         "steps": request.steps,
@@ -227,9 +238,7 @@ def template_fields(request: Request, more: Mapping[str, Any] = {}) -> dict[str,
         "model": os.path.basename(os.path.normpath(request.model)),
         **more,
     }
-    return {
-        key: re.sub(r"\s+", "-", _FORBIDDEN.sub("-", str(value)).strip()) for key, value in values.items()
-    }
+    return _TemplateFields(values)
 
 
 def _prompt_slug(request: Request) -> str:

@@ -47,7 +47,7 @@ class Browser:
 
     def __exit__(self, *_: object) -> None:
         self._process.terminate()
-        self._process.wait(timeout=30)
+        self._process.wait()
         os.close(self._orders)
         os.close(self._answers)
 

@@ -6,6 +6,7 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ["SD_SETTINGS"] = ""  # whoever runs the tests has settings of their own
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # one thread each: the test processes share the cores
 
@@ -21,6 +22,9 @@ import hypothesis
 import pytest
 
 from sdcli.checkpoints import toy as toy_models
+
+for _name in [name for name in os.environ if name.startswith("SD_") and name != "SD_SETTINGS"]:
+    del os.environ[_name]
 
 # No example has a deadline: a busy machine is no fault of the code.
 hypothesis.settings.register_profile(

@@ -196,7 +196,7 @@ def test_again_warns_of_another_model_and_another_torch(draw, sd):
 
 def test_again_warns_of_another_class_of_arithmetic(draw, sd, monkeypatch):
     draw("a cat", "--seed", 7)
-    monkeypatch.setattr("sdcli.models.device._arithmetic", lambda device, dtype: "Intel AVX2 AMX")
+    monkeypatch.setattr("sdcli.models.device.arithmetic", lambda device, dtype: "Intel AVX2 AMX")
     monkeypatch.setattr(
         "sdcli.models.load.load_model", functools.partial(load.load_model)
     )  # not one kept by a test

@@ -68,6 +68,23 @@ def test_the_class_of_arithmetic_in_bfloat16_names_the_units_for_it(monkeypatch)
     assert classes == [" AMX", " BF16", ""]
 
 
+@pytest.mark.parametrize(
+    ("amx", "bf16", "parameters", "dtype"),
+    [
+        (False, False, 10**9, "float32"),
+        (False, True, 10**9, "bfloat16"),
+        (True, False, 10**9, "bfloat16"),
+        (True, True, 10**7, "float32"),
+    ],
+)
+def test_large_networks_take_bfloat16_where_the_cpu_multiplies_in_it(
+    monkeypatch, amx, bf16, parameters, dtype
+):
+    monkeypatch.setattr("sdcli.models.device.has_bf16_matrix_units", lambda: amx)
+    monkeypatch.setattr("sdcli.models.device._has_bf16_instructions", lambda: bf16)
+    assert choose_device("cpu", "auto", parameters).facts["dtype"] == dtype
+
+
 @pytest.mark.gpu
 def test_the_class_of_arithmetic_of_a_gpu_is_its_compute_capability():
     assert str(choose_device("cuda", "auto", 0).facts["arithmetic"]).startswith("sm_")

@@ -133,7 +133,7 @@ def test_a_run_that_was_stopped_and_continued_has_the_same_pixels(folder_of):
         "pictures.png",
         *(
             pytest.param(name, marks=pytest.mark.slow)
-            for name in ("steps.png", "outpaint.png", "prompts.png")
+            for name in ("sheet.png", "steps.png", "outpaint.png", "prompts.png")
         ),
     ],
 )

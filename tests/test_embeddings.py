@@ -86,6 +86,18 @@ def test_again_takes_no_embedding_that_was_put_in_the_folder_since(draw, sd, tmp
     assert read_pixels(made) != read_pixels(other)
 
 
+def test_batches_and_sweeps_take_no_embedding_that_was_put_in_the_folder_since(
+    draw, sd, tmp_path, monkeypatch, width
+):
+    (tmp_path / "own").mkdir()
+    monkeypatch.setenv("SDCLI_EMBEDDINGS", str(tmp_path / "own"))
+    (made,) = draw("a cat", "--seed", 1, "-o", "a.png").lines
+    a1111(tmp_path / "own" / "cat.safetensors", 1, width)
+    (batched,) = sd("batch", made, "-o", "batched").lines
+    (swept,) = sd("again", made, "--sweep", "seed=1", "-o", "swept").lines
+    assert read_pixels(made) == read_pixels(batched) == read_pixels(swept)
+
+
 def test_a_literal_prompt_takes_no_embedding_from_the_folder(draw, tmp_path, monkeypatch, width):
     path = a1111(tmp_path / "own" / "cat.safetensors", 1, width)
     monkeypatch.setenv("SDCLI_EMBEDDINGS", str(tmp_path / "own"))

@@ -9,7 +9,17 @@ import sdcli
 
 HOUSE = Path(sdcli.__file__).parent
 FLOORS = [  # from the ground up; a module may import its own floor and those below
-    {"errors", "registry", "settings", "file_signatures", "machine", "tiny", "tokenizer"},
+    {
+        "errors",
+        "registry",
+        "home",
+        "settings",
+        "settings_file",
+        "file_signatures",
+        "machine",
+        "tiny",
+        "tokenizer",
+    },
     {"request", "diffusion"},
     {"checkpoints"},
     {"models"},
@@ -17,18 +27,22 @@ FLOORS = [  # from the ground up; a module may import its own floor and those be
     {"pipeline"},
     {"engine", "result", "store", "convert", "estimate"},
     {"batch"},
+    {"serve"},
     {"commands", "cli", "__main__", "__init__"},
 ]
 APART = [{"request", "diffusion"}]  # rooms of one floor that do not know each other
 WITHOUT_TORCH = (
     "batch",
+    "serve",
     "request",
     "checkpoints",
     "commands",
     "cli",
     "store",
     "estimate",
+    "home",
     "settings",
+    "settings_file",
     "registry",
     "errors",
     "__init__",

@@ -52,6 +52,59 @@ def test_a_larger_scale_is_resampled_and_said(sd, nearest, photo):
     assert opened("photo-x6.png").size == (240, 180)
 
 
+def test_several_pictures_are_enlarged_by_a_network_that_is_loaded_once(sd, nearest, photo, monkeypatch):
+    from sdcli.models import upscaler
+
+    loads, load = [], upscaler.load
+    monkeypatch.setattr(upscaler, "load", lambda *given: loads.append(given) or load(*given))
+    pictures.photo(16, 24).save("other.png")
+    ran = sd("upscale", photo, "other.png", "-m", nearest, "-o", "large/")
+    assert (ran.code, ran.lines, len(loads)) == (0, ["large/photo-x4.png", "large/other-x4.png"], 1)
+    assert opened("large/other-x4.png").tobytes() == squares(opened("other.png")).tobytes()
+
+
+@pytest.mark.parametrize("model", ["file", "tiny"])
+def test_of_several_pictures_each_fails_alone(sd, nearest, photo, tmp_path, model):
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    options = ["-m", nearest] if model == "file" else ["--steps", 2, "-s", 1, "--prompt", "a cat", "-q"]
+    ran = sd("upscale", "broken.png", "none.png", photo, *options)
+    assert (ran.code, len(ran.lines)) == (1, 1)
+    assert opened(ran.lines[0]).size == ((160, 120) if model == "file" else (80, 60))
+    for said in ("broken.png", "none.png", "2 of 3 pictures could not be enlarged"):
+        assert said in ran.err
+
+
+def test_with_json_the_picture_that_failed_is_told(sd, nearest, photo):
+    ran = sd("upscale", "none.png", photo, "-m", nearest, "--json")
+    failed, done = map(json.loads, ran.lines)
+    assert (failed["picture"], failed["error"]["code"], done["path"]) == ("none.png", "image", "photo-x4.png")
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "message"),
+    [
+        (["a.png", "b.png", "-o", "-"], 2, "-o - writes one picture"),
+        (["-", "-"], 2, "standard input is one picture"),
+        (["a.png", "b.png", "--steps", 3], 2, "--steps means nothing"),
+        (["a.png", "b.png", "-o", "{seed}.png"], 2, "has no {seed}"),
+    ],
+)
+def test_what_is_wrong_for_all_pictures_is_said_once(sd, nearest, given, code, message):
+    ran = sd("upscale", *given, "-m", nearest)
+    assert (ran.code, len(ran.err.splitlines())) == (code, 1)
+    assert message in ran.err
+
+
+@pytest.mark.parametrize("name", ["swinir_classical_x2", "swinir_lightweight_x3", "swinir_real_x4"])
+def test_a_swinir_file_enlarges_and_is_made_again(sd, photo, tmp_path, name):
+    upscaler_files.write(tmp_path / "swin.safetensors", upscaler_files.SWINIRS[name])
+    scale = int(name[-1])
+    assert sd("upscale", photo, "-m", "swin.safetensors", "-o", "one.png").lines == ["one.png"]
+    assert opened("one.png").size == (40 * scale, 30 * scale)
+    assert sd("again", "one.png", "-o", "two.png").err == ""
+    assert opened("one.png").tobytes() == opened("two.png").tobytes()
+
+
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
 def test_greys_and_transparency_stay(sd, nearest, tmp_path, mode):
     image = pictures.photo(20, 16, mode)

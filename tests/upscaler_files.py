@@ -44,6 +44,84 @@ def compact(blocks: int = 2, width: int = 8, scale: int = 4) -> Arrays:
     return tensors | _convolution(f"body.{2 * blocks + 2}", width, 3 * scale**2)
 
 
+def _linear(name: str, inputs: int, outputs: int) -> Arrays:
+    return {
+        f"{name}.weight": values(f"{name}.weight", (outputs, inputs), 1 / math.sqrt(inputs)),
+        f"{name}.bias": values(f"{name}.bias", (outputs,), 0.05),
+    }
+
+
+def _norm(name: str, width: int) -> Arrays:
+    return {
+        f"{name}.weight": values(f"{name}.weight", (width,), 0.2, 1.0),
+        f"{name}.bias": values(f"{name}.bias", (width,), 0.05),
+    }
+
+
+def _after(name: str, width: int, three: bool) -> Arrays:
+    if not three:
+        return _convolution(name, width, width)
+    narrow, middle = width // 4, values(f"{name}.2.weight", (width // 4, width // 4, 1, 1), 0.5)
+    tensors = _convolution(f"{name}.0", width, narrow) | _convolution(f"{name}.4", narrow, width)
+    return tensors | {f"{name}.2.weight": middle, f"{name}.2.bias": values(f"{name}.2.bias", (narrow,), 0.05)}
+
+
+def swinir(
+    upsampler: str = "nearest+conv",
+    scale: int = 4,
+    depths: tuple[int, ...] = (2, 2),
+    width: int = 8,
+    heads: int = 2,
+    window: int = 8,
+    three: bool = False,
+    features: int = 6,
+) -> Arrays:
+    """The tensors of a SwinIR with one of its ends, by the names that all its files have."""
+    tensors = _convolution("conv_first", 3, width) | _norm("patch_embed.norm", width) | _norm("norm", width)
+    for layer, depth in enumerate(depths):
+        for block in range(depth):
+            name = f"layers.{layer}.residual_group.blocks.{block}"
+            tensors |= _norm(f"{name}.norm1", width) | _norm(f"{name}.norm2", width)
+            table = f"{name}.attn.relative_position_bias_table"
+            tensors[table] = values(table, ((2 * window - 1) ** 2, heads), 1.0)
+            tensors |= _linear(f"{name}.attn.qkv", width, 3 * width) | _linear(
+                f"{name}.attn.proj", width, width
+            )
+            tensors |= _linear(f"{name}.mlp.fc1", width, 2 * width) | _linear(
+                f"{name}.mlp.fc2", 2 * width, width
+            )
+        tensors |= _after(f"layers.{layer}.conv", width, three)
+    tensors |= _after("conv_after_body", width, three)
+    if upsampler == "pixelshuffledirect":
+        return tensors | _convolution("upsample.0", width, 3 * scale**2)
+    if not upsampler:
+        return tensors | _convolution("conv_last", width, 3)
+    tensors |= _convolution("conv_before_upsample.0", width, features)
+    doublings = range(int(math.log2(scale)))
+    if upsampler == "nearest+conv":
+        for name in (*(f"conv_up{i + 1}" for i in doublings), "conv_hr"):
+            tensors |= _convolution(name, features, features)
+    elif scale == 3:
+        tensors |= _convolution("upsample.0", features, 9 * features)
+    else:
+        for i in doublings:
+            tensors |= _convolution(f"upsample.{2 * i}", features, 4 * features)
+    return tensors | _convolution("conv_last", features, 3)
+
+
+SWINIRS = {
+    "swinir_classical_x2": swinir("pixelshuffle", 2),
+    "swinir_classical_x3": swinir("pixelshuffle", 3),
+    "swinir_classical_x4": swinir("pixelshuffle", 4),
+    "swinir_lightweight_x3": swinir("pixelshuffledirect", 3),
+    "swinir_real_x2": swinir("nearest+conv", 2),
+    "swinir_real_x4": swinir("nearest+conv", 4, depths=(4, 2), three=True),
+    "swinir_denoise_x1": swinir("", 1),
+    "swinir_jpeg_x1": swinir("", 1, window=7),
+}
+"""A small network with each of SwinIR's ends."""
+
+
 def as_old(tensors: Mapping[str, np.ndarray]) -> Arrays:
     """The same RRDBNet by the names of the first ESRGAN, which number the layers through."""
     blocks = 1 + max(int(name.split(".")[1]) for name in tensors if name.startswith("body."))

@@ -8,14 +8,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdcli.checkpoints.ip_adapters import cross_attentions
 from sdcli.diffusion.spans import Span
 from sdcli.diffusion.step_range import steps_between
 from sdcli.diffusion.unet_call import UNetCall
-from sdcli.models.architectures.attention import Attention, Processor, attend_heads, join_heads, split_heads
+from sdcli.models.architectures.attention import (
+    Attention,
+    Processor,
+    attend_heads,
+    join_heads,
+    softmax_attention,
+    split_heads,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +93,7 @@ class IpAdapters:
                     split_heads(each[layer][self._rows], attention.heads)
                     for each in (prompt.keys, prompt.values)
                 )
-                out = out + prompt.weight * F.scaled_dot_product_attention(q, k, v)
+                out = out + prompt.weight * softmax_attention(q, k, v)
             projected: Tensor = attention.to_out[0](join_heads(out))
             return projected
 

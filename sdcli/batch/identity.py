@@ -7,15 +7,13 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sdcli import machine
-from sdcli.checkpoints.hashes import digest
+from sdcli.batch.named_files import file_digest, named_files
 from sdcli.request.fields import option_of
-from sdcli.request.job import Job
 from sdcli.request.request import Request
 
 ALGORITHM = 1
@@ -50,6 +48,8 @@ def identity(key: str, files: Mapping[str, str], machine: Mapping[str, Any]) -> 
 
 def machine_of(request: Request) -> dict[str, Any]:
     """What of this machine decides the last bits of a request's picture."""
+    from importlib.metadata import PackageNotFoundError, version
+
     on_gpu = request.device.startswith("cuda") or (request.device == "auto" and machine.has_gpu())
     found: dict[str, Any] = {"device": "cuda" if on_gpu else "cpu", "dtype": request.dtype}
     if not on_gpu:
@@ -64,30 +64,20 @@ def machine_of(request: Request) -> dict[str, Any]:
     return found
 
 
-def network_files(job: Job) -> list[Path]:
-    """The files, beside the model's own, whose weights a job uses."""
-    paths = [
-        *(each.path for each in job.lora),
-        *(each.path for each in job.hypernet),
-        *(each.path for each in job.controls),
-        *(each.path for each in job.ip_adapter),
-        *job.embedding,
-    ]
-    return [Path(path) for path in paths]
-
-
 class FileHashes:
     """The sha256 of files, each computed once in the life of this value."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[Path, ...], str] = {}
+        self._found: dict[str, str] = {}
 
-    def of(self, paths: Iterable[Path]) -> str:
-        """The sha256 of some files as one text; empty for none."""
-        key = tuple(paths)
-        if key not in self._found:
-            self._found[key] = digest([path for path in key if path.is_file()]) if key else ""
-        return self._found[key]
+    def of(self, request: Request) -> dict[str, str]:
+        """Number -> the sha256 of each picture and adapter that a request names, in order; not where they lie."""
+        return {f"file {i}": self._one(path) for i, path in enumerate(named_files(request))}
+
+    def _one(self, path: str) -> str:
+        if path not in self._found:
+            self._found[path] = file_digest(Path(path))
+        return self._found[path]
 
 
 def _file_name(text: str) -> str:

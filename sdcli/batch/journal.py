@@ -110,6 +110,15 @@ def read(path: Path) -> Iterator[Entry]:
         raise WriteError(f"{path}: cannot be read: {(error.strerror or 'unknown reason').lower()}") from error
 
 
+def unreadable_lines(path: Path) -> int:
+    """How many lines of a journal are passed over by `read`: a crash cuts one at most."""
+    try:
+        with open(path, "rb") as file:
+            return sum(_entry(line) is None for line in file if line.strip())
+    except OSError:
+        return 0
+
+
 def _entry(line: bytes) -> Entry | None:
     try:
         values = json.loads(line)

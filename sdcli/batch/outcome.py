@@ -12,6 +12,9 @@ from sdcli.errors import SdError
 from sdcli.request.jobfile.batch_job import BatchJob
 from sdcli.request.request import Request
 
+EVENT_SCHEMA = "sd.event/1"
+"""The form of the events of --json, and of a server; a word that is added later keeps it, a changed one does not."""
+
 State = Literal["done", "skipped", "failed", "not_run", "changed", "new", "gone"]
 """done: drawn now. skipped: drawn by an earlier run. not_run: the batch ended before it.
 

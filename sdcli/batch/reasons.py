@@ -34,6 +34,7 @@ ADAPTERS = {
     "hypernets": "hypernetwork",
     "controls": "control",
     "ip_adapters": "IP-Adapter",
+    "upscalers": "upscaler",
 }
 """Recorded facts of a run that are files by their names -> what such a file is called."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -165,8 +166,10 @@ class Run:
         root = self.records.plan.destination.root
         try:
             data = drawn.encode()
-        except SdError as error:
-            self._failed(planned, Failure.of(error))
+        except Exception as error:  # of any kind: the other pictures are to be saved
+            self._failed(
+                planned, Failure.of(error), "" if isinstance(error, SdError) else traceback.format_exc()
+            )
             return
         sha256 = hashlib.sha256(data).hexdigest()
 
@@ -174,6 +177,11 @@ class Run:
             self.journal.add(Entry("writing", planned.key, planned.identity, _below(path, root), sha256))
 
         path = _below(store.save(data, root / planned.path, before_naming=journal_name), root)
+        if path != planned.path.as_posix():
+            message = (
+                f"{root / planned.path} is another picture and was left as it is; this one is {root / path}"
+            )
+            self.tell("warning", planned, message=message)
         more = {
             "name": planned.job.name,
             "request": drawn.request.as_dict(),

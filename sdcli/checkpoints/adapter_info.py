@@ -148,7 +148,7 @@ def _upscaler(path: Path) -> dict[str, Any] | None:
     return {
         "kind": upscaler_file.KINDS[file.kind],
         "enlarges": f"{file.scale} times",
-        "blocks": f"{file.blocks} of width {file.width}",
+        "blocks": f"{file.network.blocks} of width {file.network.width}",
         "network": amount_of_weights(file.component),
         "sha256": hashes.digest([path]),
     }

@@ -37,6 +37,7 @@ from sdcli.checkpoints.keys.types import Source
 from sdcli.diffusion.levels import Levels
 from sdcli.diffusion.limits import Threshold
 from sdcli.errors import ModelError, UsageError
+from sdcli.home import expand_home
 from sdcli.request.request import Loading
 from sdcli.tokenizer import Tokenizer
 
@@ -151,7 +152,7 @@ def _find_local(name: str) -> Path | None:
         return Path(name)
     if name == "tiny":
         return Path(str(files("sdcli.tiny")))
-    path = Path(settings.expand_home(name))
+    path = Path(expand_home(name))
     if os.path.exists(path):  # False, and no error, for a name that no file can have
         return path
     return _find_in_model_folders(name)

@@ -143,6 +143,8 @@ def counts(files: Mapping[str, EmbeddingFile]) -> dict[str, int]:
 
 def check_fit(found: Checkpoint, paths: Sequence[str], bundles: Sequence[str] = ()) -> None:
     """Raise ModelError for an embedding that a model's text encoders cannot read; no networks need to be loaded."""
+    if not paths and not bundles:
+        return
     widths = {
         part: int(network_config.settings(part, found.components[part].config)["hidden_size"])
         for part in found.family.text_encoders

@@ -12,10 +12,8 @@ from pathlib import Path
 from sdcli import settings
 from sdcli.checkpoints.header import LENGTH_BYTES
 
-LARGE_FILE = 100_000_000  # bytes from which a hash is worth remembering
-SMALL_FILE = (
-    10_000_000  # bytes up to which a file is hashed anew: two may be written within one tick of its clock
-)
+SMALL_FILE = 10_000_000
+"""Bytes up to which a file is hashed anew each time: two may be written within one tick of its clock."""
 
 
 def digest(paths: list[Path]) -> str:
@@ -42,8 +40,10 @@ def _without_header(path: Path, size: int, changed: int) -> str:
 def _of_file(path: Path) -> str:
     size, changed = file_version(path)
     folder = settings.cache_folder()
-    if size < LARGE_FILE or folder is None:
-        return (_computed if size > SMALL_FILE else _computed.__wrapped__)(path, size, changed)
+    if size <= SMALL_FILE:
+        return _computed.__wrapped__(path, size, changed)
+    if folder is None:
+        return _computed(path, size, changed)
     memory = folder / "digests.json"
     key = f"{path.resolve()} {size} {changed}"
     hashes = _remembered(memory)

@@ -18,6 +18,9 @@ from sdcli.request.prompts import check_prompts
 from sdcli.request.request import Request
 from sdcli.tiny.words import EXAMPLES, untaught
 
+LONGEST_WORD = 30
+"""Characters of a word that a note shows."""
+
 
 def preflight(
     found: Checkpoint, request: Request, inputs: InputImages, encoding: Encoding
@@ -26,11 +29,18 @@ def preflight(
 
     Raises the SdError that drawing would end with, as far as headers and the opened input pictures tell.
     """
+    job, told = check_settings(found, request, inputs, encoding)
+    return job, [*told, *check_words(found, job, request.emphasis)]
+
+
+def check_settings(
+    found: Checkpoint, request: Request, inputs: InputImages, encoding: Encoding
+) -> tuple[Job, list[str]]:
+    """Preflight without the words of the prompts."""
     if inputs.picture is not None and inputs.mask is not None:
         encoding.check_size(*inputs.mask.size)
     told = [*inputs.notes, *_losses(inputs, encoding)]
     job = job_by(found.family, found.size, inputs.fill_in_size(request))
-    check_prompts(found.name, found.family.text_encoders, job)
     check_blocks(found.family.name, job.lora)
     left = check_loras(found, [lora.path for lora in job.lora], job.allow_partial)
     check_fit(found, job.embedding, [lora.path for lora in job.lora])
@@ -38,9 +48,17 @@ def preflight(
     told += lora_notes(left, request)
     hypernets.check_fit(found, job.hypernet)
     ip_adapters.check_fit(found, job.ip_adapter)
-    if request.emphasis != "none":
-        told += _notes_on_prompts(job)
-    return job, [*told, *_untaught_words(job)]
+    return job, told
+
+
+def check_words(found: Checkpoint, job: Job, emphasis: str | None) -> list[str]:
+    """Preflight of the words of a job's prompts alone: notes on them, unless the emphasis that was asked for is none.
+
+    Raises UsageError for what cannot be read, or told to the model.
+    """
+    check_prompts(found.name, found.family.text_encoders, job)
+    told = [] if emphasis == "none" else _notes_on_prompts(job)
+    return [*told, *_untaught_words(job)]
 
 
 def _losses(inputs: InputImages, encoding: Encoding) -> list[str]:
@@ -73,7 +91,8 @@ def _untaught_words(job: Job) -> list[str]:
     words = untaught(" ".join(dict.fromkeys(piece.text for piece in pieces if piece != BREAK)))
     if not words:
         return []
-    shown = ", ".join(words[:5]) + ", …" * (len(words) > 5)
+    first = (word if len(word) <= LONGEST_WORD else f"{word[:LONGEST_WORD]}…" for word in words[:5])
+    shown = ", ".join(first) + ", …" * (len(words) > 5)
     return [
         f"tiny was not taught: {shown}; it draws single things, such as {EXAMPLES}; "
         "`sd info tiny --words` lists them"

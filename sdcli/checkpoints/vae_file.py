@@ -13,7 +13,7 @@ from sdcli.checkpoints.header import Entry, Header, ReadHeader
 from sdcli.checkpoints.keys import diffusers, single_file
 from sdcli.checkpoints.keys.types import Source
 from sdcli.errors import ModelError
-from sdcli.settings import expand_home
+from sdcli.home import expand_home
 
 TINY_AUTOENCODER: Config = {
     "encoder_block_out_channels": [64, 64, 64, 64],
@@ -33,7 +33,7 @@ def read(name: str, family: Family, read_header: ReadHeader = header.read) -> Co
     """
     path = Path(expand_home(name))
     if not os.path.exists(path):
-        raise ModelError(f"--vae {name}: no such file or folder")
+        raise ModelError(f"--vae {name}: no such file or folder; check the path")
     component = _in_folder(path, read_header) if path.is_dir() else _in_file(path, name, family, read_header)
     if not any(tensor.startswith(("decoder.conv_in.", "decoder.layers.")) for tensor in component.sources):
         raise ModelError(

@@ -11,23 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from sdcli import registry
-from sdcli.batch.executors.local import local
-from sdcli.batch.goldens import Goldens
-from sdcli.batch.journal import Journal
+from sdcli.batch.journal import Journal, unreadable_lines
 from sdcli.batch.merge import merge
-from sdcli.batch.outcome import GOOD, Outcome, State
-from sdcli.batch.plan import Destination, Plan, Planned, make_plan
+from sdcli.batch.outcome import EVENT_SCHEMA, GOOD, Outcome, State
+from sdcli.batch.plan import Destination, Plan, Planned
+from sdcli.batch.planner import make_plan
 from sdcli.batch.run import Records, Run, journal_path, resume
 from sdcli.checkpoints import hub
-from sdcli.commands._batch_check import check_goldens, difference_rows, tell_differences
 from sdcli.commands._batch_options import BatchOptions
-from sdcli.commands._batch_output import SCHEMA, BatchOutput
+from sdcli.commands._batch_output import BatchOutput
 from sdcli.commands._batch_reports import check_reports, wants_outcomes, write_difference_sheet, write_reports
 from sdcli.commands._output import suffixes_of
 from sdcli.commands._streams import print_note, print_result
 from sdcli.errors import SdError, UsageError, naming_options
 from sdcli.estimate import duration, remember
-from sdcli.request.jobfile.batch_job import BatchJob, JobFileError
+from sdcli.request.jobfile.batch_job import BatchJob, Fault, JobFileError
 
 if TYPE_CHECKING:
     from sdcli.batch.executor import Executor
@@ -54,7 +52,7 @@ def run_batch(
     _check(options)
     try:
         with hub.progress(sys.stderr.isatty() and not options.quiet), naming_options(is_typed):
-            plan = make_plan(read_jobs(), _destination(options), options.allow_slow)
+            plan = _plan(read_jobs, _destination(options), options.allow_slow)
     except JobFileError as error:
         raise _listed(error, options) from None
     whole = plan
@@ -73,15 +71,25 @@ def run_batch(
 # --- before it
 
 
+def _plan(read_jobs: Callable[[], Sequence[BatchJob]], destination: Destination, allow_slow: bool) -> Plan:
+    """The plan of the jobs; raises JobFileError with the faults of their files and those of the plan."""
+    known: Sequence[Fault] = ()
+    try:
+        jobs = read_jobs()
+    except JobFileError as error:
+        jobs, known = error.jobs, error.faults
+    return make_plan(jobs, destination, allow_slow, known)
+
+
 def _listed(error: JobFileError, options: BatchOptions) -> SdError:
-    """The error after all its faults were printed; the error itself if there is one fault."""
+    """The error after all its faults were printed, as events too; the error itself if there is one fault."""
+    for fault in error.faults if options.as_json else ():
+        event = {"type": "fault", "source": str(fault.source), "message": fault.message}
+        print_result(json.dumps({"schema": EVENT_SCHEMA, **event}))
     if len(error.faults) == 1:
         return UsageError(str(error.faults[0]))
     for fault in error.faults[:MAX_FAULTS]:
         print_note(str(fault))
-        if options.as_json:
-            event = {"type": "fault", "source": str(fault.source), "message": fault.message}
-            print_result(json.dumps({"schema": SCHEMA, **event}))
     more = len(error.faults) - MAX_FAULTS
     return UsageError(
         f"{len(error.faults)} faults"
@@ -94,6 +102,8 @@ def _check(options: BatchOptions) -> None:
     """Raise SdError for options that cannot be meant."""
     check_reports(options)
     if options.check is not None:
+        from sdcli.batch.goldens import Goldens
+
         Goldens.open(Path(options.check), options.update)
     name = options.on.partition(":")[0]
     if name not in registry.names("executors"):
@@ -154,12 +164,13 @@ def _print_plan(whole: Plan, plan: Plan, records: Records, options: BatchOptions
         return
     shard = f" of {len(whole.jobs)} (shard {facts['shard']})" if options.shard else ""
     print_result(
-        f"{facts['jobs']} jobs{shard}: {facts['to_draw']} to draw, {facts['done']} done, "
+        f"{_counted(facts['jobs'], 'job')}{shard}: {facts['to_draw']} to draw, {facts['done']} done, "
         f"{facts['failed_before']} failed before"
     )
     print_result(
-        f"models: {', '.join(facts['models']) or 'none'}; {facts['prompts']} different prompts, the longest of "
-        f"{facts['longest_prompt_tokens']} tokens"
+        f"models: {', '.join(facts['models']) or 'none'}; "
+        f"{_counted(facts['prompts'], 'distinct prompt')}, the longest of "
+        f"{_counted(facts['longest_prompt_tokens'], 'token')}"
     )
     if expected:
         basis = (
@@ -173,6 +184,11 @@ def _print_plan(whole: Plan, plan: Plan, records: Records, options: BatchOptions
         print_result(f"  {planned.path}")
     if len(left) > 3:
         print_result(f"  … and {len(left) - 3} more")
+
+
+def _counted(count: int, word: str) -> str:
+    """`1 job`, `2 jobs`."""
+    return f"{count} {word}{'' if count == 1 else 's'}"
 
 
 def _longest(jobs: Sequence[Planned]) -> int:
@@ -189,6 +205,9 @@ def _longest(jobs: Sequence[Planned]) -> int:
 def _draw(whole: Plan, plan: Plan, records: Records, path: Path, options: BatchOptions) -> None:
     """Draw what is missing, compare and report. Raises SdError, whose exit code is 1, if the batch is not whole."""
     output = BatchOutput(options.as_json, options.quiet, _screen(options))
+    executor = _executor(options.on, output)
+    if lines := unreadable_lines(path):
+        print_note(f"{path}: {lines} of its lines cannot be read; what only they told of is drawn again")
     begun = time.monotonic()
     outcomes: tuple[Outcome, ...] = ()
     with Journal(path) as journal:
@@ -196,7 +215,7 @@ def _draw(whole: Plan, plan: Plan, records: Records, path: Path, options: BatchO
         output.start(len(plan.jobs), records.count("not_run"), folder=folder, journal=str(path))
         try:
             _tell_earlier(plan, records, output)
-            _finish(records, journal, options, output)
+            _finish(records, journal, executor, options, output)
             if wants_outcomes(options):
                 outcomes = _checked(records.outcomes(path), plan, whole, options, journal)
                 title = path.name.partition(".journal")[0]
@@ -231,12 +250,14 @@ def _tell_earlier(plan: Plan, records: Records, output: BatchOutput) -> None:
             output.tell("job_failed_before", planned, failure=record.failure)
 
 
-def _finish(records: Records, journal: Journal, options: BatchOptions, output: BatchOutput) -> None:
+def _finish(
+    records: Records, journal: Journal, executor: Executor, options: BatchOptions, output: BatchOutput
+) -> None:
     """Draw, or merge, what is missing."""
     if options.merge:
         merge(records, [Path(folder) for folder in options.merge], journal, output.tell)
     elif records.count("not_run"):
-        run = Run(records, _executor(options.on, output), journal, output.tell, options.fail_fast)
+        run = Run(records, executor, journal, output.tell, options.fail_fast)
         run.run()
         if run.last is not None:
             planned, seconds = run.last
@@ -246,6 +267,8 @@ def _finish(records: Records, journal: Journal, options: BatchOptions, output: B
 def _executor(on: str, output: BatchOutput) -> Executor:
     name, _, option = on.partition(":")
     if name == "local":
+        from sdcli.batch.executors.local import local
+
         return local(option, output.watch)
     return registry.find("executors", name)(option)
 
@@ -256,6 +279,10 @@ def _checked(
     """The outcomes, compared with the goldens of --check; what differs is told, and shown on a sheet."""
     if options.check is None:
         return outcomes
+
+    from sdcli.batch.goldens import Goldens
+    from sdcli.commands._batch_check import check_goldens, difference_rows, tell_differences
+
     goldens = Goldens.open(Path(options.check), options.update)
     outcomes = check_goldens(outcomes, plan, whole, goldens, options.update)
     tell_differences(outcomes)

@@ -32,6 +32,8 @@ def check_goldens(
     ]
     gone = goldens.gone([planned.path.as_posix() for planned in whole.jobs])
     if update:
+        for name in gone:
+            print_note(f"{name}: no job makes it any more; its golden is removed")
         goldens.remove(gone)
         goldens.finish()
         return tuple(checked)

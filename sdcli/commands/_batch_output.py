@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sdcli.batch.outcome import EVENT_SCHEMA
 from sdcli.commands._streams import print_note, print_result
 from sdcli.estimate import duration
 from sdcli.request.request import Request
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from sdcli.batch.plan import Planned
     from sdcli.commands._terminal_pictures import Screen
     from sdcli.result import Step
-
-SCHEMA = "sd.event/1"
-"""The form of the events of --json; a word that is added later keeps it, a changed one does not."""
 
 INTERVAL = 5.0  # seconds between lines of progress where standard error is not a terminal
 
@@ -102,7 +100,7 @@ class BatchOutput:
     def _event(self, type: str, **facts: Any) -> None:
         if self.as_json:
             now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-            event = {"schema": SCHEMA, "type": type, "time": now.replace("+00:00", "Z"), **facts}
+            event = {"schema": EVENT_SCHEMA, "type": type, "time": now.replace("+00:00", "Z"), **facts}
             print_result(json.dumps(event))
 
     def _note(self, text: str) -> None:

@@ -15,7 +15,7 @@ from sdcli.batch import journal as journals
 from sdcli.batch.journal import Entry, Journal
 from sdcli.commands._batch_options import BatchOptions
 from sdcli.commands._streams import print_command, print_note
-from sdcli.errors import WriteError
+from sdcli.errors import UsageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -42,12 +42,12 @@ def wants_outcomes(options: BatchOptions) -> bool:
 
 
 def check_reports(options: BatchOptions) -> None:
-    """Raise WriteError for a report that cannot be written under the name that it is given."""
+    """Raise UsageError for a report whose name has another suffix."""
     for name, suffixes in SUFFIXES.items():
         path = getattr(options, name)
         if path is not None and Path(path).suffix.lower() not in suffixes:
             stem = Path(path).name.removesuffix(Path(path).suffix)
-            raise WriteError(f"--{name} {path}: is written as {suffixes[0]}; name it {stem}{suffixes[0]}")
+            raise UsageError(f"--{name} {path}: is written as {suffixes[0]}; name it {stem}{suffixes[0]}")
 
 
 def write_reports(

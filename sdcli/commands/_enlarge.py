@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,9 @@ from sdcli.request.request import Request, flag
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from sdcli.models.device import Placement
+    from sdcli.models.upscaler import Upscaler as Network
 
 USED = ("image", "model", "scale", "window", "background", "device", "dtype", "threads")
 """The fields of a Request that matter to an upscaler."""
@@ -62,15 +66,61 @@ def check_options(options: Mapping[str, Any]) -> None:
         raise UsageError(f"{typed} means nothing for an upscaler file, which only enlarges; leave it out")
 
 
-def enlarge(request: Request, output: Output, scale_given: bool = True) -> dict[str, Any]:
+def used(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options without the settings of the user that are about drawing."""
+    return {name: value for name, value in options.items() if name in USED}
+
+
+def output_of(values: Mapping[str, Any]) -> Output:
+    """The output of a command; of a setting's name only the folders before a field that such a picture lacks."""
+    output = Output.from_options(values)
+    if values["out"] is not None or output.out is None:
+        return output
+    from sdcli.commands._settings import folder_before
+
+    def is_lacking(part: str) -> bool:
+        return any(f"{{{name}}}" in part for name in DRAWING_FIELDS)
+
+    has_lacking = any(map(is_lacking, Path(output.out).parts))
+    return dataclasses.replace(output, out=folder_before(output.out, is_lacking)) if has_lacking else output
+
+
+class Upscaler:
+    """An upscaler file, whose network is loaded when the first picture needs it."""
+
+    def __init__(self, model: str) -> None:
+        """The file that `model` names, by its path or its name; raises ModelError if it is none."""
+        self.file = upscaler_file.read_header(upscaler_file.find(model) or Path(model))
+        self._loaded: tuple[Network, Placement] | None = None
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """What a picture records of it."""
+        file = self.file
+        return {"name": file.path.stem, "sha256": hashes.digest([file.path]), "scale": file.scale}
+
+    def load(self, request: Request) -> tuple[Network, Placement]:
+        """The network, and where it is, by the first request's device and number format."""
+        if self._loaded is None:
+            from sdcli.models import upscaler
+            from sdcli.models.device import choose_device
+
+            placement = choose_device(request.device, request.dtype, self.file.parameters, request.threads)
+            self._loaded = upscaler.load(self.file, placement), placement
+        return self._loaded
+
+
+def enlarge(
+    request: Request, output: Output, scale_given: bool = True, upscaler: Upscaler | None = None
+) -> dict[str, Any]:
     """Enlarge the picture of a request by the upscaler file it names, save it, print its line; returns its facts.
 
     Without a given scale it is the file's own. All that can be refused is refused before torch is imported. With
-    --plan, nothing is enlarged and there are no facts.
+    --plan, nothing is enlarged and there are no facts. `upscaler` is the file, if it was read for another picture.
     """
-    _check_output(output)
-    output.check_show()
-    file = upscaler_file.read_header(upscaler_file.find(str(request.model)) or Path(request.model))
+    check_output(output)
+    upscaler = upscaler or Upscaler(str(request.model))
+    file = upscaler.file
     request = request.replace(model=str(file.path), scale=request.scale if scale_given else float(file.scale))
     opened = _open(request)
     size = _size(opened, request, file)
@@ -86,7 +136,7 @@ def enlarge(request: Request, output: Output, scale_given: bool = True) -> dict[
     if output.plan:
         _print_plan(size, opened, request, file, output)
         return {}
-    picture = _picture(opened, size, request, file)
+    picture = _picture(opened, size, request, upscaler)
     facts = dict(picture.facts)
     data = picture.encoded(encoding, output.metadata)
     if path is None:
@@ -104,15 +154,15 @@ def enlarger(request: Request) -> Callable[[], Picture]:
     """What makes the picture of a recorded request; raises the SdError that files and headers can tell."""
     if not isinstance(request.image, str) or request.image == "-":
         raise ImageError("it names no picture that was enlarged, so it cannot be enlarged again")
-    file = upscaler_file.read_header(upscaler_file.find(str(request.model)) or Path(request.model))
+    upscaler = Upscaler(str(request.model))
     opened = _open(request)
-    return partial(_picture, opened, _size(opened, request, file), request, file)
+    return partial(_picture, opened, _size(opened, request, upscaler.file), request, upscaler)
 
 
-def _picture(opened: OpenedImage, size: tuple[int, int], request: Request, file: UpscalerFile) -> Picture:
-    image, placement = _enlarged(opened, size, request, file)
+def _picture(opened: OpenedImage, size: tuple[int, int], request: Request, upscaler: Upscaler) -> Picture:
+    image, placement = _enlarged(opened, size, request, upscaler)
     facts = {
-        "upscaler": {"name": file.path.stem, "sha256": hashes.digest([file.path]), "scale": file.scale},
+        "upscaler": upscaler.facts,
         "given": {"image": opened.sha256},
         "sdcli": sdcli.__version__,
         **placement,
@@ -120,7 +170,7 @@ def _picture(opened: OpenedImage, size: tuple[int, int], request: Request, file:
     return Picture(image, request, facts, opened.icc)
 
 
-def _check_output(output: Output) -> None:
+def check_output(output: Output) -> None:
     """Raise UsageError for output options that mean nothing for an upscaler, or contradict each other."""
     for name, typed in DRAWING_OUTPUTS.items():
         if getattr(output, name) not in (None, False):
@@ -134,6 +184,7 @@ def _check_output(output: Output) -> None:
         raise UsageError("--count: an upscaler file always gives the same picture; leave it out")
     if output.out == "-" and output.as_json:
         raise UsageError("-o - writes one picture to standard output; it does not go with --json")
+    output.check_show()
 
 
 def _open(request: Request) -> OpenedImage:
@@ -174,18 +225,15 @@ def _notes(opened: OpenedImage, request: Request, file: UpscalerFile, format: st
 
 
 def _enlarged(
-    opened: OpenedImage, size: tuple[int, int], request: Request, file: UpscalerFile
+    opened: OpenedImage, size: tuple[int, int], request: Request, upscaler: Upscaler
 ) -> tuple[Image, dict[str, object]]:
     """(the enlarged picture in the mode of the original, facts of the device that it was made on)."""
     from PIL.Image import Resampling
 
-    from sdcli.models import upscaler
-    from sdcli.models.device import choose_device
     from sdcli.models.memory import memory_errors
     from sdcli.pipeline.enlarge import TILE, enlarge_image
 
-    placement = choose_device(request.device, request.dtype, file.parameters, request.threads)
-    network = upscaler.load(file, placement)
+    network, placement = upscaler.load(request)
     colours = opened.original
     if colours.mode in ("LA", "RGBA"):
         colours = colours.convert(colours.mode[:-1])
@@ -203,8 +251,10 @@ def _print_plan(
     from sdcli.pipeline.enlarge import TILE, tiles
 
     side = request.window or TILE
-    width, height = (-(-side // file.unshuffle) for side in opened.original.size)
-    count, shown = len(tiles((height, width), file.unshuffle, side)), "{}x{}".format(*size)
+    network = file.network
+    width, height = (-(-side // network.unshuffle) for side in opened.original.size)
+    count = len(tiles((height, width), network.unshuffle, side, network.grid))
+    shown = "{}x{}".format(*size)
     if output.as_json:
         plan = {"size": shown, "count": 1, "picture": None, "tiles": count, "window": side}
         print_result(json.dumps({"plan": plan}))

@@ -55,7 +55,7 @@ def draw(
     name embeddings of the user's folder; a picture that is made again has those that it records.
     """
     if output.sweep or output.sheet or output.gallery:
-        _draw_sweep(request, output)
+        _draw_sweep(request, output, finds_named)
         return
     models = models or ModelCache()
     asked = request.with_seed()
@@ -98,18 +98,27 @@ def draw(
         yield result
 
 
-def _draw_sweep(request: Request, output: Output) -> None:
+def _draw_sweep(request: Request, output: Output, finds_named: bool) -> None:
     """Draw a batch of the request with each value of --sweep, and of the seeds of --count."""
     from sdcli.commands._batch import run_batch
     from sdcli.commands._batch_options import BatchOptions
+    from sdcli.request.jobfile.batch_job import BatchJob
     from sdcli.request.jobfile.sweep import sweep
 
     texts = list(output.sweep)
+    for name in (text.partition("=")[0].strip().lstrip("-").replace("-", "_") for text in texts):
+        default = Request.__dataclass_fields__[name].default if name in Request.__dataclass_fields__ else None
+        if getattr(request, name, None) not in (None, default, ""):
+            print_note(f"--sweep {name} takes the place of {name} {getattr(request, name)}")
     if output.count > 1 and request.seed is None:
         raise UsageError("--sweep with --count needs --seed, so that the same command goes on where it ended")
     if output.count > 1:
         texts.append(f"seed={request.seed}..{request.nth(output.count - 1).seed}")
-    run_batch(lambda: sweep(request, texts), "sweep", BatchOptions.of_sweep(output), is_typed=True)
+
+    def jobs() -> list[BatchJob]:
+        return [dataclasses.replace(job, finds_embeddings=finds_named) for job in sweep(request, texts)]
+
+    run_batch(jobs, "sweep", BatchOptions.of_sweep(output), is_typed=True)
 
 
 # --- the estimate

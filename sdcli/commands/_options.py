@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from sdcli import registry
+from sdcli.commands._output import FORMAT, FORMATS, METADATA, OUT, QUALITY
 from sdcli.commands._streams import standard_input
-from sdcli.commands._types import PATH, ModelName, PluginName, Text, Word
+from sdcli.commands._types import PATH, ModelName, NetworkName, PluginName, SweepText, Text, Word
 from sdcli.errors import UsageError
+from sdcli.home import expand_home
 from sdcli.request.fields import option_of, own_fields
 from sdcli.request.request import Loading, Request
-from sdcli.settings import expand_home
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -66,6 +67,8 @@ def _text_type(field: dataclasses.Field[Any]) -> Text | None:
         return PluginName(option.plugin)
     if option.choices:
         return Word(option.choices)
+    if field.name in ("lora", "hypernet", "control"):
+        return NetworkName(f"{field.name}s")
     return PATH if option.path or option.picture else None
 
 
@@ -86,13 +89,9 @@ def output_options(command: F) -> F:
             click.option("-c", "--count", type=click.IntRange(1, 1_000_000), default=1, show_default=True,
                          help="How many pictures. Picture i has seed + i; with --variation-seed, that is counted up "
                               "instead."),
-            click.option("-o", "--out", type=PATH, default=None,
-                         help="A folder, or a file name that may hold {prompt}, {seed}, … and ends in .png, .jpg or "
-                              ".webp; - is standard output."),
-            click.option("--format", type=Word(("png", "jpg", "webp")), default=None,
-                         help="Format of a picture whose name does not tell: png, jpg or webp."),
-            click.option("--quality", type=click.IntRange(1, 100), default=None,
-                         help="Quality of a .jpg, 95 if not given, or of a .webp, which is without loss otherwise."),
+            click.option("-o", "--out", type=PATH, default=None, help=OUT),
+            click.option("--format", type=Word(FORMATS), default=None, help=FORMAT),
+            click.option("--quality", type=click.IntRange(1, 100), default=None, help=QUALITY),
             click.option("--steps-dir", type=PATH, default=None,
                          help="Save two pictures of each step in this folder: the estimate, and the noisy x."),
             click.option("--filmstrip", type=PATH, default=None,
@@ -103,9 +102,8 @@ def output_options(command: F) -> F:
                          help="Save the final latents in this safetensors file."),
             click.option("--attention", metavar="WORDS", default=None,
                          help="Save a heat map for each of these words, such as cat,hat: where each is seen."),
-            click.option("--metadata/--no-metadata", default=True,
-                         help="Write into the picture how it was made, or do not."),
-            click.option("--sweep", multiple=True, metavar="FIELD=VALUES",
+            click.option("--metadata/--no-metadata", default=None, help=METADATA),
+            click.option("--sweep", type=SweepText(), multiple=True, metavar="FIELD=VALUES",
                          help="Draw a picture for each value, such as cfg=4..10 by 2 or sampler=euler,ddim; several "
                               "multiply. Runs again, it draws what is missing."),
             click.option("--sheet", type=PATH, default=None, metavar="PNG",
@@ -128,14 +126,49 @@ def output_options(command: F) -> F:
 
 
 def options_given(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The Request's fields among a command's values that the user gave. A prompt of - is read from standard input."""
+    """The Request's fields among a command's values that the user typed or, in settings, chose once.
+
+    A prompt of - is read from standard input.
+    """
+    return with_settings(options_typed(values), values)
+
+
+def with_settings(typed: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """The fields that were typed, and the user's settings of those among `names` that were not."""
+    from sdcli.settings_file import read_settings
+
+    if not read_settings():
+        return typed
+
+    from sdcli.commands._settings import fill_in
+
+    return fill_in(typed, names)
+
+
+def settings_of_jobs() -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    """What the user's settings, which are read and checked once, add to the fields that a job states."""
+    chosen = with_settings({}, [each.name for each in dataclasses.fields(Request)])
+
+    def added(stated: Mapping[str, Any]) -> dict[str, Any]:
+        if not chosen:
+            return {}
+        from sdcli.commands._settings import means_already
+
+        left = means_already(stated)
+        return {name: value for name, value in chosen.items() if name not in stated and name not in left}
+
+    return added
+
+
+def options_typed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The Request's fields among a command's values that the user typed. A prompt of - is read from standard input."""
     names = {field.name for field in dataclasses.fields(Request)}
     options = {name: value for name, value in values.items() if name in names and value not in (None, ())}
     if values.get("prompt_file") is not None:
         options["prompt"] = _prompt_of_file(values["prompt_file"], options.get("prompt", ""))
     if values.get("unconditional"):
         options["prompt"] = _no_prompt(options)
-    elif "prompt" in options:
+    elif "prompt" in options and not _sweeps_prompt(values):
         _check_prompt(options["prompt"])
     if options.get("prompt") == options.get("image") == "-":
         raise UsageError("the prompt and the picture cannot both be standard input; name a file for -i")
@@ -160,6 +193,10 @@ def _no_prompt(options: Mapping[str, Any]) -> str:
     if options.get("prompt"):
         raise UsageError("--unconditional draws without a prompt, and there is one; leave one of them out")
     return ""
+
+
+def _sweeps_prompt(values: Mapping[str, Any]) -> bool:
+    return any(text.partition("=")[0].strip() == "prompt" for text in values.get("sweep", ()))
 
 
 def _check_prompt(prompt: str) -> None:

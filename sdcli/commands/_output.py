@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sdcli.errors import UsageError
+from sdcli.request.fields import option
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,20 +18,30 @@ if TYPE_CHECKING:
     from sdcli.request.request import Request
 
 
+FORMATS = ("png", "jpg", "webp")
+OUT = (
+    "A folder, or a file name that may hold {prompt}, {seed}, … and ends in .png, .jpg or .webp; "
+    "- is standard output."
+)
+FORMAT = "Format of a picture whose name does not tell: png, jpg or webp."
+QUALITY = "Quality of a .jpg, 95 if not given, or of a .webp, which is without loss otherwise."
+METADATA = "Write into the picture how it was made, or do not."
+
+
 @dataclass(frozen=True)
 class Output:
     """How many pictures are wanted, where they go and what is printed: the options of `output_options`."""
 
     count: int = 1
-    out: str | None = None
-    format: str | None = None
-    quality: int | None = None
+    out: str | None = option(None, "-o", "--out", type=str, path=True, help=OUT)
+    format: str | None = option(None, "--format", type=str, choices=FORMATS, help=FORMAT)
+    quality: int | None = option(None, "--quality", type=int, low=1, high=100, help=QUALITY)
     steps_dir: str | None = None
     filmstrip: str | None = None
     decode_steps: bool = False
     latents_out: str | None = None
     attention: str | None = None
-    metadata: bool = True
+    metadata: bool = option(True, "--metadata", type=bool, help=METADATA)
     sweep: tuple[str, ...] = ()
     sheet: str | None = None
     gallery: str | None = None
@@ -42,8 +53,17 @@ class Output:
 
     @classmethod
     def from_options(cls, values: Mapping[str, Any]) -> Output:
-        """The output options among all the values of a command."""
-        return cls(**{option.name: values[option.name] for option in dataclasses.fields(cls)})
+        """The output options among all the values of a command, and the user's settings where none was typed."""
+        from sdcli.settings_file import read_settings
+
+        options: dict[str, Any] = {each.name: values[each.name] for each in dataclasses.fields(cls)}
+        if read_settings():
+            from sdcli.commands._settings import fill_in_output
+
+            options = fill_in_output(options)
+        if options["metadata"] is None:
+            options["metadata"] = True
+        return cls(**options)
 
     @property
     def words(self) -> tuple[str, ...]:

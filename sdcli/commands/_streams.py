@@ -76,6 +76,13 @@ def open_standard_streams() -> None:
     sys.stderr = _text(WholeWriter(_raw(sys.stderr, 2), lambda error: None))
 
 
+def flush_standard_streams() -> None:
+    """Pass on what is held back; a stream that is closed, full or broken is no fault any more."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, WriteError):
+            stream.flush()
+
+
 def print_result(line: str, saved: object = None) -> None:
     """Write a line on standard output; raises WriteError if it cannot be written, which tells what is `saved`."""
     try:

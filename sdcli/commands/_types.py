@@ -8,9 +8,9 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from sdcli import registry, settings
+from sdcli import registry
+from sdcli.home import expand_home
 from sdcli.request.fields import check_not_empty
-from sdcli.settings import expand_home
 
 
 class Text(click.types.StringParamType):
@@ -100,12 +100,53 @@ class ModelName(PathType):
         return [*_beginning(incomplete, names), *super().shell_complete(ctx, param, incomplete)]
 
 
+class NetworkName(PathType):
+    """A LoRA, hypernetwork, control network or embedding: its name in the user's folders, or a path."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The names in the folders of this kind that begin like this, and file names; nothing is opened."""
+        from sdcli import settings
+        from sdcli.checkpoints.named_files import files_in
+
+        names = files_in(settings.network_folders(self.kind))
+        return [*_beginning(incomplete, names), *super().shell_complete(ctx, param, incomplete)]
+
+
+class SweepText(Text):
+    """A field and its values, as `cfg=4..10 by 2`."""
+
+    name = "sweep"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The fields that begin like this; behind =, names of plugins or words, each after a comma."""
+        from sdcli.request.jobfile.keys import OPTIONS
+
+        field, equals, values = incomplete.partition("=")
+        if not equals:
+            return _beginning(incomplete, (f"{name}=" for name in OPTIONS))
+        before, comma, last = values.rpartition(",")
+        option = OPTIONS.get(field)
+        known = (
+            registry.names(option.plugin) if option and option.plugin else option.choices if option else ()
+        )
+        return [CompletionItem(f"{field}={before}{comma}{each}") for each in known if each.startswith(last)]
+
+
 def _beginning(incomplete: str, words: Iterable[str]) -> list[CompletionItem]:
     return [CompletionItem(word) for word in dict.fromkeys(words) if word.startswith(incomplete)]
 
 
 def _names_in_folders() -> list[str]:
     """The names of what looks like a model in the model folders; nothing is opened."""
+    from sdcli import settings
+
     folders = [folder for folder in settings.model_folders() if folder.is_dir()]
     paths = [path for folder in folders for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
     files = [path.stem for path in paths if path.suffix == ".safetensors" and path.is_file()]

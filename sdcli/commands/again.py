@@ -9,8 +9,15 @@ import click
 from sdcli.batch.reasons import ADAPTERS, DECIDES_LAST_BITS
 from sdcli.checkpoints.embeddings import still_named
 from sdcli.checkpoints.lookup import find_model
+from sdcli.checkpoints.other_networks import with_networks_of
 from sdcli.commands._help import GroupedCommand
-from sdcli.commands._options import options_given, output_options, prompt_file_option, request_options
+from sdcli.commands._options import (
+    options_typed,
+    output_options,
+    prompt_file_option,
+    request_options,
+    with_settings,
+)
 from sdcli.commands._output import Output
 from sdcli.commands._streams import print_note, standard_input
 from sdcli.commands._types import PATH
@@ -31,20 +38,25 @@ def again(png: str, **values: Any) -> None:
     """Make a picture again from its own metadata, with changes if any are given.
 
     PNG - reads it from standard input. Warns on standard error of what has changed since: another model, another
-    torch. A picture of A1111, ComfyUI, InvokeAI, NovelAI, Fooocus, SwarmUI, Easy Diffusion, Draw Things or
-    stable-diffusion.cpp is made again as far as its metadata tells, with --like; each thing that could not be taken
-    over is named. Name the model with -m if it is in no model folder.
+    torch. Of your settings, only the device and those of the output count. A picture of A1111, ComfyUI, InvokeAI,
+    NovelAI, Fooocus, SwarmUI, Easy Diffusion, Draw Things or stable-diffusion.cpp is made again as far as its metadata
+    tells, with --like; each thing that could not be taken over is named. Name the model with -m if it is in no model
+    folder.
     """
     source, name = (standard_input("the picture"), "standard input") if png == "-" else (png, png)
     metadata = read_png_metadata(source, name)
-    changes = options_given(values)
+    changes = options_typed(values)
     if "sd" not in metadata.texts and (other := recognise(metadata.texts, (metadata.width, metadata.height))):
-        _draw_other(png, other, changes, Output.from_options(values))
+        _draw_other(png, other, with_settings(changes, ["device"]), Output.from_options(values))
         return
     recorded = metadata.facts(png)
+    if metadata.request(png).device == "auto":
+        changes = with_settings(changes, ["device"])
     changes = with_what_follows(changes)
     if "upscaler" in recorded:
-        _enlarge_again(png, recorded, metadata.request(png), changes, Output.from_options(values))
+        from sdcli.commands._enlarge import output_of
+
+        _enlarge_again(png, recorded, metadata.request(png), changes, output_of(values))
         return
     request = retyped(metadata.request(png), changes)
     request = request if "embedding" in changes else still_named(request)
@@ -72,8 +84,9 @@ def _enlarge_again(
 
 def _draw_other(png: str, other: OtherPicture, changes: Mapping[str, Any], output: Output) -> None:
     """Draw another tool's picture again, and say what of it could not be taken over."""
+    changes, left = with_networks_of(other, changes)
     request = other.again(png, changes, find_model)
-    for key, value in other.left.items():
+    for key, value in left.items():
         print_note(f"{png}: not taken over from {other.tool}: {key}: {value}")
 
     from sdcli.commands._generate import draw
@@ -82,8 +95,10 @@ def _draw_other(png: str, other: OtherPicture, changes: Mapping[str, Any], outpu
         drawn_with = str(result.picture.facts.get("model", {}).get("sha256", ""))
         if re.fullmatch("[0-9a-f]{10,64}", other.model_hash) and not drawn_with.startswith(other.model_hash):
             print_note(f"{png} was made with another model; the picture may differ")
+        hashes = {**{lora.name: lora.hash for lora in other.loras}, **other.lora_hashes}
         for name, lora in result.picture.facts.get("loras", {}).items():
-            if not lora["autov3"].startswith(other.lora_hashes.get(name, "")[:12]):
+            known = hashes.get(name, "")
+            if not any(str(lora[key]).startswith(known[:12]) for key in ("autov3", "sha256")):
                 print_note(f"{png} was made with another LoRA {name}; the picture will differ")
 
 

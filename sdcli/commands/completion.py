@@ -14,6 +14,34 @@ LINES = {
 """Shell -> the line that switches completion on, and the file it belongs in."""
 
 
+BASH = """\
+_sd_completion() {
+    local IFS=$'\\n' i word begun type value
+    local -a words=()
+    for ((i = 0; i <= COMP_CWORD; i++)); do  # bash splits words at : and =, as in euler_a:eta=1
+        word=${COMP_WORDS[i]}
+        if ((i > 1)) && [[ $word == [:=]* || ${COMP_WORDS[i - 1]} == *[:=] ]]; then
+            words[${#words[@]} - 1]+=$word
+        else
+            words+=("$word")
+        fi
+    done
+    word=${words[${#words[@]} - 1]}
+    begun=${word%"${word##*[:=]}"}
+    COMPREPLY=()
+    while IFS=, read -r type value; do
+        case $type in
+        plain) COMPREPLY+=("${value#"$begun"}") ;;
+        file) compopt -o default 2>/dev/null ;;
+        esac
+    done < <(COMP_WORDS="${words[*]}" COMP_CWORD=$((${#words[@]} - 1)) _SD_COMPLETE=bash_complete "$1" 2>/dev/null)
+    [[ ${#COMPREPLY[@]} -ne 1 || ${COMPREPLY[0]} != *[:=] ]] || compopt -o nospace 2>/dev/null
+}
+complete -o nosort -F _sd_completion sd
+"""
+"""What bash evaluates. click's own drops names that come with file names, and does not know that bash splits words."""
+
+
 @click.command(epilog="\b\n" + "\n".join(LINES.values()))
 @click.argument("shell", type=Word(tuple(LINES)))
 @click.pass_context
@@ -27,5 +55,8 @@ def completion(ctx: click.Context, shell: str) -> None:
     found = get_completion_class(shell)
     if shell not in LINES or found is None:
         raise UsageError(f"no completion for {shell!r}; there is one for bash, zsh and fish")
+    if shell == "bash":
+        print_result(BASH.rstrip())
+        return
     script = found(ctx.find_root().command, {}, "sd", "_SD_COMPLETE").source()
     print_result(script)

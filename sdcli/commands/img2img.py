@@ -41,7 +41,6 @@ def img2img(image_cfg: float | None, **values: Any) -> None:
         options["guidance"] = f"pix2pix:image_cfg={image_cfg}"
     request = Request(**options)
 
-    from sdcli.commands._generate import draw
+    from sdcli.commands._draw import draw
 
-    for _ in draw(request, Output.from_options(values)):
-        pass
+    draw(request, Output.from_options(values))

@@ -56,10 +56,11 @@ def info(file: str, as_json: bool, words: bool, **values: Any) -> None:
         print_result(json.dumps({"path": file, **facts}))
         return
     print_result(_printable(f"{file}: {facts.pop('kind')}"))
+    is_of_another_tool = "texts" in facts  # a picture's own facts have such names too
     for key, value in facts.items():
-        if key == "not_taken_over":
-            for left, text in value.items():
-                print_result(_printable(f"  not taken over: {left}: {text}"))
+        if key in _OTHER_FACTS and is_of_another_tool:
+            for line in _other_lines(key, value):
+                print_result(_printable(f"  {line}"))
         else:
             text = _summary(value) if key == "ignored" else _to_text(value)
             print_result(_printable(f"  {key}: {text}"))
@@ -108,6 +109,7 @@ def _first_bytes(file: str) -> bytes:
 
 
 def _picture_facts(file: str) -> dict[str, Any]:
+    from sdcli.request.other_tools.loras import loras_of
     from sdcli.request.other_tools.recognise import recognise
     from sdcli.request.png_metadata import read_png_metadata
 
@@ -116,23 +118,34 @@ def _picture_facts(file: str) -> dict[str, Any]:
     kind = f"{metadata.format}, {metadata.width}x{metadata.height}"
     if "sd" not in metadata.texts:
         other = recognise(metadata.texts, (metadata.width, metadata.height))
-        return {"kind": kind, **_other_facts(other, metadata.texts)}
+        loras = [] if other is None else loras_of(other)
+        return {"kind": kind, **_other_facts(other, metadata.texts, loras)}
     facts = metadata.facts(file)
     request = metadata.request(file).as_dict()
     return {"kind": kind, **request, **{key: value for key, value in facts.items() if key != "request"}}
 
 
-def _other_facts(other: OtherPicture | None, texts: Mapping[str, str]) -> dict[str, Any]:
-    """What another tool wrote: what `sd again` takes over, what it does not, and the texts themselves."""
+def _other_facts(
+    other: OtherPicture | None, texts: Mapping[str, str], loras: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """What another tool wrote, in one form for all of them, and the texts themselves.
+
+    `request` are the fields that `sd again` takes over, `left` is what it does not, `loras` are those in the prompts
+    and those that the tool lists.
+    """
     if other is None:
-        return dict(texts) or {"made": "it does not say how"}
-    model = {"model": other.model, "model_hash": other.model_hash}
-    facts = {
+        return {"texts": dict(texts)} if texts else {"made": "it does not say how"}
+    return {
         "tool": other.tool,
-        **{key: value for key, value in {**other.fields, **model}.items() if value != ""},
-        "not_taken_over": dict(other.left),
+        "request": dict(other.fields),
+        "left": dict(other.left),
+        "model": {"name": other.model, "hash": other.model_hash},
+        "loras": loras,
+        **({"upscaler": other.upscaler} if other.upscaler else {}),
+        "over_picture": other.start,
+        "masked": other.masked,
+        "texts": dict(texts),
     }
-    return facts | {f"{key} text" if key in facts else key: text for key, text in texts.items()}
 
 
 def _model_facts(file: str, request: Request) -> dict[str, Any]:
@@ -163,6 +176,23 @@ def _added_words(found: Checkpoint) -> dict[str, str]:
 
 
 # --- how it is printed
+
+
+_OTHER_FACTS = ("tool", "request", "left", "model", "loras", "over_picture", "masked", "texts")
+
+
+def _other_lines(key: str, value: Any) -> list[str]:
+    """The lines of what another tool wrote."""
+    if key == "tool":
+        return [f"tool: {value}"]
+    if key == "model":
+        return [f"model: {' '.join(filter(None, value.values()))}"] if any(value.values()) else []
+    if key == "loras":
+        return [f"LoRA: {each['name']}@{each['unet']:g} {each['hash']}".rstrip() for each in value]
+    if key in ("over_picture", "masked"):
+        return ["made over another picture" if key == "over_picture" else "only a part was repainted"] * value
+    named = {"left": "not taken over: "}.get(key, "")
+    return [f"{named}{name}: {text}" for name, text in value.items() if text != ""]
 
 
 def _to_text(value: Any) -> str:

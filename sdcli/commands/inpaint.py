@@ -35,7 +35,6 @@ def inpaint(**values: Any) -> None:
         )
     request = Request(**options)
 
-    from sdcli.commands._generate import draw
+    from sdcli.commands._draw import draw
 
-    for _ in draw(request, Output.from_options(values)):
-        pass
+    draw(request, Output.from_options(values))

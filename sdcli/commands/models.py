@@ -17,6 +17,7 @@ from sdcli.commands._streams import print_note, print_result
 from sdcli.commands._types import PATH, ModelName
 from sdcli.errors import SdError, UsageError
 from sdcli.file_signatures import HEAD_BYTES, PICKLES, kind_of
+from sdcli.home import expand_home
 from sdcli.request.request import Request
 
 DTYPES = ("float32", "float16", "bfloat16")
@@ -78,9 +79,9 @@ def convert(model: str, out: str, dtype: str | None, prediction: str, revision: 
     """
     if dtype is not None and dtype not in DTYPES:
         raise UsageError(f"--dtype {dtype!r} is unknown; use float32, float16 or bfloat16")
-    if _begins_as_pickle(Path(settings.expand_home(model))):
+    if _begins_as_pickle(Path(expand_home(model))):
         _check_unused(prediction, revision)
-        _convert_pickle(Path(settings.expand_home(model)), Path(out), dtype)
+        _convert_pickle(Path(expand_home(model)), Path(out), dtype)
         return
     request = Request(prediction=prediction, revision=revision)  # raises for values that are not allowed
     with hub.progress(sys.stderr.isatty()):

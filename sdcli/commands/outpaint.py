@@ -37,7 +37,6 @@ def outpaint(left: int, top: int, right: int, bottom: int, **values: Any) -> Non
     options.setdefault("strength", 1.0)
     request = Request(**options, margins=f"{left},{top},{right},{bottom}")
 
-    from sdcli.commands._generate import draw
+    from sdcli.commands._draw import draw
 
-    for _ in draw(request, Output.from_options(values)):
-        pass
+    draw(request, Output.from_options(values))

@@ -21,7 +21,6 @@ def txt2img(**values: Any) -> None:
     """
     request = Request(**options_given(values))
 
-    from sdcli.commands._generate import draw
+    from sdcli.commands._draw import draw
 
-    for _ in draw(request, Output.from_options(values)):
-        pass
+    draw(request, Output.from_options(values))

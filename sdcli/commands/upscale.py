@@ -1,48 +1,94 @@
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from typing import Any
 
 import click
 
 from sdcli.checkpoints import upscaler_file
 from sdcli.commands._help import GroupedCommand
-from sdcli.commands._options import options_given, output_options, prompt_file_option, request_options
+from sdcli.commands._options import (
+    options_typed,
+    output_options,
+    prompt_file_option,
+    request_options,
+    with_settings,
+)
 from sdcli.commands._output import Output
+from sdcli.commands._streams import print_note, print_result
 from sdcli.commands._types import PATH
-from sdcli.errors import UsageError
-from sdcli.request.request import Request, StartImage, Upscale, flag
+from sdcli.errors import ModelError, SdError, UsageError
+from sdcli.request.request import Loading, Request, StartImage, Upscale, flag
 
 
 @click.command(cls=GroupedCommand)
-@click.argument("picture", type=PATH)
+@click.argument("pictures", metavar="PICTURE...", nargs=-1, required=True, type=PATH)
 @click.option("--prompt", default=None, help="What the picture shows; - reads it from standard input.")
 @prompt_file_option
 @request_options(StartImage, Upscale)
 @output_options
-def upscale(picture: str, **values: Any) -> None:
-    """Enlarge PICTURE and draw new detail, in overlapping windows of the model's own size.
+def upscale(pictures: tuple[str, ...], **values: Any) -> None:
+    """Enlarge each PICTURE and draw new detail, in overlapping windows of the model's own size.
 
     An x4 upscaler model enlarges four times; any other model redraws the enlarged picture at a low --strength. An
-    ESRGAN or Real-ESRGAN file enlarges without diffusion, in tiles of --window. The result is --scale times as wide and
-    high, to the pixel. PICTURE - reads it from standard input. Prints the path of
-    each picture; nothing is ever overwritten.
+    ESRGAN, Real-ESRGAN or SwinIR file enlarges without diffusion, in tiles of --window. The result is --scale times as
+    wide and high, to the pixel. PICTURE - reads it from standard input. Prints the path of each picture; nothing is
+    ever overwritten. Of several, one that fails is told and the others are enlarged; the exit code is then 1.
     """
-    options = options_given(values)
+    typed = options_typed(values)
+    options = with_settings(typed, values)
     if "image" in options:
         raise UsageError("the picture to enlarge is the first argument; leave out -i")
-    sides = [flag(name) for name in ("width", "height") if name in options]
+    sides = [flag(name) for name in ("width", "height") if name in typed]
     if sides and "scale" in options:
         raise UsageError(f"--scale and {sides[0]} both say how large the result is; leave one of them out")
-    loading = Request(**options, image=picture).loading
+    loading = Request(**options, image=pictures[0]).loading
     if "model" in options and upscaler_file.find(loading.model) is not None:
-        from sdcli.commands._enlarge import check_options, enlarge
+        from sdcli.commands._enlarge import output_of, used
 
-        check_options(options)
-        enlarge(
-            Request(**options, image=picture), Output.from_options(values), scale_given="scale" in options
-        )
-        return
+        output = output_of(values)
+        one = _enlarger(loading.model, typed, used(options), output)
+    else:
+        output = Output.from_options(values)
+        one = _redrawer(loading, options, output)
+    if len(pictures) > 1:
+        _check_several(pictures, output)
+    if len(pictures) == 1:
+        one(pictures[0])
+    elif failed := sum(not _done(one, picture, output) for picture in pictures):
+        print_note(f"{failed} of {len(pictures)} pictures could not be enlarged")
+        raise click.exceptions.Exit(1)
 
+
+def _check_several(pictures: tuple[str, ...], output: Output) -> None:
+    """Raise UsageError for what makes sense for one picture only."""
+    if output.out == "-":
+        raise UsageError("-o - writes one picture to standard output; give one, or a folder with -o")
+    if pictures.count("-") > 1:
+        raise UsageError("standard input is one picture; give - once")
+    if output.sweep:
+        raise UsageError("--sweep draws one picture in many ways; give one")
+
+
+def _enlarger(
+    model: str, typed: dict[str, Any], options: dict[str, Any], output: Output
+) -> Callable[[str], None]:
+    """What enlarges a picture by an upscaler file, which is loaded once."""
+    from sdcli.commands._enlarge import Upscaler, check_options, check_output, enlarge
+
+    check_options(typed)
+    check_output(output)
+    upscaler = Upscaler(model)
+
+    def one(picture: str) -> None:
+        enlarge(Request(**options, image=picture), output, "scale" in options, upscaler)
+
+    return one
+
+
+def _redrawer(loading: Loading, options: dict[str, Any], output: Output) -> Callable[[str], None]:
+    """What enlarges a picture by a diffusion model, which is loaded once."""
     from sdcli.commands._generate import draw
     from sdcli.models.cache import ModelCache
 
@@ -54,7 +100,28 @@ def upscale(picture: str, **values: Any) -> None:
         defaults = {"scale": 4.0, "window": 512}
     else:
         defaults = {"scale": 2.0, "strength": 0.3, "window": checkpoint.size}
-    if sides:
+    if {"width", "height"} & options.keys():
         del defaults["scale"]
-    for _ in draw(Request(**{**defaults, **options}, image=picture), Output.from_options(values), models):
-        pass
+
+    def one(picture: str) -> None:
+        for _ in draw(Request(**{**defaults, **options}, image=picture), output, models):
+            pass
+
+    return one
+
+
+def _done(one: Callable[[str], None], picture: str, output: Output) -> bool:
+    """Enlarge one of several pictures; says why if it cannot be, and returns False. A ModelError is all pictures'."""
+    try:
+        one(picture)
+    except ModelError:
+        raise
+    except SdError as error:
+        line = " ".join(str(error).split())
+        line = line if picture in line else f"{picture}: {line}"
+        print_note("".join(c if c.isprintable() else repr(c)[1:-1] for c in line))
+        if output.as_json:
+            failure = {"code": error.kind, "exit": error.code, "message": line}
+            print_result(json.dumps({"picture": picture, "error": failure}))
+        return False
+    return True

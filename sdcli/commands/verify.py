@@ -81,7 +81,7 @@ def verify(
     if sheet is not None and failed:
         _save_sheet(sheet, failed)
     if count:
-        print_note(f"{count} of {len(pictures)} {'picture does' if count == 1 else 'pictures do'} not pass")
+        print_note(f"pictures that do not pass: {count} of {len(pictures)}")
         raise click.exceptions.Exit(1)
 
 

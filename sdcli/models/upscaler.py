@@ -8,10 +8,13 @@ from sdcli.checkpoints.upscaler_file import KINDS, UpscalerFile
 from sdcli.errors import OutOfMemory
 from sdcli.models import build, memory
 from sdcli.models.architectures.esrgan import RRDBNet, SRVGGNetCompact
+from sdcli.models.architectures.swinir import SwinIR
 from sdcli.models.device import Placement
 from sdcli.models.weights import load_weights
 
-Upscaler = RRDBNet | SRVGGNetCompact
+Upscaler = RRDBNet | SRVGGNetCompact | SwinIR
+
+_CLASSES: dict[str, type[nn.Module]] = {"rrdb": RRDBNet, "compact": SRVGGNetCompact, "swinir": SwinIR}
 
 
 def load(file: UpscalerFile, placement: Placement) -> Upscaler:
@@ -23,8 +26,7 @@ def load(file: UpscalerFile, placement: Placement) -> Upscaler:
             f"{file.path}: {KINDS[file.kind]} takes {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free; "
             "use a compact one"
         )
-    kind: type[nn.Module] = SRVGGNetCompact if file.kind == "compact" else RRDBNet
-    network = build.module_on_meta(lambda: kind(**file.settings))
+    network = build.module_on_meta(lambda: _CLASSES[file.kind](**file.network.settings))
     with memory.memory_errors(f"loading {file.path}", "use a compact upscaler"):
         load_weights("upscaler", network, file.component, placement)
     assert isinstance(network, Upscaler)

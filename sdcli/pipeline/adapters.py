@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sdcli import registry
 from sdcli.adapters.hypernet import hypernet
 from sdcli.adapters.reference import ReferenceFeatures
 from sdcli.adapters.tome import TokenMerging
-from sdcli.checkpoints import hypernets
+from sdcli.checkpoints import hypernets, upscaler_file
 from sdcli.checkpoints import ip_adapters as ip_adapter_files
 from sdcli.diffusion.unet_call import See, UNetCall
 from sdcli.models.memory import memory_errors
@@ -80,6 +81,7 @@ def facts_of(job: Job) -> dict[str, Any]:
         "controls": controls.facts(job.controls),
         "hypernets": hypernets.facts(job.hypernet),
         "ip_adapters": ip_adapter_files.facts(job.ip_adapter),
+        "upscalers": upscaler_file.facts(Path(upscaler)) if (upscaler := job.hires.hires_upscaler) else {},
     }
     return {kind: facts for kind, facts in found.items() if facts}
 

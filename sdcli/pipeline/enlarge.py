@@ -51,10 +51,10 @@ def enlarge_planes(pixels: Tensor, network: Upscaler, placement: Placement, tile
     padded = F.pad(pixels, (0, -width % unshuffle, 0, -height % unshuffle), mode=mode)
     inputs = F.pixel_unshuffle(padded, unshuffle)
     size = (inputs.shape[-2], inputs.shape[-1])
-    margin = MARGIN // unshuffle
+    margin = _margin(unshuffle, tile, network.grid)
 
     def compute(window: Window) -> Tensor:
-        seen = [slice(max(0, side.start - margin), side.stop + margin) for side in window]
+        seen = [_seen(side, margin, network.grid) for side in window]
         part = inputs[..., seen[0], seen[1]].to(placement.device, placement.dtype)
         result: Tensor = network(part.contiguous(memory_format=torch.channels_last)).float().cpu()
         if not torch.isfinite(result).all():
@@ -62,25 +62,37 @@ def enlarge_planes(pixels: Tensor, network: Upscaler, placement: Placement, tile
         used = [_within(side, outer, network.factor) for side, outer in zip(window, seen, strict=True)]
         return result[..., used[0], used[1]]
 
-    result = blend(size, tiles(size, unshuffle, tile), compute, network.factor)
+    result = blend(size, tiles(size, unshuffle, tile, network.grid), compute, network.factor)
     return result[..., : height * scale, : width * scale]
 
 
-def tiles(size: tuple[int, int], unshuffle: int, tile: int) -> list[Window]:
+def tiles(size: tuple[int, int], unshuffle: int, tile: int, grid: int = 1) -> list[Window]:
     """The parts of a plane of this height and width, in inputs of the network, that are enlarged one by one."""
-    rows, columns = (_spans(length, unshuffle, tile) for length in size)
+    rows, columns = (_spans(length, unshuffle, tile, grid) for length in size)
     return [(row, column) for row in rows for column in columns]
 
 
-def _spans(length: int, unshuffle: int, tile: int) -> list[slice]:
+def _spans(length: int, unshuffle: int, tile: int, grid: int) -> list[slice]:
     """The parts along one axis: the fewest that fit a tile with their margins, each as short as can be."""
-    side, margin, overlap = tile // unshuffle, MARGIN // unshuffle, OVERLAP // unshuffle
+    side, overlap, margin = tile // unshuffle, OVERLAP // unshuffle, _margin(unshuffle, tile, grid)
+    side -= side % grid
     if length <= side:
         return [slice(0, length)]
-    most = side - 2 * margin
+    most = max(side - 2 * margin - 2 * (grid - 1), overlap + 1)
     count = 1 + math.ceil((length - most) / (most - overlap))
     needed = math.ceil((length + (count - 1) * overlap) / count)
     return [rows for rows, _ in windows(length, 1, needed, overlap)]
+
+
+def _margin(unshuffle: int, tile: int, grid: int) -> int:
+    """Inputs that a tile sees beyond its part; fewer in small tiles of a grid, which takes room itself."""
+    return MARGIN // unshuffle if grid == 1 else min(MARGIN, tile // 4)
+
+
+def _seen(side: slice, margin: int, grid: int) -> slice:
+    """What the network sees for `side`: a margin more, from a multiple of `grid` to another."""
+    start, stop = max(0, side.start - margin), side.stop + margin
+    return slice(start - start % grid, stop + -stop % grid)
 
 
 def _within(side: slice, outer: slice, factor: int) -> slice:

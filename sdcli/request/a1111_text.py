@@ -35,6 +35,8 @@ CONTROL_MODES = {
 }
 RESIZE_MODES = {"crop": "Crop and Resize", "pad": "Resize and Fill", "stretch": "Just Resize"}
 
+HIRES_UPSCALERS = {"latents": "Latent (bicubic)", "picture": "Lanczos"}
+
 Pairs = dict[str, str | None]
 
 
@@ -46,6 +48,11 @@ def sampler(spec: str | None) -> tuple[str | None, Pairs]:
 def schedule(spec: str | None) -> tuple[str | None, Pairs]:
     """(label, options by key) of a schedule: "karras:rho=5" -> ("Karras", {"Schedule rho": "5"})."""
     return _written("schedule", spec, SCHEDULE_KEYS)
+
+
+def hires_upscaler(hires_by: str) -> str:
+    """`Hires upscaler` for a value of --hires-by: its file's name, without folders and ending."""
+    return HIRES_UPSCALERS.get(hires_by) or Path(hires_by).stem
 
 
 def lora_hashes(loras: Mapping[str, Mapping[str, str]]) -> str:

@@ -13,9 +13,9 @@ from typing import Any, Self
 
 from sdcli import registry
 from sdcli.errors import UsageError, in_python_words
+from sdcli.home import expand_home
 from sdcli.request import names_elsewhere
 from sdcli.request.inline_image import InlineImage, inline_image, is_pixels
-from sdcli.settings import expand_home
 
 MAX_TEXT = 20_000  # characters of a text field; a PNG text chunk holds that with room to spare
 
@@ -155,14 +155,14 @@ def _check_text(name: str, value: str) -> None:
 
 def as_dict(values: Any) -> dict[str, Any]:
     """The fields that differ from their defaults, as plain JSON values."""
-    pairs = ((each, getattr(values, each.name)) for each in dataclasses.fields(values))
+    pairs = ((each, getattr(values, each.name)) for each in declared_in(type(values)).values())  # type: ignore[arg-type]
     return {each.name: _to_json(value) for each, value in pairs if value != each.default}
 
 
 def _to_json(value: Any) -> Any:
-    """A field's value as JSON; an inline image is recorded as one on standard input, for its pixels are not kept."""
+    """A field's value as JSON; of an inline image its name, which is - without one: its pixels are not kept."""
     if isinstance(value, InlineImage):
-        return "-"
+        return value.name
     return list(value) if isinstance(value, tuple) else value
 
 

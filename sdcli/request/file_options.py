@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from sdcli.errors import UsageError
+from sdcli.home import expand_home
 from sdcli.registry import nearest
 
 SETTING = re.compile(r":(?=[a-z_][a-z_0-9]*=)")
@@ -50,7 +50,7 @@ class FileOptions:
 
     def file(self, name: str) -> str:
         """A setting that names a file, with a leading ~ expanded; empty if it is not given."""
-        return os.path.expanduser(self.settings.get(name, ""))
+        return expand_home(self.settings.get(name, ""))
 
 
 def parse_file_options(flag: str, text: str, known: Collection[str]) -> FileOptions:
@@ -71,4 +71,4 @@ def parse_file_options(flag: str, text: str, known: Collection[str]) -> FileOpti
         if not value.strip():
             raise UsageError(f"{flag} {text}: {name} has no value; write {name}=…")
         settings[name] = value
-    return FileOptions(flag, text, os.path.expanduser(path), settings)
+    return FileOptions(flag, text, expand_home(path), settings)

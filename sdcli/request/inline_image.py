@@ -26,9 +26,13 @@ _PNG_MODES = ("1", "L", "LA", "P", "I;16", "RGB", "RGBA")
 
 @dataclass(frozen=True)
 class InlineImage:
-    """A picture as the bytes of a PNG. Two with the same pixels are equal, so requests that hold them are values."""
+    """A picture as the bytes of a PNG, or of another file. Two of the same bytes are equal, so requests are values.
+
+    `name` is what the metadata of a picture that is made of it record: - is standard input.
+    """
 
     png: bytes = field(repr=False)
+    name: str = "-"
 
     def __str__(self) -> str:
         import hashlib

@@ -274,7 +274,7 @@ def _hints(request: Request, background: Colour) -> list[OpenedImage | None]:
 def _source(role: str, path: str | InlineImage, stdin: BinaryIO | None) -> tuple[Source, str]:
     """What to read an image from, and its name in messages."""
     if isinstance(path, InlineImage):
-        return io.BytesIO(path.png), f"the {role}"
+        return io.BytesIO(path.png), f"the {role}" if path.name == "-" else path.name
     if path != "-":
         return path, path
     if stdin is None:

@@ -75,6 +75,12 @@ class Job:
     mask: Mask
     hires: Hires
 
+    def with_words(self, prompt: str, negative: str) -> Job:
+        """The same job with another prompt and negative prompt."""
+        request = self.request.replace(prompt=prompt, negative=negative)
+        words: dict[str, Any] = {"prompt": prompt, "negative": negative, **_second_words(request)}
+        return dataclasses.replace(self, request=request, **words)
+
     def enlarged(self, width: int, height: int) -> Job:
         """The second pass of `--hires`: the same job at a larger size, over what the first pass left."""
         return dataclasses.replace(
@@ -122,8 +128,7 @@ def job_of(request: Request) -> Job:
             "schedule": registry.parse("schedules", str(request.schedule)),
             "guidance": registry.parse("guidance", str(request.guidance)),
             "sigmas": sigmas.parse(request.sigmas) if request.sigmas else (),
-            "prompt_2": request.prompt if request.prompt_2 is None else request.prompt_2,
-            "negative_2": request.negative if request.negative_2 is None else request.negative_2,
+            **_second_words(request),
             "first_pass_steps": 0,
             "regions": tuple(map(regions.parse, request.region)),
             "lora": tuple(map(loras.parse, request.lora)),
@@ -141,3 +146,11 @@ def job_of(request: Request) -> Job:
             "hires": request.group(Hires),
         }
     )
+
+
+def _second_words(request: Request) -> dict[str, str]:
+    """The prompts of the second text encoder: those of the first where none are given."""
+    return {
+        "prompt_2": request.prompt if request.prompt_2 is None else request.prompt_2,
+        "negative_2": request.negative if request.negative_2 is None else request.negative_2,
+    }

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sdcli.errors import UsageError
+from sdcli.home import expand_home
 from sdcli.request.file_options import SETTING, FileOptions, parse_file_options
 from sdcli.request.prompt.networks import Network
 
@@ -92,7 +92,7 @@ def parse(text: str) -> Lora:
     settings |= {"unet": unet, "te": settings.get("te", unet)}
     options = replace(found, settings=settings)
     lora = Lora(
-        path=os.path.expanduser(path),
+        path=expand_home(path),
         unet=options.number("unet", 1, *STRENGTHS),
         te=options.number("te", 1, *STRENGTHS),
         start=options.number("start", 0, 0, 1),

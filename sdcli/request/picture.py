@@ -100,9 +100,7 @@ def _parameter_pairs(request: Request, facts: Mapping[str, Any]) -> dict[str, An
         "Denoising strength": request.hires_strength if hires else request.strength,
         "Mask blur": f"{request.mask_blur:g}" if masked else None,
         "Hires upscale": f"{request.hires:g}" if hires else None,
-        "Hires upscaler": {"latents": "Latent (bicubic)", "picture": "Lanczos"}[request.hires_by]
-        if hires
-        else None,
+        "Hires upscaler": a1111_text.hires_upscaler(request.hires_by) if hires else None,
         "Tiling": True if request.tile == "both" else None,
         "Variation seed": request.variation_seed,
         "Variation seed strength": request.variation_strength or None,

@@ -19,8 +19,8 @@ def check_prompts(name: str, encoders: Sized, job: Job) -> None:
             )
         if getattr(job.request, f"{prompt}_2") is not None and job.emphasis == "compel":
             raise UsageError(f"--{prompt}-2: compel gives both text encoders one prompt; leave it out")
-        for part in (part for each in parts_of(job, language, job.steps, prompt) for part in each):
-            language.pieces(part.text)
+        for text in {part.text for each in parts_of(job, language, job.steps, prompt) for part in each}:
+            language.pieces(text)
 
 
 def parts_of(job: Job, language: reading.Dialect, steps: int, name: str) -> list[tuple[reading.Part, ...]]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 
 from sdcli.errors import UsageError
+from sdcli.home import expand_home
 
 STRENGTH = 0.8
 """How much of its place a region takes from the prompt, unless it says so itself."""
@@ -37,8 +37,8 @@ def parse(text: str) -> Region:
         return _in_box(text, prompt, [number for number in numbers if number is not None])
     last = numbers[-1] if len(items) > 1 else None
     if last is None:
-        return Region(prompt, None, os.path.expanduser(place))
-    return Region(prompt, None, os.path.expanduser(",".join(items[:-1])), _strength(text, last))
+        return Region(prompt, None, expand_home(place))
+    return Region(prompt, None, expand_home(",".join(items[:-1])), _strength(text, last))
 
 
 def _in_box(text: str, prompt: str, numbers: list[float]) -> Region:

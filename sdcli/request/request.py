@@ -7,6 +7,7 @@ metadata, and all checks come from there. None means: not asked for, the model's
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -183,6 +184,10 @@ class Upscale:
     )  # fmt: skip
 
 
+HIRES_BY = ("picture", "latents")
+"""What --hires-by names beside the upscaler files."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Hires:
     """The second pass over an enlarged picture."""
@@ -199,9 +204,15 @@ class Hires:
         0.6, "--hires-strength", type=float, low=0, high=1, help="Strength of the second pass of --hires."
     )
     hires_by: str = option(
-        "picture", "--hires-by", type=str, choices=("picture", "latents"),
-        help="What --hires enlarges: the decoded picture, or the latents.",
+        "picture", "--hires-by", type=str, path=True,
+        help="What --hires enlarges: the decoded picture (picture), by Lanczos' filter; the latents (latents); or the "
+             "picture, by the ESRGAN, Real-ESRGAN or SwinIR file of this path or name.",
     )  # fmt: skip
+
+    @property
+    def hires_upscaler(self) -> str:
+        """The upscaler file of --hires-by; empty if it names none, or if there is no second pass."""
+        return "" if self.hires == 1 or self.hires_by in HIRES_BY else self.hires_by
 
 
 @dataclass(frozen=True)
@@ -433,21 +444,22 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
 
-    @property
+    @functools.cached_property
     def loading(self) -> Loading:
         """Which model is to be loaded, and how."""
         return self.group(Loading)
 
     def group(self, kind: type[Group]) -> Group:
         """One group of the request's fields, such as `Loading`, `Mask` or `Hires`, as a value of its own."""
-        return kind(**{each.name: getattr(self, each.name) for each in dataclasses.fields(kind)})
+        names = fields.declared_in(kind)  # type: ignore[arg-type]
+        return kind(**{name: getattr(self, name) for name in names})
 
     def replace(self, **changes: Any) -> Request:
         """The same request with some fields changed; raises UsageError as making one does."""
         if not changes.keys() <= INDEPENDENT:
             return dataclasses.replace(self, **changes)
         changed: Request = object.__new__(type(self))
-        changed.__dict__.update(self.__dict__)
+        changed.__dict__.update(self.__dict__)  # `loading` too, which none of them is in
         for name, value in changes.items():
             changed._set(name, fields.checked(_DECLARED[name], value))
         _check_seeds(changed)

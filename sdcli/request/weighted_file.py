@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from dataclasses import dataclass
 
 from sdcli.errors import UsageError
+from sdcli.home import expand_home
 
 MAX_STRENGTH = 10.0
 _STRENGTH = re.compile(r"(?P<path>.*)@(?P<strength>[^@/\\]*)")
@@ -45,4 +45,4 @@ def parse_weighted_file(flag: str, text: str) -> WeightedFile:
 def _path(flag: str, text: str, path: str) -> str:
     if not path.strip():
         raise UsageError(f"{flag} {text!r}: names no file; write the file first")
-    return os.path.expanduser(path)
+    return expand_home(path)

@@ -108,12 +108,11 @@ def is_running(pid: int) -> bool:
 
 def wait_until(condition, seconds: float = 60) -> bool:
     """True as soon as the condition holds, False if it does not within so many seconds."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
+    for _ in range(round(20 * seconds)):
+        if condition():
+            return True
         time.sleep(0.05)
-    return True
+    return False
 
 
 def pids_in(folder: Path) -> list[int]:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from sdcli.batch.executor import Drawn, Failed, Lost
 from sdcli.batch.journal import Journal
 from sdcli.batch.outcome import Failure
-from sdcli.batch.plan import Destination, make_plan
+from sdcli.batch.plan import Destination
+from sdcli.batch.planner import make_plan
 from sdcli.batch.run import Records, Run, journal_path, resume
 from sdcli.errors import ModelError
 from sdcli.request.jobfile.batch_job import BatchJob, Source

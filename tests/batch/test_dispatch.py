@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from sdcli.batch.dispatch import Answered, Gone, NoWorkers, Ready, dispatch
 from sdcli.batch.executor import Drawn, Failed, Lost
-from sdcli.batch.task_queue import MAX_LOSSES
+from sdcli.batch.workers.dispatch import Answered, Gone, NoWorkers, Ready, dispatch
+from sdcli.batch.workers.task_queue import MAX_LOSSES
 from tests.batch.batches import failures_in, losses_in, task
 
 

@@ -34,7 +34,7 @@ def test_a_signal_ends_everything_that_draws(breaking_samplers, tmp_path, where,
     try:
         assert wait_until(lambda: pids_in(tmp_path))
         os.killpg(program.pid, number)  # as a terminal, or a supervisor, does
-        out, err = program.communicate(timeout=30)
+        out, err = program.communicate()
     finally:
         program.kill()
     assert program.returncode == 128 + number

@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from sdcli.batch.drawing_actor import DrawingActor, Unfit
 from sdcli.batch.executor import Drawn, Failed
-from sdcli.batch.machine import file_digests, missing_or_other, model_digest, this_machine
+from sdcli.batch.workers.drawing_actor import DrawingActor, Unfit
+from sdcli.batch.workers.machine import file_digests, missing_or_other, model_digest, this_machine
 from sdcli.request.request import Request
 from tests import pictures
 from tests.batch.batches import task

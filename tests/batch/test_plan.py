@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdcli.batch.identity import request_key
-from sdcli.request.jobfile.batch_job import BatchJob, JobFileError, Source
+from sdcli.batch.plan import Destination
+from sdcli.batch.planner import make_plan
+from sdcli.request.jobfile.batch_job import BatchJob, Fault, JobFileError, Source
 from sdcli.request.request import Request
 from tests.batch.stub import jobs, plan_of
 
@@ -129,3 +131,38 @@ def test_the_key_of_a_request_is_the_same_wherever_its_files_lie():
     assert request_key(Request("x", seed=1, lora=("/a/b/style.safetensors@0.8",))) == request_key(
         Request("x", seed=1, lora=("style.safetensors@0.8",))
     )
+
+
+def test_every_file_that_a_job_names_is_in_its_identity(tmp_path, monkeypatch):
+    """Also the image encoder of IP-Adapters, which a variable may name."""
+    from sdcli.batch.identity import FileHashes
+
+    (tmp_path / "encoder").mkdir()
+    for name in ("a.png", "ip.safetensors", "encoder/model.safetensors"):
+        (tmp_path / name).write_bytes(name.encode())
+    monkeypatch.setenv("SDCLI_IMAGE_ENCODER", str(tmp_path / "encoder"))
+    request = Request("x", seed=1, ip_adapter=(f"{tmp_path}/ip.safetensors:image={tmp_path}/a.png",))
+    before = FileHashes().of(request)
+    (tmp_path / "encoder/model.safetensors").write_bytes(b"another")
+    after = FileHashes().of(request)
+    assert len(before) == 3 and [name for name in before if before[name] != after[name]] == ["file 2"]
+
+
+def test_faults_of_the_files_and_of_the_plan_are_listed_together_by_line(tmp_path):
+    good, lost = jobs(2)
+    lost = BatchJob(lost.request.replace(model="nowhere"), name="lost", source=Source("jobs.yaml", 4))
+    known = [Fault(Source("jobs.yaml", 7), "no field is called 'x'"), Fault(Source("jobs.yaml", 2), "bad")]
+    with pytest.raises(JobFileError) as caught:
+        make_plan([good, lost], Destination(tmp_path), known=known)
+    assert [fault.source.line for fault in caught.value.faults] == [2, 4, 7]
+
+
+def test_a_prompt_is_checked_with_the_settings_of_each_job(tmp_path):
+    def last(prompt, model="test:sd1", **settings):
+        plain, asked = (Request(text, seed=1, model=model, **settings) for text in ("x", prompt))
+        return plan_of(tmp_path, [BatchJob(plain, name="x"), BatchJob(asked, name="y")]).jobs[1]
+
+    assert any("AND" in note for note in last("a AND b", emphasis="comfyui").notes)
+    assert not last("a AND b", emphasis="a1111").notes
+    with pytest.raises(JobFileError, match="has one text encoder"):
+        last("a cat", negative_2="a dog")

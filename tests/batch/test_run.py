@@ -1,6 +1,7 @@
 """Running a batch: what is done is not done again, what fails fails alone, and the journal tells no lies."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -185,3 +186,21 @@ def test_a_journal_with_anything_in_it_is_read_without_an_error(tmp_path):
     records = Records(plan_of(tmp_path, jobs(1)))
     resume(records, path)
     assert records.count("not_run") == 1
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("a bug"), UsageError("too wide; use .png")])
+def test_a_picture_that_cannot_be_encoded_fails_alone(error, tmp_path):
+    class BadEncoding(Stub):
+        def run(self, tasks, started):
+            for event in super().run(tasks, started):
+                if event.number != 1:
+                    yield event
+                    continue
+
+                def encode():
+                    raise error
+
+                yield replace(event, encode=encode)
+
+    records = draw(tmp_path, jobs(3), BadEncoding())
+    assert [records.by_number[i].state for i in range(3)] == ["done", "failed", "done"]

@@ -1,6 +1,6 @@
 """Which task a worker draws next."""
 
-from sdcli.batch.task_queue import MAX_LOSSES, TaskQueue
+from sdcli.batch.workers.task_queue import MAX_LOSSES, TaskQueue
 from tests.batch.batches import task
 
 TASKS = [task(number, model) for number, model in enumerate(["test:sd1"] * 3 + ["test:sd2"] * 2)]

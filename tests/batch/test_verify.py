@@ -105,7 +105,7 @@ def test_a_picture_on_standard_input_is_verified(drawn, sd):
 
 def test_a_value_that_is_off_by_one_is_a_difference_if_nothing_explains_it(drawn, sd):
     ran = sd("verify", altered(drawn, "off.png", add=1))
-    assert (ran.code, ran.err) == (1, "sd: 1 of 1 picture does not pass\n")
+    assert (ran.code, ran.err) == (1, "sd: pictures that do not pass: 1 of 1\n")
     assert ran.lines == [
         "different   off.png  max 1, 89.0 dB, 0.0244 % of the pixels; nothing that is recorded explains it"
     ]

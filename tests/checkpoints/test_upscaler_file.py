@@ -22,19 +22,60 @@ def read(tmp_path, tensors):
 @pytest.mark.parametrize("names", [dict, upscaler_files.as_old, upscaler_files.as_trunk])
 def test_an_esrgan_is_told_by_its_names_and_shapes(tmp_path, upconvs, unshuffle, scale, names):
     found = read(tmp_path, names(upscaler_files.rrdb(3, 8, 4, upconvs, unshuffle)))
-    assert (found.kind, found.scale, found.unshuffle) == ("rrdb", scale, unshuffle)
-    assert (found.blocks, found.width, found.growth) == (3, 8, 4)
+    assert (found.kind, found.scale, found.network.unshuffle) == ("rrdb", scale, unshuffle)
+    assert (found.network.blocks, found.network.width, found.network.settings["growth"]) == (3, 8, 4)
 
 
 @pytest.mark.parametrize("scale", [1, 2, 3, 4, 8])
 def test_a_compact_network_is_told_by_its_names_and_shapes(tmp_path, scale):
     found = read(tmp_path, upscaler_files.compact(5, 16, scale))
-    assert (found.kind, found.scale, found.blocks, found.width) == ("compact", scale, 5, 16)
+    assert (found.kind, found.scale) == ("compact", scale)
+    assert (found.network.blocks, found.network.width) == (5, 16)
 
 
 def test_a_network_of_the_published_size_has_its_published_number_of_weights(tmp_path):
     assert read(tmp_path, upscaler_files.rrdb(23, 64, 32)).parameters == 16_697_987
     assert read(tmp_path, upscaler_files.compact(32, 64, 4)).parameters == 1_213_296
+
+
+@pytest.mark.parametrize("name", upscaler_files.SWINIRS)
+def test_a_swinir_is_told_by_its_names_and_shapes(tmp_path, name):
+    found = read(tmp_path, upscaler_files.SWINIRS[name])
+    assert (found.kind, found.scale) == ("swinir", int(name[-1]))
+    settings = found.network.settings
+    assert (settings["window"], settings["heads"]) == (7 if "jpeg" in name else 8, (2, 2))
+
+
+def test_a_swinir_of_the_published_size_has_its_published_number_of_weights(tmp_path):
+    """11.9, 0.9 and 28 million, as the paper and its releases state."""
+    classical = upscaler_files.swinir("pixelshuffle", 4, (6,) * 6, 180, 6, features=64)
+    assert read(tmp_path, classical).parameters == 11_900_199
+    light = upscaler_files.swinir("pixelshuffledirect", 2, (6,) * 4, 60, 6)
+    assert read(tmp_path, light).parameters == 910_152
+
+
+def test_the_buffers_of_a_swinir_are_not_read(tmp_path):
+    tensors = upscaler_files.swinir()
+    block = "layers.0.residual_group.blocks.1"
+    tensors[f"{block}.attn.relative_position_index"] = np.zeros((64, 64), np.int64)
+    tensors[f"{block}.attn_mask"] = np.zeros((64, 64, 64), np.float32)
+    assert read(tmp_path, tensors).parameters == read(tmp_path, upscaler_files.swinir()).parameters
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop("conv_hr.bias"), r"a SwinIR upscaler with 1 tensor \(conv_hr.bias\) missing"),
+        (lambda t: t.update({"conv_first.weight": np.zeros((8, 1, 3, 3))}), "takes 1 channels"),
+        (lambda t: t.update(extra=np.zeros(3)), r"1 tensor \(extra\) unknown"),
+        (lambda t: t.update({"conv_up9.weight": np.zeros((6, 6, 3, 3))}), "enlarges 512 times"),
+    ],
+)
+def test_a_swinir_with_a_fault_is_refused_by_name(tmp_path, change, message):
+    tensors = upscaler_files.swinir()
+    change(tensors)
+    with pytest.raises(ModelError, match=message):
+        read(tmp_path, tensors)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +109,7 @@ def test_other_files_are_no_upscalers(tmp_path):
     assert not is_upscaler(tmp_path / "lora.safetensors"), lora
     control = control_files.controlnet(tmp_path)
     assert not is_upscaler(type(tmp_path)(control))
-    with pytest.raises(ModelError, match="is no ESRGAN or Real-ESRGAN upscaler"):
+    with pytest.raises(ModelError, match="is no ESRGAN, Real-ESRGAN or SwinIR upscaler"):
         read_header(tmp_path / "lora.safetensors")
 
 
@@ -93,7 +134,10 @@ def test_a_name_is_found_in_the_folders_of_comfyui_and_a1111(tmp_path, monkeypat
         find("sharp")
 
 
-@pytest.mark.parametrize("tensors", [upscaler_files.rrdb(1, 4, 2), upscaler_files.compact(1, 4, 2)])
+@pytest.mark.parametrize(
+    "tensors",
+    [upscaler_files.rrdb(1, 4, 2), upscaler_files.compact(1, 4, 2), upscaler_files.swinir(depths=(1,))],
+)
 def test_a_damaged_file_is_refused_in_one_line_or_read(tmp_path, tensors):
     whole = upscaler_files.write(tmp_path / "net.safetensors", tensors).read_bytes()
     refused = 0

@@ -196,7 +196,7 @@ def test_b5_sd_info_tells_the_format_the_size_and_the_texts(sd, format):
     ran = sd("info", "x.img")
     assert ran.code == 0 and f"{format}, 64x64" in ran.out.decode()
     assert "Steps: 15, Sampler: Euler a" in ran.out.decode()
-    assert json.loads(sd("info", "x.img", "--json").out)["parameters"] == A1111
+    assert json.loads(sd("info", "x.img", "--json").out)["texts"]["parameters"] == A1111
 
 
 def test_b5_a_picture_that_says_nothing_is_told_so(sd):

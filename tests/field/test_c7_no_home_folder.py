@@ -84,7 +84,7 @@ def test_c7_the_hash_of_a_large_file_is_computed_though_it_cannot_be_remembered(
 
     (tmp_path / "x").write_bytes(b"weights")
     monkeypatch.setattr(settings, "cache_folder", lambda: None)
-    monkeypatch.setattr(hashes, "LARGE_FILE", 1)
+    monkeypatch.setattr(hashes, "SMALL_FILE", 0)
     assert hashes.digest([tmp_path / "x"]) == hashlib.sha256(b"weights").hexdigest()
 
 

@@ -10,9 +10,9 @@ from PIL import Image
 from sdcli import cli, registry, store
 from sdcli.commands._types import PATH, PathType
 from sdcli.errors import UsageError
+from sdcli.home import expand_home
 from sdcli.request.fields import option_of
 from sdcli.request.request import Request
-from sdcli.settings import expand_home
 from tests.pictures import half_mask, photo
 
 

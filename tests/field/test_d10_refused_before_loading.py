@@ -27,7 +27,7 @@ BAD_TEXTS = {
     "lora": "none.safetensors", "hypernet": "none.safetensors", "ip_adapter": "none.safetensors:image=none.png",
     "reference": "none.png:fidelity=2", "freeu": "1,2",
     "margins": "0,0,0,0", "region": "a cat@2,0,1,1", "control": "net:weight=2:weight=3",
-    "style": "none", "styles_file": "none.csv", "wildcards": "none",
+    "style": "none", "hires_by": "none", "styles_file": "none.csv", "wildcards": "none",
 }  # fmt: skip
 """A bad value of each text field whose declaration does not say which are bad."""
 ANY_TEXT = ("prompt", "negative", "prompt_2", "negative_2")

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from sdcli.checkpoints.upscaler_file import read_header
 from sdcli.errors import ModelError, NotFinite
 from sdcli.models import upscaler
+from sdcli.models.architectures.swinir import shifted_mask
 from sdcli.models.device import Placement
 from sdcli.pipeline.enlarge import enlarge_image, enlarge_planes, tiles
 from tests import pictures, upscaler_files
@@ -119,12 +120,62 @@ def test_a_compact_network_is_the_papers_formula(tmp_path, scale):
         ("rrdb_x8", upscaler_files.rrdb(growth=32, upconvs=3)),
         ("compact_x2", upscaler_files.compact(scale=2)),
         ("compact_x4", upscaler_files.compact(scale=4)),
+        *upscaler_files.SWINIRS.items(),
     ],
 )
 def test_networks_give_what_spandrel_gives(tmp_path, name, tensors):
     golden = load_file(GOLDEN)
     enlarged = enlarge_planes(golden["input"], loaded(tmp_path, tensors), CPU)
     torch.testing.assert_close(enlarged, golden[name], rtol=1e-4, atol=1e-5)
+
+
+def heads_of(x, tensors, name, index):
+    """Rows `index` of a linear layer's result."""
+    weight, bias = (torch.from_numpy(tensors[f"{name}.{each}"]) for each in ("weight", "bias"))
+    return x @ weight[index].T + bias[index]
+
+
+def test_the_attention_of_a_window_is_the_papers_equation_4(tmp_path):
+    """Liang et al. 2021: softmax(q kT / sqrt(d) + B) v for each head, B by the distance of two pixels, in loops."""
+    tensors, side = upscaler_files.swinir(window=2, width=4), 2
+    attention = loaded(tmp_path, tensors).layers[0].residual_group.blocks[0].attn
+    name = "layers.0.residual_group.blocks.0.attn"
+    x, table = noise(4, 4)[0, :1], torch.from_numpy(tensors[f"{name}.relative_position_bias_table"])
+    parts = []
+    for head in range(2):
+        q, k, v = (
+            heads_of(x[0], tensors, f"{name}.qkv", slice(part * 4 + head * 2, part * 4 + head * 2 + 2))
+            for part in range(3)
+        )
+        scores = q @ k.T / 2**0.5
+        for one in range(4):
+            for other in range(4):
+                down, across = one // side - other // side, one % side - other % side
+                scores[one, other] += table[(down + 1) * 3 + across + 1, head]
+        parts.append(scores.softmax(-1) @ v)
+    expected = heads_of(torch.cat(parts, -1), tensors, f"{name}.proj", slice(None))
+    torch.testing.assert_close(attention(x, None)[0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_shifted_windows_hide_what_the_shift_wraps_round():
+    """Two pixels see each other if both, or neither, come from the plane's first rows, and from its first columns."""
+    mask, rows = shifted_mask(8, 12, 4), torch.arange(8).roll(-2)
+    for window in range(2):
+        for column in range(3):
+            seen = mask[window * 3 + column, 0] == 0
+            columns = torch.arange(12).roll(-2)[column * 4 : column * 4 + 4]
+            places = [(int(r) < 2, int(c) < 2) for r in rows[window * 4 : window * 4 + 4] for c in columns]
+            assert seen.tolist() == [[one == other for other in places] for one in places]
+
+
+@pytest.mark.parametrize("name", upscaler_files.SWINIRS)
+def test_tiles_of_a_transformer_keep_to_its_windows(tmp_path, name):
+    """Its pixels see farther than the margin, but faintly."""
+    network, pixels = loaded(tmp_path, upscaler_files.SWINIRS[name]), noise(91, 130)
+    whole = enlarge_planes(pixels, network, CPU, tile=256)
+    tiled = enlarge_planes(pixels, network, CPU, tile=96)
+    assert tiled.shape == whole.shape == (1, 3, 91 * network.factor, 130 * network.factor)
+    assert (tiled - whole).abs().mean() < 1e-3 * whole.std()
 
 
 @pytest.mark.parametrize("renamed", [upscaler_files.as_old, upscaler_files.as_trunk])
@@ -159,12 +210,14 @@ def test_tiles_keep_to_the_squares_of_pixels_that_a_network_takes(tmp_path, unsh
     assert (tiled - whole).abs().max() < 0.01  # its pixels see 38 or 76 pixels far, farther than the margin
 
 
-def test_no_tile_is_larger_than_asked(tmp_path):
-    network, seen = loaded(tmp_path, upscaler_files.compact()), []
+@pytest.mark.parametrize("tensors", [upscaler_files.compact(), upscaler_files.swinir()])
+@pytest.mark.parametrize("tile", [64, 72, 100])
+def test_no_tile_is_larger_than_asked(tmp_path, tensors, tile):
+    network, seen = loaded(tmp_path, tensors), []
     network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[-2:]))
-    enlarge_planes(noise(200, 130), network, CPU, tile=72)
+    enlarge_planes(noise(200, 130), network, CPU, tile=tile)
     assert len(seen) > 1
-    assert max(max(shape) for shape in seen) <= 72
+    assert max(max(shape) for shape in seen) <= tile
 
 
 def test_tiles_are_no_larger_than_their_number_needs():
@@ -190,7 +243,11 @@ def test_tiles_cover_every_length_and_overlap(unshuffle):
 
 
 def test_a_pixel_is_enlarged(tmp_path):
-    for tensors, scale in ((upscaler_files.rrdb(unshuffle=2), 2), (upscaler_files.compact(), 4)):
+    for tensors, scale in (
+        (upscaler_files.rrdb(unshuffle=2), 2),
+        (upscaler_files.compact(), 4),
+        (upscaler_files.swinir(), 4),
+    ):
         assert enlarge_image(pictures.photo(1, 1), None, loaded(tmp_path, tensors), CPU).size == (
             scale,
             scale,

@@ -6,9 +6,9 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 
-from sdcli.batch.dispatch import dispatch
 from sdcli.batch.executor import Event, Executor, Task
-from sdcli.batch.local_processes import LocalProcesses
+from sdcli.batch.workers.dispatch import dispatch
+from sdcli.batch.workers.local_processes import LocalProcesses
 from sdcli.errors import UsageError
 
 MAX_PROCESSES = 256

@@ -7,8 +7,8 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 
-from sdcli.batch.dispatch import dispatch
 from sdcli.batch.executor import Event, Executor, Task
+from sdcli.batch.workers.dispatch import dispatch
 from sdcli.errors import UsageError
 
 
@@ -45,8 +45,8 @@ class Ray:
         if not tasks:
             return
 
-        from sdcli.batch.ray_actors import RayActors
-        from sdcli.batch.ray_session import ray_session
+        from sdcli.batch.workers.ray_actors import RayActors
+        from sdcli.batch.workers.ray_session import ray_session
 
         with ray_session(self.address):
             yield from dispatch(RayActors(tasks), tasks, started)

@@ -51,13 +51,26 @@ def scaled(size: tuple[int, int], box: tuple[int, int]) -> tuple[int, int]:
     return max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)
 
 
+def shown_size(size: tuple[int, int], box: tuple[int, int]) -> tuple[int, int]:
+    """The size at which a picture is shown in the box: a small one a whole number of times as large."""
+    times = min(box[0] // size[0], box[1] // size[1])
+    return (size[0] * times, size[1] * times) if times > 1 else scaled(size, box)
+
+
+def shown(image: Image.Image, box: tuple[int, int]) -> Image.Image:
+    """A picture at the size at which it is shown in the box; the pixels of an enlarged one stay squares."""
+    size = shown_size(image.size, box)
+    how = Image.Resampling.NEAREST if size[0] > image.width else Image.Resampling.LANCZOS
+    return image.resize(size, how)
+
+
 def cell(outcome: Outcome, size: tuple[int, int]) -> Image.Image:
     """The picture of an outcome in a cell of this size; hatched, with the reason, where there is none."""
     picture = open_picture(outcome.path) if outcome.path is not None else None
     if picture is None:
         reason = reason_of(outcome) or f"{outcome.path} cannot be read"
         return hatched(size, WORDS[outcome.state] if not outcome.is_good else "missing", reason)
-    small = picture.resize(scaled(picture.size, size), Image.Resampling.LANCZOS)
+    small = shown(picture, size)
     image = Image.new("RGB", size, PAPER)
     image.paste(small, ((size[0] - small.width) // 2, (size[1] - small.height) // 2))
     if not outcome.is_good:

@@ -102,7 +102,12 @@ def states(outcomes: Sequence[Outcome]) -> str:
     return ", ".join(f"{found.count(state)} {word}" for state, word in WORDS.items() if state in found)
 
 
+def headline(outcomes: Sequence[Outcome]) -> str:
+    """`40 pictures: 38 done, 2 failed`."""
+    pictures = f"{len(outcomes)} picture{'s' * (len(outcomes) != 1)}"
+    return f"{pictures}: {states(outcomes)}" if outcomes else pictures
+
+
 def summary(outcomes: Sequence[Outcome], seconds: float) -> str:
     """`40 pictures: 38 done, 2 failed in 12.5 s`."""
-    pictures = f"{len(outcomes)} picture{'s' * (len(outcomes) != 1)}"
-    return f"{pictures}{f': {states(outcomes)}' if outcomes else ''} in {seconds:.1f} s"
+    return f"{headline(outcomes)} in {seconds:.1f} s"

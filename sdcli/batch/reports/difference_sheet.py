@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageChops, ImageDraw
 
-from sdcli.batch.reports.cells import GREY, HAIRLINE, INK, PAPER, SMALL, hatched, scaled
+from sdcli.batch.reports.cells import GREY, HAIRLINE, INK, PAPER, SMALL, hatched, shown, shown_size
 from sdcli.batch.reports.labels import fitted, font
 
 CELL = 384  # pixels of a picture's longer side, at most
@@ -28,21 +28,21 @@ def difference(before: Image.Image, after: Image.Image) -> Image.Image | None:
 
 def difference_sheet(rows: Sequence[Comparison]) -> Image.Image:
     """One sheet of the first 36 rows of (caption, before, after); it says how many more there are."""
-    shown = rows[:MAX_ROWS]
-    cells = [scaled(image.size, (CELL, CELL)) for _, *pair in shown for image in pair]
+    first = rows[:MAX_ROWS]
+    cells = [shown_size(image.size, (CELL, CELL)) for _, *pair in first for image in pair]
     width = max((cell[0] for cell in cells), default=CELL)
     height = max((cell[1] for cell in cells), default=CELL)
     row_height = CAPTION + height + 2 * GAP
-    foot = CAPTION if len(rows) > len(shown) else 0
-    size = (2 * MARGIN + 3 * width + 2 * GAP, 2 * MARGIN + CAPTION + len(shown) * row_height + foot)
+    foot = CAPTION if len(rows) > len(first) else 0
+    size = (2 * MARGIN + 3 * width + 2 * GAP, 2 * MARGIN + CAPTION + len(first) * row_height + foot)
     sheet = Image.new("RGB", size, PAPER)
     pen = ImageDraw.Draw(sheet)
     for i, column in enumerate(COLUMNS):
         pen.text((MARGIN + i * (width + GAP), MARGIN - 4), column, fill=GREY, font=font(SMALL))
-    for i, row in enumerate(shown):
+    for i, row in enumerate(first):
         _draw_row(sheet, row, MARGIN + CAPTION + i * row_height, (width, height))
     if foot:
-        more = f"and {len(rows) - len(shown)} more pictures that differ"
+        more = f"and {len(rows) - len(first)} more pictures that differ"
         pen.text((MARGIN, size[1] - MARGIN - CAPTION + 8), more, fill=GREY, font=font(SMALL))
     return sheet
 
@@ -58,5 +58,5 @@ def _draw_row(sheet: Image.Image, row: Comparison, y: int, size: tuple[int, int]
         x = MARGIN + i * (size[0] + GAP)
         small = hatched(size, "other size", sizes)
         if image is not None:
-            small = image.convert("RGB").resize(scaled(image.size, size), Image.Resampling.LANCZOS)
+            small = shown(image.convert("RGB"), size)
         sheet.paste(small, (x, y + CAPTION))

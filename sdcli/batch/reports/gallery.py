@@ -23,12 +23,12 @@ from sdcli.batch.reports.cells import open_picture, scaled
 from sdcli.batch.reports.described import (
     WORDS,
     axes_of,
+    headline,
     name_of,
     reason_of,
     request_of,
     seconds_of,
     settings_of,
-    states,
     value_text,
 )
 from sdcli.request.command_line import command_line
@@ -64,7 +64,7 @@ def gallery(
     names = [page.name if i == 0 else f"{page.stem}-{i + 1}{page.suffix}" for i in range(len(parts))]
     shared = {
         "title": title,
-        "summary": f"{len(outcomes)} pictures: {states(outcomes)}" if outcomes else "no pictures",
+        "summary": headline(outcomes),
         "pages": names,
         "words": WORDS,
         "axes": axes_of(outcomes),

@@ -19,6 +19,7 @@ from sdcli.batch.reports.described import (
 MAX_BYTES = 2**20 - 2**14
 """Bytes of the page: GitHub shows nothing of a summary over 1 MiB a step; the rest is left to what else is written."""
 MAX_CELL = 300  # characters of a cell
+MAX_PROMPT = 100  # characters of a prompt; the other reports hold it whole
 MAX_ANNOTATIONS = 10  # of one kind that GitHub shows of a step; it drops the others without a word
 
 _PUNCTUATION = re.compile(r"([\\`*_\[\]|~#!])")
@@ -101,7 +102,8 @@ def _wrong_row(outcome: Outcome) -> Sequence[str]:
 def _good_row(outcome: Outcome) -> Sequence[str]:
     axes = ", ".join(f"{axis} {value_text(value)}" for axis, value in outcome.job.axes.items())
     path = "" if outcome.path is None else str(outcome.path)
-    cells = (name_of(outcome), path, request_of(outcome).prompt, axes)
+    prompt = request_of(outcome).prompt
+    cells = (name_of(outcome), path, prompt if len(prompt) <= MAX_PROMPT else f"{prompt[:MAX_PROMPT]}…", axes)
     seconds = "before" if outcome.state == "skipped" else f"{seconds_of(outcome):.1f}"
     return [*map(_cell, cells), seconds]
 

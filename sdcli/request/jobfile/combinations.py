@@ -21,14 +21,14 @@ MAX_JOBS = 1_000_000
 Combination = dict[str, Asked]
 
 
-def product(axes: Sequence[Axis], count: int = 1) -> list[Combination]:
-    """All combinations of the axes; raises UsageError if they are more than a million jobs, `count` for each."""
+def product(axes: Sequence[Axis], count: int = 1, most: int = MAX_JOBS) -> list[Combination]:
+    """All combinations of the axes; raises UsageError if they are more than `most` jobs, `count` for each."""
     number = math.prod(len(axis.points) for axis in axes) * count
-    if number > MAX_JOBS:
+    if number > most:
         sizes = " x ".join(str(len(axis.points)) for axis in axes) + (
             f" x count {count}" if count > 1 else ""
         )
-        raise UsageError(f"{sizes} are {number:,} jobs, and at most {MAX_JOBS:,} are taken; shorten an axis")
+        raise UsageError(f"{sizes} are {number:,} jobs, and at most {most:,} are taken; shorten an axis")
     pairs = [[tuple(zip(axis.names, point, strict=True)) for point in axis.points] for axis in axes]
     return [dict(itertools.chain.from_iterable(each)) for each in itertools.product(*pairs)]
 

@@ -13,10 +13,12 @@ from sdcli.errors import UsageError
 from sdcli.registry import nearest
 from sdcli.request.fields import MAX_TEXT
 from sdcli.request.jobfile.batch_job import Source
+from sdcli.request.jobfile.combinations import MAX_JOBS
 from sdcli.request.jobfile.entry import Entry
-from sdcli.request.jobfile.keys import COMBINING, SHARED, TOP, in_our_keys, our_key
+from sdcli.request.jobfile.keys import COMBINING, SHARED, SIZE, TOP, in_our_keys, is_key, our_key
 from sdcli.request.jobfile.nodes import Faults, Node, NotReadable, kind_of, text_in
 from sdcli.request.jobfile.places import Place
+from sdcli.request.jobfile.requests import RequestBuilder, Settings, no_settings
 from sdcli.request.jobfile.values import Stated
 
 VERSION = 1
@@ -29,12 +31,19 @@ ReadTree = Callable[[str], Node]
 
 @dataclass(frozen=True)
 class Document:
-    """What the jobs of a file share. `given` are fields that were typed for the whole batch."""
+    """What the jobs of a file share. `given` are fields that were typed for the whole batch, `settings` the user's.
+
+    `has_variables`: the file is a mapping with jobs, so that $name in a text is a variable and not words.
+    """
 
     place: Place
     given: Mapping[str, Any]
+    settings: Settings = no_settings
+    has_variables: bool = False
     variables: Mapping[str, Node] = field(default_factory=dict)
     defaults: Mapping[str, Stated] = field(default_factory=dict)
+    build: RequestBuilder = field(default_factory=RequestBuilder)
+    max_jobs: int = MAX_JOBS  # of one entry
 
     def entry(self, node: Node, number: int, faults: Faults) -> Entry | None:
         """One job with the defaults; a text is a prompt. None if it is neither."""
@@ -46,10 +55,12 @@ class Document:
             return None
         values = {key: self.filled(each, faults) for key, each in node.value.items()}
         own = in_our_keys(values, (*SHARED, *COMBINING), self.place.file, faults)
-        covered = {*own, *_zipped_names(own.get("zip"))}
+        covered = {*own, *_zipped_names(own.get("zip")), *_zipped_names(own.get(SIZE))}
         kept = {name: each for name, each in self.defaults.items() if name not in covered}
         said = {**kept, **{name: Stated(each, self.place) for name, each in own.items()}}
-        return Entry(said, self.place.source(node), number, self.given)
+        return Entry(
+            said, self.place.source(node), number, self.given, self.settings, self.build, self.max_jobs
+        )
 
     def entries(self, nodes: Sequence[Node], faults: Faults) -> list[Entry]:
         """The jobs of a list."""
@@ -58,7 +69,7 @@ class Document:
 
     def filled(self, node: Node, faults: Faults) -> Node:
         """A node with the variables in its texts; a text that is nothing but a variable takes over its value."""
-        if not self.variables:
+        if not self.has_variables:
             return node
         if isinstance(node.value, dict):
             return Node({key: self.filled(each, faults) for key, each in node.value.items()}, node.line)
@@ -86,7 +97,12 @@ class Document:
     def _text(self, found: re.Match[str], node: Node, faults: Faults) -> str:
         known = self.variables.get(found[1])
         if known is None:
-            message = f"{found[0]}: no variable has this name; {nearest(found[1], list(self.variables))}"
+            hint = (
+                nearest(found[1], list(self.variables))
+                if self.variables
+                else f"write vars: {{{found[1]}: …}}"
+            )
+            message = f"{found[0]}: no variable has this name; {hint}"
             faults.add(self.place.source(node), message)
             return found[0]
         if isinstance(known.value, dict | list):
@@ -114,22 +130,30 @@ def read_document(node: Node, shared: Document, read_tree: ReadTree, faults: Fau
         message = f"a job file is a mapping or a list of jobs, and this is {kind_of(node.value)}"
         faults.add(shared.place.source(node), f"{message}; see docs/batch.md")
         return []
-    if not node.value.keys() & set(TOP):
+    if not node.value.keys() & set(TOP) and not _is_misspelt(node.value):
         return shared.entries([node], faults)
     for word, each in node.value.items():
         if word not in TOP:
             faults.add(shared.place.source(each), f"{word}: a job file has no such key; {nearest(word, TOP)}")
+    shared = replace(shared, has_variables=True)
     shared = _Includes(read_tree, faults).read(node.value, shared, (shared.place.file,))
     defaults = {
         name: Stated(shared.filled(each.node, faults), each.place) for name, each in shared.defaults.items()
     }
     shared = replace(shared, defaults=defaults)
     jobs = node.value.get("jobs")
+    if jobs is None and not node.value.keys() <= set(TOP):
+        return []  # one of the strange keys is the misspelt jobs
     if jobs is None or not isinstance(jobs.value, list) or not jobs.value:
         reason = "has no jobs" if jobs is None else "jobs is not a list with a job in it"
         faults.add(shared.place.source(jobs or node), f"{reason}; write jobs: [{{prompt: …}}]")
         return []
     return shared.entries(jobs.value, faults)
+
+
+def _is_misspelt(values: Mapping[str, Node]) -> bool:
+    """True for a job file without a key that is right: none is a job's, and one is nearly a file's."""
+    return not any(map(is_key, values)) and any("did you mean" in nearest(word, TOP) for word in values)
 
 
 class _Includes:

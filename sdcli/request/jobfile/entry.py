@@ -9,11 +9,18 @@ from typing import Any
 from sdcli.errors import SdError, UsageError
 from sdcli.request.jobfile.alternatives import with_alternatives
 from sdcli.request.jobfile.batch_job import BatchJob, Source
-from sdcli.request.jobfile.combinations import Combination, excepted, product, with_additions, zipped
-from sdcli.request.jobfile.keys import COMBINING, SHARED
+from sdcli.request.jobfile.combinations import (
+    MAX_JOBS,
+    Combination,
+    excepted,
+    product,
+    with_additions,
+    zipped,
+)
+from sdcli.request.jobfile.keys import COMBINING, SHARED, SIZE
 from sdcli.request.jobfile.names import job_names, plain_name
 from sdcli.request.jobfile.nodes import Faults
-from sdcli.request.jobfile.requests import RequestBuilder, pictures_of, seed_of
+from sdcli.request.jobfile.requests import RequestBuilder, Settings, no_settings, pictures_of, seed_of
 from sdcli.request.jobfile.shared import Shared, shared_of
 from sdcli.request.jobfile.values import Asked, Axis, Stated, values_of
 from sdcli.request.request import Request
@@ -23,13 +30,18 @@ from sdcli.request.request import Request
 class Entry:
     """What one entry says, by our keys, with the defaults of its file; `number` counts the entries of a file from 1.
 
-    `given` are fields of a Request that were typed for the whole batch, and win.
+    `given` are fields of a Request that were typed for the whole batch, and win; `settings` fill what is left open.
+    `build` is shared by the entries of a file, for most of them differ in their prompts alone.
+    More than `max_jobs` are refused.
     """
 
     said: Mapping[str, Stated]
     source: Source
     number: int
     given: Mapping[str, Any] = field(default_factory=dict)
+    settings: Settings = no_settings
+    build: RequestBuilder = field(default_factory=RequestBuilder)
+    max_jobs: int = MAX_JOBS
 
     def jobs(self, faults: Faults) -> list[BatchJob]:
         """The jobs in their order; none if there is a fault, which is noted."""
@@ -57,7 +69,7 @@ class Entry:
         values: dict[str, Asked] = {}
         axes: list[Axis] = []
         for name, stated in self.said.items():
-            if name == "zip":
+            if name in ("zip", SIZE):
                 axes += zipped(stated, faults)
             elif name not in (*SHARED, *COMBINING) and stated.node.value is not None:
                 found = values_of(name, stated, faults)
@@ -70,19 +82,19 @@ class Entry:
                 self._check_axis(name, values, faults)
         names = [name for axis in axes for name in axis.names]
         for name in {name for name in names if names.count(name) > 1}:
-            faults.add(self.source, f"{name} is in zip twice; keep one")
+            faults.add(self.source, f"{name} is an axis twice; keep one")
         return {name: asked for name, asked in values.items() if name not in self.given}, axes
 
     def _check_axis(self, name: str, values: Mapping[str, Asked], faults: Faults) -> None:
         if name in values:
-            faults.add(self.source, f"{name} is in zip and beside it; keep one")
+            faults.add(self.source, f"{name} is given twice, as an axis and as one value; keep one")
         if name in self.given:
             reason = f"{name} is an axis here, and was given for the whole batch too"
             faults.add(self.source, f"{reason}; leave it out there, or give the job one value")
 
     def _combinations(self, axes: Sequence[Axis], count: int, faults: Faults) -> list[Combination]:
         names = [name for axis in axes for name in axis.names]
-        found = product(axes, count) if axes or "also" not in self.said else []
+        found = product(axes, count, self.max_jobs) if axes or "also" not in self.said else []
         if "except" in self.said:
             found = excepted(found, self.said["except"], names, faults)
         if "also" in self.said:
@@ -113,11 +125,14 @@ class Entry:
             fixed["seed"] = self._own_seed()
         if "prompt" not in fixed and any("prompt" not in each for each in found):
             raise UsageError('no prompt: say what to draw, or write prompt: "" to draw without one')
-        build = RequestBuilder(fixed)
+        stated = {**fixed, **{name: asked.value for name, asked in found[0].items()}}
+        fixed = {**self.settings(stated), **fixed}
         pairs: list[tuple[dict[str, Any], Request]] = []
         for combination in found:
             try:
-                request = build.request({name: asked.value for name, asked in combination.items()})
+                request = self.build.request(
+                    {**fixed, **{name: asked.value for name, asked in combination.items()}}
+                )
                 typed = {name: asked.typed for name, asked in combination.items()}
                 pairs += [(typed | more, each) for more, each in pictures_of(request, shared.count)]
             except SdError as error:

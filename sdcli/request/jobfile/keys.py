@@ -41,6 +41,11 @@ def our_key(word: str) -> str:
     return key
 
 
+def is_key(word: str) -> bool:
+    """True if `our_key` knows the word."""
+    return _look_up(word)[0] is not None
+
+
 @functools.lru_cache(4096)  # a wrong word may stand in every job, and looking for the nearest takes long
 def _look_up(word: str) -> tuple[str | None, str]:
     """(our key, "") or (None, why there is none)."""
@@ -73,8 +78,9 @@ def _elsewhere() -> dict[str, str]:
 
 
 def in_our_keys(values: Keys, allowed: Iterable[str], file: str, faults: Faults) -> dict[str, Node]:
-    """A mapping of a job file by our names of its keys, in its order; `size` is taken apart.
+    """A mapping of a job file by our names of its keys, in its order.
 
+    `size` is taken apart into width and height; a list of sizes, where `zip` may stand, is a mapping as `zip` has one.
     A key that is unknown, not among `allowed` (fields are), or there twice is a fault.
     """
     found: dict[str, Node] = {}
@@ -91,7 +97,7 @@ def in_our_keys(values: Keys, allowed: Iterable[str], file: str, faults: Faults)
             key = our_key(word)
             if key not in allowed:
                 raise UsageError(f"{word} has no meaning here; take it out")
-            pairs = _sides(word, node) if key == SIZE else {key: node}
+            pairs = _sides(word, node, "zip" in allowed) if key == SIZE else {key: node}
         except UsageError as error:
             faults.add(source, error)
             continue
@@ -110,8 +116,12 @@ def _is_sampler(node: Node, values: Keys) -> bool:
     return not has_sampler and isinstance(node.value, str) and names_sampler(node.value)
 
 
-def _sides(word: str, node: Node) -> dict[str, Node]:
-    """Width and height of `512x768`."""
+def _sides(word: str, node: Node, may_be_axis: bool) -> dict[str, Node]:
+    """Width and height of `512x768`; of several sizes, `size` with a list of each."""
+    if may_be_axis and isinstance(node.value, list) and node.value:
+        sides = [_sides(word, each, False) for each in node.value]
+        lists = {side: Node([each[side] for each in sides], node.line) for side in ("width", "height")}
+        return {SIZE: Node(dict(lists), node.line)}
     found = re.fullmatch(r"\s*([0-9]{1,5})\s*[xX×,]\s*([0-9]{1,5})\s*", str(node.value), re.ASCII)
     if not isinstance(node.value, str) or found is None:
         raise UsageError(

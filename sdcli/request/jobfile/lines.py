@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Callable, Sequence
 
 from sdcli.errors import UsageError
+from sdcli.home import expand_home
 from sdcli.request.jobfile.batch_job import BatchJob, Source
 from sdcli.request.jobfile.document import Document
 from sdcli.request.jobfile.entry import Entry
@@ -58,7 +59,7 @@ def read_lines(
 
 def _is_picture(path: str, words: str) -> bool:
     """True if a line names a picture; raises UsageError if it looks so and there is none."""
-    if os.path.isfile(os.path.expanduser(path)):
+    if os.path.isfile(expand_home(path)):
         return True
     if re.search(r"\s", words):
         return False

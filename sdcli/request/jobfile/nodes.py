@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sdcli.errors import UsageError, naming_options
-from sdcli.request.jobfile.batch_job import Fault, Source
+from sdcli.request.jobfile.batch_job import Fault, Source, in_order
 
 Scalar = str | int | float | bool | None
 MAX_DEPTH = 20
@@ -68,9 +68,7 @@ class Faults:
 
     def in_order(self) -> list[Fault]:
         """The faults by file, in the order in which files were met, and by line."""
-        files = list(dict.fromkeys(fault.source.file for fault in self.found))
-        place = {file: i for i, file in enumerate(files)}
-        return sorted(self.found, key=lambda fault: (place[fault.source.file], fault.source.line))
+        return in_order(self.found)
 
 
 def one_line(text: str) -> str:

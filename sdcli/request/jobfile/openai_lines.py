@@ -38,7 +38,8 @@ HARMLESS: Mapping[str, tuple[object, ...] | None] = {
     "style": (),
 }
 """Key of a body -> the values that change no picture here; None: all of them. null never does."""
-_OPENAI_MODEL = re.compile("(gpt-image|dall-e|chatgpt-image)-.*", re.ASCII)
+OPENAI_MODEL = re.compile("(gpt-image|dall-e|chatgpt-image)-.*", re.ASCII)
+"""The names of OpenAI's own models."""
 _HTTP_STATUS = {"usage": 400, "image": 400, "model": 404, "memory": 503}
 
 
@@ -72,7 +73,7 @@ def openai_entry(node: Node, number: int, shared: Document, known: set[str], fau
     before = faults.number
     for key, value in body.items():
         try:
-            values |= _field(key, value)
+            values |= body_field(key, value)
         except UsageError as error:
             faults.add(source, error)
     return shared.entry(Node(values, node.line), number, faults) if faults.number == before else None
@@ -106,7 +107,7 @@ def node_null(node: Node) -> Node:
     return Node(None, node.line)
 
 
-def _field(key: str, node: Node) -> dict[str, Node]:
+def body_field(key: str, node: Node) -> dict[str, Node]:
     """What a key of a body says in our words; nothing if it changes no picture. Raises UsageError."""
     value = node.value
     if value is None:
@@ -115,7 +116,7 @@ def _field(key: str, node: Node) -> dict[str, Node]:
         return {}
     if key == "n":
         return {"count": node}
-    if key == "model" and isinstance(value, str) and _OPENAI_MODEL.fullmatch(value):
+    if key == "model" and isinstance(value, str) and OPENAI_MODEL.fullmatch(value):
         return {}  # clients name one of OpenAI's whatever is served
     if key in HARMLESS and key != "size":
         raise UsageError(

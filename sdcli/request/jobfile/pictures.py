@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sdcli.errors import UsageError
+from sdcli.home import expand_home
 from sdcli.request.jobfile.batch_job import BatchJob, Source
 from sdcli.request.other_tools.reading import FindModel
 from sdcli.request.other_tools.recognise import recognise
@@ -25,7 +26,7 @@ def picture_job(
     path: str, source: Source, number: int, given: Mapping[str, Any], find_model: FindModel
 ) -> BatchJob:
     """The job that makes a picture again; raises SdError if its metadata do not tell how."""
-    metadata = read_png_metadata(os.path.expanduser(path), path)
+    metadata = read_png_metadata(expand_home(path), path)
     name = os.path.splitext(os.path.basename(path))[0]
     other = (
         recognise(metadata.texts, (metadata.width, metadata.height)) if "sd" not in metadata.texts else None
@@ -39,4 +40,7 @@ def picture_job(
     if "upscaler" in metadata.facts(path):
         raise UsageError(f"{path} was enlarged by an upscaler and not drawn; sd again makes it again")
     request = retyped(metadata.request(path), with_what_follows(given))
-    return BatchJob(request, name, None, name or str(number), {}, source)
+    return BatchJob(
+        request, name, None, name or str(number), {}, source,
+        finds_embeddings="prompt" in given, sheds_embeddings="embedding" not in given,
+    )  # fmt: skip

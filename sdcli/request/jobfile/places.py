@@ -8,16 +8,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sdcli.errors import UsageError
+from sdcli.home import expand_home
 from sdcli.request import loras, regions
 from sdcli.request.file_options import SETTING
 from sdcli.request.jobfile.batch_job import Source
 from sdcli.request.jobfile.keys import OPTIONS
 from sdcli.request.jobfile.nodes import Node
+from sdcli.request.request import HIRES_BY
 from sdcli.request.weighted_file import parse_weighted_file
 
 STANDARD_INPUT = "standard input"
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
-_HAS_NAMES = ("model", "vae", "embedding", "lora", "hypernet", "control", "ip_adapter")
+_HAS_NAMES = ("model", "vae", "embedding", "lora", "hypernet", "control", "ip_adapter", "hires_by")
 """Fields that may hold a name, of a model folder or a hub, which is no path."""
 _FILE = re.compile(r"\.(safetensors|ckpt|pt|pth|bin|png|jpe?g|webp)$", re.IGNORECASE)
 
@@ -61,6 +63,8 @@ class Place:
         joined = self.path(path)
         if name == "model" and (path == "tiny" or path.startswith("test:")):
             return path
+        if name == "hires_by" and path in HIRES_BY:
+            return path
         is_name = name in _HAS_NAMES and not (
             _FILE.search(path) or path.startswith(".") or os.path.exists(joined)
         )
@@ -71,7 +75,7 @@ class Place:
             raise UsageError(f"{name}: a job's picture cannot be standard input; name a file")
         joined = self.path(path)
         if joined not in self.known:
-            if not os.path.isfile(os.path.expanduser(joined)):
+            if not os.path.isfile(expand_home(joined)):
                 reason = "is a folder" if os.path.isdir(joined) else "there is no such file"
                 raise UsageError(f"{name}: {joined}: {reason}; check the path, from the job file's folder on")
             self.known.add(joined)
@@ -97,7 +101,7 @@ class Place:
         if not mask:
             return text
         prompt, _, place = text.rpartition("@")
-        strength = "" if os.path.expanduser(place) == mask else f",{place.rpartition(',')[2]}"
+        strength = "" if expand_home(place) == mask else f",{place.rpartition(',')[2]}"
         typed = place[: len(place) - len(strength)]
         return f"{prompt}@{self._picture('region', typed)}{strength}"
 
@@ -106,6 +110,6 @@ def _typed_path(name: str, text: str) -> str:
     """The file in `FILE@0.8`, as it is typed."""
     if name == "lora":
         return loras.path_of(text)
-    if name == "hypernet" and parse_weighted_file("--hypernet", text).path != os.path.expanduser(text):
+    if name == "hypernet" and parse_weighted_file("--hypernet", text).path != expand_home(text):
         return text.rpartition("@")[0]
     return text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sdcli.errors import SdError
@@ -17,6 +18,7 @@ from sdcli.request.jobfile.nodes import Faults, Node, NotReadable
 from sdcli.request.jobfile.openai_lines import is_openai_line, openai_entry
 from sdcli.request.jobfile.pictures import is_picture, picture_job
 from sdcli.request.jobfile.places import STANDARD_INPUT, Place
+from sdcli.request.jobfile.requests import Settings, no_settings
 from sdcli.request.jobfile.rows import is_header, read_rows
 from sdcli.request.jobfile.sources import check_size, read_bytes, text_of
 from sdcli.request.jobfile.strict_json import read_json, read_json_line
@@ -35,14 +37,16 @@ def read_jobs(
     standard_input: Callable[[], bytes],
     defaults: Mapping[str, Any],
     find_model: FindModel = _only_tiny,
+    settings: Settings = no_settings,
 ) -> tuple[BatchJob, ...]:
     """The jobs of job files and pictures, in their order; - is standard input, which is read when it comes.
 
     `defaults` are fields of a Request that were typed for the whole batch. They win over what a file says; where a job
-    has an axis of such a field, that is a fault. `find_model` finds the models of other tools' pictures. Raises
+    has an axis of such a field, that is a fault. `settings` fill what neither says, but of a picture that is made again
+    only the device. `find_model` finds the models of other tools' pictures. Raises
     JobFileError with all faults.
     """
-    reading = _Reading(defaults, find_model)
+    reading = _Reading(defaults, find_model, settings)
     jobs: list[BatchJob] = []
     for number, file in enumerate(files, 1):
         if file == "-" and "-" in files[: number - 1]:
@@ -59,7 +63,7 @@ def read_jobs(
             Source(", ".join(map(_shown, files)) or "-"), "there is no job; write one on a line"
         )
     if reading.faults.found:
-        raise JobFileError(reading.faults.in_order())
+        raise JobFileError(reading.faults.in_order(), jobs)
     return tuple(jobs)
 
 
@@ -70,8 +74,8 @@ def _shown(file: str) -> str:
 class _Reading:
     """Reads files one after the other, and notes their faults."""
 
-    def __init__(self, given: Mapping[str, Any], find_model: FindModel) -> None:
-        self.given, self.find_model = given, find_model
+    def __init__(self, given: Mapping[str, Any], find_model: FindModel, settings: Settings) -> None:
+        self.given, self.find_model, self.settings = given, find_model, settings
         self.faults = Faults()
         self.custom_ids: set[str] = set()
 
@@ -94,15 +98,17 @@ class _Reading:
     def picture(self, path: str, source: Source, number: int) -> list[BatchJob]:
         """The job of a picture; none after a fault."""
         try:
-            return [picture_job(path, source, number, self.given, self.find_model)]
+            job = picture_job(path, source, number, self.given, self.find_model)
+            device = self.settings({}).get("device") if job.request.device == "auto" else None
+            return [replace(job, request=job.request.replace(device=device)) if device else job]
         except SdError as error:
             self.faults.add(source, error)
         return []
 
     def dialect(self, text: str, place: Place) -> list[Entry | BatchJob]:
         """The entries of a text, in the dialect that its name or its beginning tells."""
-        shared = Document(place, self.given)
-        texts = Document(Place(place.file, texts=True), self.given)
+        shared = Document(place, self.given, self.settings)
+        texts = Document(Place(place.file, texts=True), self.given, self.settings)
         ending = place.file.lower().rpartition(".")[2]
         if ending in ("jsonl", "ndjson") or (_JSON.match(text) and _begins_with_object(text)):
             return self.json_lines(text, shared)

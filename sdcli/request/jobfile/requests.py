@@ -4,29 +4,50 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from sdcli.request.jobfile.shared import MAX_COUNT
 from sdcli.request.request import INDEPENDENT, MAX_SEED, Request
 
+Settings = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+"""The fields that a job states -> those that the user's settings add to them."""
+
+
+def no_settings(stated: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings of a user who has none."""
+    return {}
+
 
 class RequestBuilder:
     """Builds requests that share many values. Where only independent fields change, one that was checked is changed."""
 
-    def __init__(self, fixed: Mapping[str, Any]) -> None:
-        self.fixed = fixed
+    def __init__(self) -> None:
         self.built: dict[tuple[Any, ...], Request] = {}
 
     def request(self, values: Mapping[str, Any]) -> Request:
-        """The request with the fixed values and these; raises UsageError."""
+        """The request with these values; raises UsageError."""
         independent = {name: value for name, value in values.items() if name in INDEPENDENT}
-        others = tuple((name, value) for name, value in values.items() if name not in INDEPENDENT)
-        key = (*others, *independent)  # a combination of `also` may lack some of them
+        others = (
+            (name, tuple(value) if isinstance(value, list) else value)
+            for name, value in values.items()
+            if name not in INDEPENDENT
+        )
+        key = (*others, *independent)
+        if not _is_hashable(key):  # pixels
+            return Request(**values)
         if key not in self.built:
-            self.built[key] = Request(**{**self.fixed, **values})
+            self.built[key] = Request(**values)
             return self.built[key]
         return self.built[key].replace(**independent)
+
+
+def _is_hashable(value: object) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
 
 
 def pictures_of(request: Request, count: int) -> Iterator[tuple[dict[str, Any], Request]]:

@@ -9,8 +9,8 @@ from typing import Any
 
 from sdcli.errors import SdError, UsageError
 from sdcli.request.jobfile.batch_job import BatchJob, JobFileError, Source
-from sdcli.request.jobfile.combinations import product
-from sdcli.request.jobfile.keys import DECLARED, OPTIONS, our_key
+from sdcli.request.jobfile.combinations import product, zipped
+from sdcli.request.jobfile.keys import DECLARED, OPTIONS, SIZE, in_our_keys, our_key
 from sdcli.request.jobfile.nodes import Faults, Node
 from sdcli.request.jobfile.places import Place
 from sdcli.request.jobfile.requests import RequestBuilder, seed_of
@@ -33,8 +33,9 @@ def sweep(request: Request, texts: Sequence[str]) -> tuple[BatchJob, ...]:
     for text in texts:
         try:
             axis = _axis(text, faults)
-            if axis and any(axis.names == each.names for each in axes):
-                raise UsageError(f"{axis.names[0]} is swept twice; put all its values into one --sweep")
+            for name in axis.names if axis else ():
+                if any(name in each.names for each in axes):
+                    raise UsageError(f"{name} is swept twice; put all its values into one --sweep")
             axes += [axis] if axis else []
         except SdError as error:
             faults.add(SOURCE, error)
@@ -50,15 +51,19 @@ def _axis(text: str, faults: Faults) -> Axis | None:
     if not equals or not word.strip():
         raise UsageError(f"{text!r} is not FIELD=VALUES; try cfg=4..10 by 2 or seed=1..8")
     name = our_key(word.strip().lstrip("-"))
-    if name not in DECLARED:
+    if name not in (*DECLARED, SIZE):
         raise UsageError(f"{word.strip()} is no field of a picture, and cannot be swept")
     if not values.strip():
         raise UsageError(f"{name}: there are no values; try {name}=VALUE,VALUE")
+    if name == SIZE:
+        texts = Node([Node(each, 0) for each in _texts(name, values)], 0)
+        sizes = in_our_keys({name: texts}, ("zip",), str(SOURCE), faults)
+        return next(iter(zipped(Stated(sizes[name], Place(str(SOURCE))), faults)), None) if sizes else None
     option = OPTIONS[name]
     numeric = option.type in (int, float)
     items = [each.strip() for each in _AMONG_NUMBERS.split(values)] if numeric else _texts(name, values)
     nodes = [Node([Node(each, 0)] if each else [], 0) if option.many else Node(each, 0) for each in items]
-    found = values_of(name, Stated(Node([*nodes], 0), Place("-", texts=True)), faults, a1111=True)
+    found = values_of(name, Stated(Node([*nodes], 0), Place("--sweep", texts=True)), faults, a1111=True)
     return found if isinstance(found, Axis) else None
 
 
@@ -74,7 +79,7 @@ def _jobs(request: Request, axes: Sequence[Axis], faults: Faults) -> tuple[Batch
     fixed: dict[str, Any] = {name: getattr(request, name) for name in DECLARED}
     if request.seed is None and not any(axis.names == ("seed",) for axis in axes):
         fixed["seed"] = seed_of(request.as_dict())
-    build = RequestBuilder(fixed)
+    build = RequestBuilder()
     jobs = []
     try:
         combinations = product(axes)
@@ -83,7 +88,7 @@ def _jobs(request: Request, axes: Sequence[Axis], faults: Faults) -> tuple[Batch
         return ()
     for each in combinations:
         try:
-            made = build.request({name: asked.value for name, asked in each.items()})
+            made = build.request({**fixed, **{name: asked.value for name, asked in each.items()}})
             jobs.append(BatchJob(made, axes=_typed(each), source=SOURCE))
         except SdError as error:
             faults.add(SOURCE, error)

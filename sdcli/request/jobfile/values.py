@@ -96,7 +96,9 @@ def _scalars(name: str, node: Node, place: Place, a1111: bool) -> list[Asked]:
     """The value of a field that holds one, or the values of a range."""
     value, option = node.value, OPTIONS[name]
     if isinstance(value, list | dict):
-        raise UsageError(f"{name}: {kind_of(value)} stands where a value is wanted; give one")
+        is_braces = isinstance(value, dict) and option.type is str
+        advice = "put a text that begins with { in quotes" if is_braces else "give one"
+        raise UsageError(f"{name}: {kind_of(value)} stands where a value is wanted; {advice}")
     if value is None:
         raise UsageError(f"{name}: null is no value of an axis; leave it out")
     if place.texts and isinstance(value, str):

@@ -18,9 +18,19 @@ _HARMLESS = {
 }  # fmt: skip
 _HASH = re.compile(r"([^:,]+): ?([0-9a-f]{8,64})(?:, |$)")
 """One of `Lora hashes`, such as `style: 0c8e93f1e2e0`."""
+_WEIGHT = re.compile(r"([^:,]+): ?(-?\d+\.?\d*)(?:, |$)")
 _OWN_SCHEDULE = ("ddim", "euler_cfg_pp", "plms", "unipc")
 """Samplers of which A1111 takes the timesteps, whatever the schedule."""
 _FOOOCUS_HARMLESS = {"Performance": ("Speed", "Quality")}
+_UPSCALERS = {
+    "R-ESRGAN 4x+": "RealESRGAN_x4plus",
+    "R-ESRGAN 4x+ Anime6B": "RealESRGAN_x4plus_anime_6B",
+    "R-ESRGAN 2x+": "RealESRGAN_x2plus",
+    "R-ESRGAN General 4xV3": "realesr-general-x4v3",
+    "R-ESRGAN General WDN 4xV3": "realesr-general-wdn-x4v3",
+    "R-ESRGAN AnimeVideo": "realesr-animevideov3",
+}
+"""A1111's own names of upscalers -> their files; others are called as their files are."""
 _EMPHASES = {"Original": "a1111", "No norm": "no_norm", "None": "none"}
 
 
@@ -60,6 +70,11 @@ def a1111(texts: Mapping[str, str], size: tuple[int, int]) -> OtherPicture | Non
     if hashes := _HASH.findall(str(reading.facts.get("Lora hashes", ""))):
         reading.lora_hashes = dict(hashes)
         reading.pop("Lora hashes")
+    if (weights := reading.pop("Lora weights")) is not None:  # Fooocus', whose prompts name no LoRAs
+        for name, weight in _WEIGHT.findall(str(weights)):
+            reading.take_lora(
+                "Lora weights", name.strip(), weight, hash=reading.lora_hashes.get(name.strip(), "")
+            )
     reading.take("Emphasis", "emphasis", _EMPHASES.__getitem__)
     for key, allowed in _FOOOCUS_HARMLESS.items():
         if reading.facts.get(key) in allowed:
@@ -169,8 +184,23 @@ def _take_passes(reading: Reading) -> None:
     reading.set("Denoising strength", strength or 0, "hires_strength", number)
     upscaler = str(reading.pop("Hires upscaler", default="Latent"))
     fields["hires_by"] = "latents" if upscaler.startswith("Latent") else "picture"
-    if upscaler not in ("Latent (bicubic)", "Lanczos"):
-        reading.leave("Hires upscaler", upscaler, "enlarged with the filter of --hires-by")
+    if upscaler.startswith("Latent") or upscaler in ("Nearest", "None"):
+        if upscaler != "Latent (bicubic)":
+            reading.leave("Hires upscaler", upscaler, "enlarged with the filter of --hires-by")
+    elif upscaler != "Lanczos":
+        reading.take_upscaler(_UPSCALERS.get(upscaler, upscaler))
+    for key, name in (
+        ("Hires CFG Scale", "cfg"),
+        ("Hires sampler", "sampler"),
+        ("Hires schedule type", "schedule"),
+    ):
+        value = str(reading.facts.get(key, ""))
+        if value in ("Use same sampler", "Use same scheduler") or (value and value == f"{fields.get(name)}"):
+            reading.pop(key)
+    modules = [key for key in reading.facts if re.fullmatch(r"Hires Module \d+", key)]
+    for key in modules:
+        if reading.facts[key] in ("Use same choices", reading.facts.get(key.removeprefix("Hires "))):
+            reading.pop(key)
     steps = reading.pop("Hires steps")
     if steps not in (None, "0") and str(steps) != str(fields.get("steps")):
         reading.leave("Hires steps", steps, "the second pass takes --steps")

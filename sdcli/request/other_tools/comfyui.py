@@ -17,10 +17,16 @@ _SAVERS = ("SaveImage", "PreviewImage")
 _TEXTS = ("text", "text_g", "text_l", "value", "string", "prompt", "STRING", "Text", "positive", "negative")
 _NUMBERS = ("value", "seed", "noise_seed", "int", "float", "number", "Number", "INT", "FLOAT", "a")
 _CONDITIONING = ("conditioning", "conditioning_1", "conditioning_to", "positive", "cond")
+_DECISIVE: Mapping[str, tuple[Any, ...]] = {
+    "batch_size": (1,), "s_noise": (1, 1.0), "eta": (1, 1.0), "rho": (7, 7.0), "sigma_min": (), "sigma_max": (),
+    "solver_type": ("midpoint",), "crop_w": (0,), "crop_h": (0,), "order": (), "beta_d": (), "beta_min": (),
+    "upscale_method": ("bicubic", "lanczos"), "crop": ("disabled",), "grow_mask_by": (0,), "vae_name": (),
+    "noise_device": (), "alpha": (), "beta": (), "cfg_conds2_negative": (),
+}  # fmt: skip
+"""Settings of nodes that are read which are not taken over -> the values that change nothing."""
 _HARMLESS = {
-    "VAEDecode", "VAEDecodeTiled", "VAELoader", "CLIPLoader", "DualCLIPLoader", "LoadImage", "RepeatLatentBatch",
-    "LatentFromBatch", "Reroute", "PreviewImage", "SaveImage", "Note", "CLIPTextEncode", "KSamplerSelect",
-    "PrimitiveNode", "Seed", "EmptyLatentImage",
+    "VAEDecode", "VAEDecodeTiled", "LoadImage", "Reroute", "PreviewImage", "SaveImage", "Note",
+    "KSamplerSelect",    "PrimitiveNode", "Seed", "EmptyLatentImage",
 }  # fmt: skip
 
 
@@ -52,6 +58,7 @@ class _Walk:
         self.graph, self.saver = graph, saver
         self.reading = Reading("ComfyUI", {}, "comfyui", like="comfyui", rng="comfyui")
         self.read: set[str] = set()
+        self.target: tuple[Any, Any] | None = None  # width and height of the second pass
 
     def picture(self) -> OtherPicture:
         reached = self._reached()
@@ -63,6 +70,9 @@ class _Walk:
         self._sampler(last, earlier)
         for key in reached:
             kind = self.graph[key]["class_type"]
+            for name, value in self._own_inputs(key).items() if key in self.read else ():
+                if name in _DECISIVE and value not in (None, *_DECISIVE[name]):
+                    self.reading.leave(f"node {key} {kind}: {name}", value)
             if key not in self.read and kind not in _HARMLESS:
                 self.reading.leave(f"node {key} {kind}", self._own_inputs(key))
         return self.reading.close()
@@ -148,10 +158,9 @@ class _Walk:
             if self.graph[key]["class_type"] == "ConditioningZeroOut":
                 self.read.add(key)
                 return ""
+            own = (link,) if isinstance(inputs.get(link), str) else _TEXTS  # a loader may hold both prompts
             texts = [
-                text
-                for name in _TEXTS
-                if name in inputs and (text := self._as_text(inputs[name])) is not None
+                text for name in own if name in inputs and (text := self._as_text(inputs[name])) is not None
             ]
             if texts:
                 self.read.add(key)
@@ -181,6 +190,7 @@ class _Walk:
         while key is not None and key not in seen:
             seen.add(key)
             inputs = self._inputs(key)
+            self._loras(key)
             name = self._value(inputs.get("ckpt_name") or inputs.get("unet_name"))
             if isinstance(name, str):
                 self.read.add(key)
@@ -193,6 +203,28 @@ class _Walk:
                     lambda value: f"cfg_rescale:phi={number(value)}",
                 )  # fmt: skip
             key = self._linked(key, "model")
+
+    def _loras(self, key: str) -> None:
+        """Take the LoRAs of a node over: those of ComfyUI's loaders, and those of a node that lists several."""
+        inputs, label = self._inputs(key), f"node {key} {self.graph[key]['class_type']}"
+        name = self._value(inputs.get("lora_name"))
+        if isinstance(name, str) and name != "None":
+            self.read.add(key)
+            unet = self._value(inputs.get("strength_model", inputs.get("lora_model_strength", 1.0)))
+            has_te = "clip" in inputs or "lora_clip_strength" in inputs
+            te = (
+                self._value(inputs.get("strength_clip", inputs.get("lora_clip_strength", unet)))
+                if has_te
+                else 0
+            )
+            self.reading.take_lora(label, name, unet, te)
+        for value in inputs.values():
+            if isinstance(value, dict) and "lora" in value:
+                self.read.add(key)
+                if value.get("on") is not False:
+                    self.reading.take_lora(
+                        label, value["lora"], value.get("strength"), value.get("strengthTwo")
+                    )
 
     def _latents(self, key: str | None, denoise: float, earlier: list[str]) -> None:
         """What the sampler starts from: empty latents, a picture, or the enlarged latents of an earlier sampler."""
@@ -214,6 +246,9 @@ class _Walk:
                 if denoise < 1:
                     reading.leave("denoise", denoise, "of empty latents")
                 return
+            if kind in ("LatentUpscale", "ImageScale") and earlier:
+                self.read.add(key)
+                self.target = self._value(inputs.get("width")), self._value(inputs.get("height"))
             if kind == "LoadImage":
                 self.read.add(key)
                 reading.start = True
@@ -233,25 +268,52 @@ class _Walk:
     def _hires(self, key: str, denoise: float, factor: float, over_picture: bool) -> None:
         """Two samplers in a row, the second over the enlarged result of the first: --hires, if the rest is the same."""
         reading = self.reading
-        later = dict(reading.fields)
+        later, later_model = dict(reading.fields), reading.model
         facts = self._sampler_facts(key)
         reading.facts.update({name: value for name, value in facts.items() if value is not None})
         reading.take_seed("seed")
         reading.take("steps", "steps", whole)
         reading.take("cfg", "cfg", number)
         reading.take_sampler("sampler_name", "scheduler")
-        for name in ("denoise", "start_at_step", "end_at_step", "add_noise", "return_with_leftover_noise"):
-            reading.pop(name)
-        for name in ("seed", "steps", "cfg", "sampler", "schedule"):
+        reading.pop("denoise")
+        stops = reading.pop("end_at_step")
+        if isinstance(stops, int) and stops < reading.fields.get("steps", 0):
+            reading.leave("first pass: end_at_step", stops, "all the steps are run")
+        for name in ("start_at_step", "add_noise", "return_with_leftover_noise"):
+            value = reading.pop(name)
+            if value not in (None, 0, "enable" if name == "add_noise" else "disable"):
+                reading.leave(f"first pass: {name}", value)
+        guider = self._linked(key, "guider") or key
+        self._prompts(guider)
+        self._model(self._linked(guider, "model") or self._linked(key, "model"))
+        if reading.model != later_model:
+            reading.leave("second pass: model", later_model, "it takes the first pass's")
+        for name in ("seed", "steps", "cfg", "sampler", "schedule", "prompt", "negative"):
             if later.get(name) != reading.fields.get(name):
                 reading.leave(f"second pass: {name}", str(later.get(name)), "it takes the first pass's")
+        self._latents(self._linked(key, "latent_image"), 1.0, [])
+        if self.target is not None:
+            factor = self._factor_to(self.target)
         if factor > 1:
             reading.set("second pass: scale", factor, "hires")
             reading.set("second pass: denoise", denoise, "hires_strength", number)
             reading.fields["hires_by"] = "picture" if over_picture else "latents"
         else:
             reading.leave("second pass", f"denoise {denoise:g}", "only the first pass is drawn")
-        self._latents(self._linked(key, "latent_image"), 1.0, [])
+
+    def _factor_to(self, target: tuple[Any, Any]) -> float:
+        """How many times larger the second pass is, which is to have this width and height; 1 if it is stretched."""
+        sides = [self.reading.fields.get(side) for side in ("width", "height")]
+        across, down = (
+            self._as_number(large) / small if small else 1.0
+            for large, small in zip(target, sides, strict=True)
+        )
+        if not target[1] or not target[0]:  # 0 follows from the other side
+            return max(across, down)
+        if abs(across - down) > 0.02:
+            self.reading.leave("second pass: size", list(target), "it changes the proportions")
+            return 1.0
+        return across
 
     # --- the graph
 

@@ -7,9 +7,6 @@ from sdcli.request.other_tools.reading import OtherPicture, Reading, json_object
 _HARMLESS = {
     "metadata_scheme",
     "version",
-    "refiner_switch",
-    "refiner_model_hash",
-    "lora_hashes",
     "created_by",
 }
 
@@ -38,7 +35,24 @@ def fooocus(texts: Mapping[str, str], size: tuple[int, int]) -> OtherPicture | N
         reading.pop("vae")
     if reading.facts.get("styles") == "[]":
         reading.pop("styles")
+    if reading.facts.get("refiner_model") in (None, "None", ""):
+        for key in ("refiner_model", "refiner_switch", "refiner_model_hash"):
+            reading.pop(key)
+    _take_loras(reading)
     for key, name in (("full_prompt", "prompt"), ("full_negative_prompt", "negative")):
         if reading.facts.get(key) in ([reading.fields.get(name)], reading.fields.get(name)):
             reading.pop(key)
     return reading.close(_HARMLESS)
+
+
+def _take_loras(reading: Reading) -> None:
+    """Take the LoRAs over: [[name, weight, hash], …], or `lora_combined_1: name : weight` of versions before."""
+    found = reading.pop("loras", default=[])
+    for each in found if isinstance(found, list) else [found]:
+        if isinstance(each, list) and len(each) >= 2:
+            reading.take_lora("loras", each[0], each[1], hash=each[2] if len(each) > 2 else "")
+        else:
+            reading.leave("loras", found)
+    for key in [key for key in reading.facts if key.startswith("lora_combined")]:
+        name, _, weight = str(reading.pop(key)).rpartition(":")
+        reading.take_lora(key, name.strip(), weight)

@@ -50,6 +50,13 @@ def _current(facts: Mapping[str, Any]) -> OtherPicture:
     tiled = reading.pop("seamless_x"), reading.pop("seamless_y")
     if any(tiled):
         reading.fields["tile"] = "both" if all(tiled) else "x" if tiled[0] else "y"
+    style = str(reading.pop("positive_style_prompt", default="")).strip()
+    if style and style != reading.fields.get("prompt"):
+        reading.set("positive_style_prompt", style, "prompt_2")
+    style = str(reading.pop("negative_style_prompt", default="")).strip()
+    if style and style != reading.fields.get("negative"):
+        reading.set("negative_style_prompt", style, "negative_2")
+    _take_loras(reading)
     model = reading.pop("model")
     if isinstance(model, dict):
         reading.model = str(model.get("name") or model.get("model_name") or "")
@@ -59,7 +66,25 @@ def _current(facts: Mapping[str, Any]) -> OtherPicture:
         reading.start = True
         reading.pop("init_image")
         reading.take("strength", "strength", number)
+    if re.search("inpaint|outpaint", str(facts.get("generation_mode"))):
+        reading.start = reading.masked = True
+        reading.take("strength", "strength", number)
     return reading.close(_HARMLESS)
+
+
+def _take_loras(reading: Reading) -> None:
+    """Take the LoRAs over: version 3 calls the model `lora`, 4 and 5 call it `model`."""
+    found = reading.pop("loras", default=[])
+    for each in found if isinstance(found, list) else [found]:
+        facts = each if isinstance(each, dict) else {}
+        model = facts.get("model") or facts.get("lora")
+        if isinstance(model, dict):
+            sha = str(model.get("hash") or "")
+            sha = sha.removeprefix("sha256:") if sha.startswith("sha256:") else ""
+            name = model.get("name") or model.get("model_name")
+            reading.take_lora("loras", name, facts.get("weight"), hash=sha)
+        else:
+            reading.leave("loras", found)
 
 
 def _take_settings(reading: Reading) -> None:

@@ -1,14 +1,13 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 from sdcli.request.other_tools.reading import OtherPicture, Reading, json_object, number, whole
 
 _HARMLESS = {
-    "n_samples", "version", "request_type", "signed_hash", "lora_unet_weights", "lora_clip_weights", "noise",
-    "uncond_per_vibe", "wonky_vibe_correlation", "deliberate_euler_ancestral_bug", "prefer_brownian",
-    "explike_fine_detail", "minimize_sigma_inf", "v4_prompt", "v4_negative_prompt", "legacy_v3_extend", "legacy_uc",
-    "extra_noise_seed", "stream", "params_version",
+    "n_samples", "version", "request_type", "signed_hash", "uncond_per_vibe", "wonky_vibe_correlation",
+    "explike_fine_detail", "extra_noise_seed", "stream", "params_version",
 }  # fmt: skip
 
 
@@ -43,6 +42,18 @@ def novelai(texts: Mapping[str, str], size: tuple[int, int]) -> OtherPicture | N
     reading.model = texts.get("Source", "")
     if any(bracket in reading.fields.get("prompt", "") for bracket in "{["):
         reading.leave("prompt: weights", "{ } and [ ]", "they are read as plain text")
+    if reading.facts.get("noise") == 0:
+        reading.pop("noise")
+    if reading.facts.get("prefer_brownian") is True:  # as k-diffusion's samplers do
+        reading.pop("prefer_brownian")
+    elif "prefer_brownian" in reading.facts:
+        reading.leave("prefer_brownian", reading.pop("prefer_brownian"), "noise is a Brownian path here")
+    for key in ("v4_prompt", "v4_negative_prompt"):
+        caption = reading.pop(key)
+        if isinstance(caption, dict) and "char_captions" in json.dumps(caption).replace(
+            '"char_captions": []', ""
+        ):
+            reading.leave(key, caption, "only the base caption is drawn")
     if reading.facts.get("controlnet_strength") == 1.0:
         reading.pop("controlnet_strength")
     if reading.facts.get("uncond_scale") in (0, 1):

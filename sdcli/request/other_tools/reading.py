@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,26 @@ from sdcli.request.request import Request
 Facts = Mapping[str, Any]
 FindModel = Callable[[str, str], str | None]
 """(name, hash) of a model as another tool records them -> what -m takes for it; None if it is in no model folder."""
+UPSCALER = "Hires upscaler"
+"""Where the network that enlarges the picture between two passes is named, whatever the tool."""
 FIELDS = frozenset(each.name for each in dataclasses.fields(Request))
+
+
+@dataclass(frozen=True)
+class OtherLora:
+    """A LoRA as a tool names it: its strengths for the U-Net and the text encoders, and its hash, "" if unknown.
+
+    `key` is the tool's own for it, under which it is left if its file is not here.
+    """
+
+    key: str
+    name: str
+    unet: float
+    te: float
+    hash: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.unet:g}" + ("" if self.te == self.unet else f" (text {self.te:g})")
 
 
 @dataclass(frozen=True)
@@ -28,6 +47,8 @@ class OtherPicture:
     `start` is True if it was made over another picture, `masked` if only a part of that was repainted. `left` is what
     could not be taken over, by the tool's own key.
     `lora_hashes` are the first digits of the hashes of its LoRAs' tensors.
+    `loras` are those that no prompt names; they are in `left` too, as their files may be here or not. `upscaler`
+    enlarged the picture between two passes, by the tool's name for it; "" if no network did.
     """
 
     tool: str
@@ -38,6 +59,8 @@ class OtherPicture:
     masked: bool = False
     left: Mapping[str, str] = field(default_factory=dict)
     lora_hashes: Mapping[str, str] = field(default_factory=dict)
+    upscaler: str = ""
+    loras: tuple[OtherLora, ...] = ()
 
     def request(self, **changes: Any) -> Request:
         """The request that makes the picture again, with changes; raises UsageError where fields exclude each other.
@@ -74,9 +97,10 @@ class Reading:
         self.facts = {key: value for key, value in facts.items() if value is not None}
         self.fields: dict[str, Any] = dict(fields)
         self.left: dict[str, str] = {}
-        self.model = self.model_hash = ""
+        self.model = self.model_hash = self.upscaler = ""
         self.start = self.masked = False
         self.lora_hashes: dict[str, str] = {}
+        self.loras: list[OtherLora] = []
 
     def pop(self, *keys: str, default: Any = None) -> Any:
         """The value of the first of these keys that there is; all are read with that."""
@@ -146,6 +170,24 @@ class Reading:
         except (UsageError, TypeError, ValueError, OverflowError):
             self.leave(seed, list(pair))
 
+    def take_lora(self, key: str, name: Any, unet: Any, te: Any = None, hash: Any = "") -> None:
+        """Take a LoRA over, which is left unless its file is found; one without a strength acts on nothing."""
+        try:
+            strengths = number(unet), number(unet if te is None else te)
+            lora = OtherLora(key, stem(_text(name)), *strengths, str(hash or ""))
+        except (TypeError, ValueError, OverflowError):
+            self.leave(f"{key}: LoRA", [name, unet])
+            return
+        if any(strengths) and lora not in self.loras:
+            self.loras.append(lora)
+            self.left[key] = lora_text([each for each in self.loras if each.key == key])
+
+    def take_upscaler(self, name: str) -> None:
+        """Take the network over that enlarges the picture between two passes; it is left unless its file is found."""
+        self.upscaler = name
+        self.fields["hires_by"] = "picture"
+        self.leave(UPSCALER, name, "needs the upscaler file of that name; name it with --hires-by")
+
     def take_sampler(self, sampler: str, schedule: str | None = None) -> None:
         """Take a sampler's label over, and the schedule's, which may be in the same label."""
         label, brought = self.pop(sampler), None
@@ -192,7 +234,14 @@ class Reading:
             self.masked,
             self.left,
             self.lora_hashes,
+            self.upscaler,
+            tuple(self.loras),
         )
+
+
+def lora_text(loras: Sequence[OtherLora]) -> str:
+    """What is said of LoRAs whose files are not here."""
+    return f"{', '.join(map(str, loras))} (needs the LoRA file of that name; name it with --lora)"
 
 
 # --- values

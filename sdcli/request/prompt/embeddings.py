@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator
+from functools import cached_property
 
 from sdcli.errors import UsageError
 from sdcli.request.prompt.names import nearest
@@ -20,15 +21,23 @@ class Tokens:
     """Whether a name occurs in texts, by its tokens; brackets and colons, which are syntax there, count as blanks."""
 
     def __init__(self, texts: Iterable[str]) -> None:
-        self.tokenizer = Tokenizer()
-        self.texts = [_letters(text) for text in texts]
-        self.ids = [_joined(self.tokenizer.ids(_SYNTAX.sub(" ", text))) for text in texts]
+        self.typed = tuple(texts)
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """The letters of the texts, in which a name is looked for first: that takes a fraction of the time."""
+        return [_letters(text) for text in self.typed]
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """The tokens of the texts."""
+        return [_ids(text) for text in self.typed]
 
     def __call__(self, name: str) -> bool:
-        if not any(_letters(name) in text for text in self.texts):  # which is told in a fraction of the time
+        if not any(_letters(name) in text for text in self.texts):
             return False
-        ids = self.tokenizer.ids(_SYNTAX.sub(" ", name))
-        return bool(ids) and any(_joined(ids) in each for each in self.ids)
+        ids = _ids(name)
+        return bool(ids.strip()) and any(ids in each for each in self.ids)
 
 
 class Prefixed:
@@ -63,6 +72,6 @@ def _letters(text: str) -> str:
     return "".join(_SYNTAX.sub("", unicodedata.normalize("NFC", text).lower()).split())
 
 
-def _joined(ids: Iterable[int]) -> str:
-    """Token ids as a text in which others can be looked for."""
-    return f" {' '.join(map(str, ids))} "
+def _ids(text: str) -> str:
+    """The token ids of a text, as a text in which others can be looked for."""
+    return f" {' '.join(map(str, Tokenizer().ids(_SYNTAX.sub(' ', text))))} "

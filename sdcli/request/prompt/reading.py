@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 
 from sdcli.request.prompt import attention, chunks, comfyui, comments, parts, schedule
 from sdcli.request.prompt.chunks import Chunk
@@ -128,6 +128,7 @@ class Part:
         return schedule.active(self.entries, evaluation, from_zero)
 
 
+@lru_cache(maxsize=64)  # for a prompt is read several times before it is drawn
 def read(prompt: str, language: Dialect, timeline: Timeline, negative: bool = False) -> tuple[Part, ...]:
     """The parts of a prompt, in its order; an empty prompt is one part without words."""
     split = language.split_negative if negative else language.split

@@ -208,3 +208,14 @@ def test_a_difference_sheet_stays_below_the_limits():
     pair = (Image.new("RGB", (1, 900)), Image.new("RGB", (900, 1)))
     sheet = difference_sheet([("a", *pair)] * 60)
     assert sheet.height <= strips.MAX_SIDE and sheet.width * sheet.height <= strips.MAX_PIXELS
+
+
+def test_small_pictures_are_enlarged_by_whole_pixels_where_differences_are_shown():
+    from sdcli.batch.reports.cells import shown
+
+    small = Image.new("RGB", (64, 32))
+    small.putpixel((3, 5), (255, 0, 0))
+    large = shown(small, (384, 384))
+    assert large.size == (384, 192)
+    assert {large.getpixel((x, y)) for x in range(18, 24) for y in range(30, 36)} == {(255, 0, 0)}
+    assert large.getpixel((17, 30)) == (0, 0, 0)

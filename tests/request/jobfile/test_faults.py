@@ -12,7 +12,7 @@ from sdcli.request.jobfile.keys import COMBINING, DECLARED, OPTIONS, SHARED, TOP
 from sdcli.request.jobfile.read import read_jobs
 from sdcli.request.jobfile.sweep import sweep
 from sdcli.request.request import Request
-from tests.request.jobfile.reading import faults, no_input, read_file
+from tests.request.jobfile.reading import faults, no_input, read, read_file
 
 
 def test_every_fault_is_listed_with_its_line():
@@ -64,7 +64,7 @@ def test_a_fault_names_fields_and_not_options():
         ("prompt: a, cfg: 4, cfg_scale: 7", "cfg_scale: cfg is given twice; keep one"),
         ("prompt: a, half: true", "half is no field; give dtype float16"),
         ("prompt: a, seed: 1..2, count: 2", "count numbers the pictures by seed, an axis here; write that as a range"),
-        ("prompt: a, cfg: [4], zip: {cfg: [4]}", "cfg is in zip twice; keep one"),
+        ("prompt: a, cfg: [4], zip: {cfg: [4]}", "cfg is an axis twice; keep one"),
         ("prompt: a, zip: [3]", "zip: a number is not a mapping of fields to lists; write zip: {cfg: [4, 7], …}"),
         ("prompt: a, zip: {name: [x]}", "name has no meaning here; take it out"),
         ("prompt: a, except: {cfg: 4}", "except: a mapping is not a list of mappings; write except: [{cfg: 7}]"),
@@ -216,6 +216,7 @@ def check(text):
 
 
 @example("jobs: [{prompt: a, seed: 1..3, count: 2}]")
+@example("model\n~,\0,n:image=a.png")
 @example('[{"model": {}}, {"model": {}}]')  # the same fault twice on one line
 @example("- prompt: a\n  zip: {}")
 @given(job_texts())
@@ -266,3 +267,23 @@ def test_every_field_can_be_said_in_a_job_file_and_refuses_a_mapping(name):
     assert faults(
         f"jobs: [{{prompt: a, {name}: {{x: 1}}}}]" if name != "prompt" else "jobs: [{prompt: {x: 1}}]"
     )
+
+
+def test_a_job_file_whose_every_key_is_misspelt_is_a_job_file_still(tmp_path):
+    with pytest.raises(JobFileError) as caught:
+        read_file(tmp_path / "a.yaml", "jbos: [{prompt: a cat}]")
+    assert [fault.message for fault in caught.value.faults] == [
+        "jbos: a job file has no such key; did you mean 'jobs'?"
+    ]
+
+
+def test_a_variable_of_a_file_without_any_is_a_fault():
+    assert faults("jobs: [{prompt: a $colour cat}]") == [
+        (1, "$colour: no variable has this name; write vars: {colour: …}")
+    ]
+
+
+def test_the_jobs_without_a_fault_are_there_for_the_plan_to_find_more():
+    with pytest.raises(JobFileError) as caught:
+        read("jobs: [{prompt: a cat}, {prompt: a dog, cfg: x}]")
+    assert [job.request.prompt for job in caught.value.jobs] == ["a cat"]

@@ -224,10 +224,6 @@ def test_an_unknown_variable_is_a_fault():
     ]
 
 
-def test_without_variables_a_dollar_is_a_dollar():
-    assert values(read("jobs: [a $fruit]"), "prompt") == ["a $fruit"]
-
-
 def test_a_file_overrides_what_it_includes_and_its_own_paths_are_its_own(tmp_path):
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared" / "mask.png").touch()
@@ -360,3 +356,18 @@ def test_a_thousand_jobs_are_read_in_less_than_a_quarter_of_a_second():
         assert len(read(text)) == 1000
         times.append(time.process_time() - begin)
     assert min(times) < 0.25
+
+
+def test_a_list_of_sizes_is_an_axis_that_takes_the_place_of_a_default():
+    jobs = read(
+        """
+        defaults: {width: 64, height: 64}
+        jobs: [{prompt: a cat, size: [512x768, 768x512], seed: [1, 2]}]
+        """
+    )
+    found = values(jobs, "width", "height", "seed")
+    assert found == [(512, 768, 1), (512, 768, 2), (768, 512, 1), (768, 512, 2)]
+
+
+def test_a_job_that_stands_alone_keeps_its_dollar_signs():
+    assert values(read("prompt: a $colour cat"), "prompt") == ["a $colour cat"]

@@ -39,6 +39,10 @@ def test_values_are_converted_by_the_field(text, field, expected):
     assert values(sweep(CAT, [text]), field) == expected
 
 
+def test_a_list_of_sizes_is_one_axis():
+    assert values(sweep(CAT, ["size=512x768,768x512"]), "width", "height") == [(512, 768), (768, 512)]
+
+
 @pytest.mark.parametrize(
     ("texts", "reason"),
     [
@@ -54,7 +58,8 @@ def test_values_are_converted_by_the_field(text, field, expected):
         (["width=65"], "is not a multiple of 8"),
         (["seed=1..2000", "steps=1..1000"], "2,000,000 jobs"),
         (['prompt="a'], "correct the quotes"),
-        (["size=512x512"], "size is no field"),
+        (["size=512x512,9"], "'9' is not width x height"),
+        (["size=512x512", "width=512"], "width is swept twice"),
     ],
 )
 def test_a_sweep_that_cannot_be_meant_is_a_fault(texts, reason):

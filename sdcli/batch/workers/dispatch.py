@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sdcli.batch.executor import Drawn, Event, Failed, Lost, Task
-from sdcli.batch.task_queue import TaskQueue
+from sdcli.batch.workers.task_queue import TaskQueue
 from sdcli.errors import SdError
 from sdcli.request.request import Loading
 

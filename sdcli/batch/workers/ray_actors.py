@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any, Literal
 
-from sdcli.batch.dispatch import Answered, Gone, Ready, Report
-from sdcli.batch.drawing_actor import DrawingActor, Unfit
 from sdcli.batch.executor import Failed, Task
-from sdcli.batch.machine import Machine, file_digests, model_digest, this_machine
 from sdcli.batch.outcome import Failure
+from sdcli.batch.workers.dispatch import Answered, Gone, Ready, Report
+from sdcli.batch.workers.drawing_actor import DrawingActor, Unfit
+from sdcli.batch.workers.machine import Machine, file_digests, model_digest, this_machine
 from sdcli.errors import SdError, are_options_named
 from sdcli.machine import helpful_threads
 from sdcli.request.request import Loading

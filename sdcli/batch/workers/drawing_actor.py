@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sdcli.batch.executor import Drawn, Failed, Task
-from sdcli.batch.machine import Machine, missing_or_other, model_digest, this_machine
-from sdcli.batch.remote_worker import RemoteWorker
+from sdcli.batch.workers.machine import Machine, missing_or_other, model_digest, this_machine
+from sdcli.batch.workers.remote_worker import RemoteWorker
 from sdcli.errors import SdError, naming_options
 from sdcli.request.request import Loading
 

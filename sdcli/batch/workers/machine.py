@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import platform
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import sdcli
-from sdcli import settings
+from sdcli.batch.named_files import file_digest, named_files
 from sdcli.checkpoints import checkpoint, hashes
-from sdcli.errors import SdError
-from sdcli.machine import cpu_maker
-from sdcli.request import controls, ip_adapters, loras, reference, regions
 from sdcli.request.request import Loading, Request
-from sdcli.request.weighted_file import parse_weighted_file
 
 
 @dataclass(frozen=True)
@@ -43,15 +38,15 @@ def this_machine() -> Machine:
     """The machine that this process runs on, as torch sees it."""
     import torch
 
-    from sdcli.models.device import has_bf16_matrix_units
+    from sdcli.models.device import arithmetic
 
-    cpu = [platform.machine(), cpu_maker(), torch.backends.cpu.get_cpu_capability()]
+    cpu = arithmetic(torch.device("cpu"), torch.bfloat16)  # the class in which machines differ most
     return Machine(
         socket.gethostname(),
         f"{sdcli.__version__} ({_source_digest()[:8]})",
         torch.__version__,
         platform.python_version(),
-        " ".join([*cpu, "AMX"] if has_bf16_matrix_units() else cpu),
+        f"{platform.machine()} {cpu}",
         torch.cuda.get_device_name(0) if torch.cuda.is_available() else "",
     )
 
@@ -72,41 +67,13 @@ def model_digest(loading: Loading) -> str:
 
 def file_digests(request: Request) -> dict[str, str]:
     """Path -> sha256 of each picture and adapter that a request names; empty for one that cannot be read."""
-    return {path: _digest(Path(path)) for path in dict.fromkeys(_named_files(request))}
+    return {path: file_digest(Path(path)) for path in named_files(request)}
 
 
 def missing_or_other(expected: Mapping[str, str]) -> str:
     """What is wrong here with the files of which `file_digests` told elsewhere; empty if nothing is."""
     for path, sha256 in expected.items():
-        found = _digest(Path(path))
+        found = file_digest(Path(path))
         if sha256 and found != sha256:
             return f"{path} is another file there" if found else f"{path} is missing there"
     return ""
-
-
-def _digest(path: Path) -> str:
-    try:
-        if path.is_dir():  # of an image encoder, for instance
-            return hashlib.sha256(
-                b"".join(_digest(each).encode() for each in sorted(path.iterdir()))
-            ).hexdigest()
-        return hashes.digest([path])
-    except OSError:
-        return ""
-
-
-def _named_files(request: Request) -> Iterator[str]:
-    for picture in (request.image, request.mask, request.depth, request.latents_in):
-        if isinstance(picture, str) and picture != "-":
-            yield picture
-    yield from request.embedding
-    with contextlib.suppress(SdError):  # the worker says it of the task
-        yield from (loras.parse(each).path for each in request.lora)
-        yield from (parse_weighted_file("--hypernet", each).path for each in request.hypernet)
-        for control in map(controls.parse, request.control):
-            yield from filter(None, (control.path, control.image))
-        for adapter in map(ip_adapters.parse, request.ip_adapter):
-            yield from (adapter.path, adapter.image, adapter.encoder or str(settings.image_encoder() or ""))
-        yield from filter(None, (regions.parse(each).mask for each in request.region))
-        if request.reference is not None:
-            yield reference.parse(request.reference).image

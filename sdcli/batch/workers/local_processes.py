@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
-from sdcli.batch.dispatch import Answered, Gone, Ready, Report
 from sdcli.batch.executor import Task
+from sdcli.batch.workers.dispatch import Answered, Gone, Ready, Report
 from sdcli.errors import are_options_named
 
 SECONDS_A_WAIT = 1.0
@@ -129,7 +129,7 @@ def _work(pipe: Connection, gpu: str, names_options: bool) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
     import sdcli.engine  # noqa: F401  # what takes long is done before the first task
-    from sdcli.batch.remote_worker import RemoteWorker
+    from sdcli.batch.workers.remote_worker import RemoteWorker
 
     remote = RemoteWorker(names_options)
     with contextlib.suppress(EOFError, BrokenPipeError):
