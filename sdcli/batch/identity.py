@@ -27,7 +27,7 @@ _PATHS = tuple(
 
 def request_key(request: Request) -> str:
     """The sha256 of what was asked for: the same on every machine, wherever its files lie there."""
-    asked = request.as_dict()
+    asked = request.as_record()
     for name in _PATHS:
         if isinstance(asked.get(name), str):
             asked[name] = _file_name(asked[name])

@@ -72,7 +72,7 @@ class Loading(fields.Checked):
         help="Keep weights in memory as bf16 or fp8, and cast each layer to --dtype when it runs; changes the picture.",
     )  # fmt: skip
     stream: bool = option(
-        False, "--stream", type=bool,
+        False, "--stream", type=bool, unrecorded=True,
         help="Read the weights of each layer from the file when it runs: little memory, more time, the same picture.",
     )  # fmt: skip
     threads: int | None = option(
@@ -482,6 +482,10 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
     def as_dict(self) -> dict[str, Any]:
         """The prompt and the fields that differ from their defaults, as JSON values: `from_dict` reads them."""
         return {"prompt": self.prompt, **fields.as_dict(self)}
+
+    def as_record(self) -> dict[str, Any]:
+        """`as_dict` without what changes no bit of the picture: what its metadata says."""
+        return {"prompt": self.prompt, **fields.as_record(self)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Request:
