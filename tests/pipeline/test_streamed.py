@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import pytest
+from safetensors.torch import save_file
 
 from sdcli import estimate as estimates
 from sdcli.batch.identity import request_key
@@ -17,6 +18,7 @@ from sdcli.request.png_metadata import read_png_metadata
 from sdcli.request.request import Request
 from tests import adapter_files, control_files
 from tests.adapters import loras
+from tests.conftest import TOY
 from tests.pictures import half_mask, photo
 
 WAYS = {
@@ -65,6 +67,20 @@ def in_folder(folder, monkeypatch):
 
 
 @pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """The networks of test:sd1 in files, as diffusers writes them."""
+    folder, model = tmp_path_factory.mktemp("models") / "sd1", load("test:sd1", "cpu", "float32")
+    for part, component in checkpoint.read("test:sd1").components.items():
+        (folder / part).mkdir(parents=True)
+        (folder / part / "config.json").write_text(json.dumps(dict(component.config)))
+        name = "model" if part == "text_encoder" else "diffusion_pytorch_model"
+        save_file(model.networks[part].state_dict(), folder / part / f"{name}.safetensors")
+    (folder / "scheduler").mkdir()
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(TOY["scheduler"]))
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
 def models():
     return {stream: ModelCache() for stream in (False, True)}
 
@@ -74,23 +90,23 @@ def drawn(models, stream, **options):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_streamed_model_writes_the_same_file(models, toy, way):
-    options = {"model": str(toy), **WAYS[way]}
+def test_a_streamed_model_writes_the_same_file(models, written, way):
+    options = {"model": written, **WAYS[way]}
     whole, streamed = (drawn(models, stream, **options) for stream in (False, True))
     assert (whole.networks, streamed.networks) == ("all at once", "layer by layer")
     assert streamed.picture.png() == whole.picture.png()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_all_adapters_together_write_the_same_file(models, toy, dtype):
-    whole, streamed = (drawn(models, s, model=str(toy), dtype=dtype, **TOGETHER) for s in (False, True))
+def test_all_adapters_together_write_the_same_file(models, written, dtype):
+    whole, streamed = (drawn(models, s, model=written, dtype=dtype, **TOGETHER) for s in (False, True))
     assert streamed.picture.png() == whole.picture.png()
 
 
-def test_the_next_streamed_picture_is_drawn_without_the_adapters(models, toy):
-    plain = drawn(models, True, model=str(toy))
-    drawn(models, True, model=str(toy), **TOGETHER)
-    assert drawn(models, True, model=str(toy)).picture.png() == plain.picture.png()
+def test_the_next_streamed_picture_is_drawn_without_the_adapters(models, written):
+    plain = drawn(models, True, model=written)
+    drawn(models, True, model=written, **TOGETHER)
+    assert drawn(models, True, model=written).picture.png() == plain.picture.png()
 
 
 def test_a_picture_is_made_again_with_the_store_that_it_records_and_no_word_of_streaming(
