@@ -78,7 +78,7 @@ def generate(
         images = inputs.at_size(job)
         doing = f"drawing {job.width}x{job.height} pixels"
         adapters = adapters_of(model, job, inputs) + JobAdapters((maps.adapted,), (maps.see,))
-        with memory_errors(doing), model.networks.adapted(adapters.adapters):
+        with memory_errors(doing, _advice(model)), model.networks.adapted(adapters.adapters):
             end = _run(model, job, images, watch, clock, maps, adapters)
             if job.hires.hires > 1:
                 larger, enlarged, latents = second_pass(model, job, images, end.x)
@@ -93,6 +93,14 @@ def generate(
         facts |= facts_of(job)
         picture = Picture(image, job.request, facts, inputs.icc)
         return Result(picture, end.x, clock.seconds, model.networks.how, end.sigma, end.recording, shares)
+
+
+def _advice(model: Model) -> str:
+    """What to do if a picture runs out of memory."""
+    streams = model.networks.streams
+    return "choose a smaller --width and --height" + (
+        "" if streams else ", or give --stream, which takes less"
+    )
 
 
 def _rehearse(found: Checkpoint, request: Request, inputs: InputImages, attention: Sequence[str]) -> None:

@@ -48,6 +48,7 @@ class Estimate:
     measured: bool  # False: the speed is a guess
     bytes: float  # of the weights of the U-Net and of control networks, and of what the U-Net holds at once
     available: float  # bytes that are free; infinite where that is unknown
+    streamed: float = math.inf  # bytes if the U-Net's weights are read layer by layer
 
     def text(self) -> str:
         """`about 3 min, 1.2 GB of memory (by a step measured here)`."""
@@ -56,9 +57,13 @@ class Estimate:
 
     def check(self, size: str) -> None:
         """Raise an SdError if the picture would take longer than TOO_SLOW, or more memory than there is."""
-        if self.bytes > self.available:
+        if min(self.bytes, self.streamed) > self.available:
+            streamed = (
+                f", or {self.streamed / 1e9:.1f} GB with --stream" if self.streamed < self.bytes else ""
+            )
             raise OutOfMemory(
-                f"{size} pixels take {self.bytes / 1e9:.1f} GB of memory, {self.available / 1e9:.1f} GB are free; "
+                f"{size} pixels take {self.bytes / 1e9:.1f} GB of memory{streamed}, "
+                f"{self.available / 1e9:.1f} GB are free; "
                 "choose a smaller --width and --height, or try it with --allow-slow"
             )
         if self.seconds > TOO_SLOW:
@@ -80,7 +85,11 @@ def estimate(found: Checkpoint, request: Request) -> Estimate | None:
     height, width = _latent_size(found, request)
     needed = _unet_bytes(unet, height, width) * max(1.0, request.hires) ** 2 + _control_bytes(request)
     available = math.inf if _on_gpu(request) else available_memory()
-    return Estimate(operations, operations / speed, measured, needed, available)
+    sizes = [math.prod(shape) for shape in unet.values()]
+    streamed = needed - 4.0 * (sum(sizes) - 2 * max(sizes))  # the layer at work, and the one before it
+    return Estimate(
+        operations, operations / speed, measured, streamed if request.stream else needed, available, streamed
+    )
 
 
 def remember(found: Checkpoint, request: Request, seconds: float) -> None:

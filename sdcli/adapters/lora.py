@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from sdcli.checkpoints.lora_file import Change
 from sdcli.diffusion.step_range import holds, steps_between
 from sdcli.diffusion.unet_call import UNetCall
 from sdcli.errors import ModelError
+from sdcli.models import layers
 from sdcli.models.offload import Adapter, ReadWeights
 from sdcli.models.tensors import all_finite, read_entry
 
@@ -70,6 +72,7 @@ class Loras:
         own = [use for use in self._uses if use.change.module.part == part and use.strength]
         merged = _by_module([use for use in own if use.steps == ALWAYS or part != "unet"])
         branches = _by_module([use for use in own if use.steps != ALWAYS and part == "unet"])
+        streamed = layers.of(module)
         touched: list[str] = []
         patched: list[Any] = []
         try:
@@ -77,6 +80,8 @@ class Loras:
             self._merge(part, module, merged, touched)
             yield
         finally:
+            if streamed is not None:
+                streamed.changes.clear()
             for layer in patched:
                 vars(layer).pop("forward", None)
             parameters = dict(module.named_parameters())
@@ -87,7 +92,10 @@ class Loras:
         self, part: str, module: nn.Module, uses: Mapping[str, Sequence[Use]], touched: list[str]
     ) -> None:
         parameters = dict(module.named_parameters())
-        for name, base in self._bases(part, parameters, [f"{path}.weight" for path in uses]):
+        streamed = [path for path in uses if parameters[f"{path}.weight"].is_meta]
+        _merge_when_filled(module, {path: uses[path] for path in streamed})
+        whole = [path for path in uses if path not in streamed]
+        for name, base in self._bases(part, module, [f"{path}.weight" for path in whole]):
             path = name.removesuffix(".weight")
             read = [(use, _tensors(use, base.device)) for use in uses[path]]
             changes = [(use, _delta(use, tensors, base)) for use, tensors in read]
@@ -95,14 +103,18 @@ class Loras:
             _add(parameters[name], base, changes)
             biases = [(use, deltas.bias_delta(tensors)) for use, tensors in read]
             if own := [(use, bias) for use, bias in biases if bias is not None]:
-                ((bias_name, base),) = self._bases(part, parameters, [f"{path}.bias"])
+                ((bias_name, base),) = self._bases(part, module, [f"{path}.bias"])
                 touched.append(bias_name)
                 _add(parameters[bias_name], base, own)
 
-    def _bases(
-        self, part: str, parameters: Mapping[str, nn.Parameter], names: Sequence[str]
-    ) -> Iterator[tuple[str, Tensor]]:
+    def _bases(self, part: str, module: nn.Module, names: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
         """The weights before any change, in float32: themselves, or read from the file if they have fewer bits here."""
+        parameters, streamed = dict(module.named_parameters()), layers.of(module)
+        empty = [name for name in names if parameters[name].is_meta]
+        for name in empty:
+            assert streamed is not None
+            yield name, streamed.base(name)
+        names = [name for name in names if name not in empty]
         narrow = [name for name in names if parameters[name].dtype != torch.float32]
         for name in names:
             if parameters[name].dtype == torch.float32:
@@ -114,8 +126,7 @@ class Loras:
     def _branch(
         self, part: str, module: nn.Module, uses: Mapping[str, Sequence[Use]], patched: list[Any]
     ) -> None:
-        parameters = dict(module.named_parameters())
-        for name, base in self._bases(part, parameters, [f"{path}.weight" for path in uses]):
+        for name, base in self._bases(part, module, [f"{path}.weight" for path in uses]):
             layer: Any = module.get_submodule(name.removesuffix(".weight"))
             branches = [
                 (use, _branch(layer, use, _tensors(use, base.device), base))
@@ -142,6 +153,27 @@ class Loras:
 def lora(uses: Sequence[Use], read: ReadWeights) -> Adapter:
     """Changes of a network's weights by LoRA files and their kin, undone bit for bit; `Loras` says how."""
     return Loras(uses, read).adapted
+
+
+def _merge_when_filled(module: nn.Module, uses: Mapping[str, Sequence[Use]]) -> None:
+    """Let the layers that hold weights only while they run be changed whenever they are filled."""
+    streamed = layers.of(module)
+    for path, own in uses.items():
+        assert streamed is not None
+        streamed.changes[f"{path}.weight"] = partial(_changed, own)
+        with_bias = [use for use in own if deltas.bias_delta(_tensors(use, torch.device("cpu"))) is not None]
+        if with_bias:
+            streamed.changes[f"{path}.bias"] = partial(_changed_bias, with_bias)
+
+
+def _changed(uses: Sequence[Use], base: Tensor) -> Tensor:
+    """base + the sum of strength * change, in float32; base is overwritten."""
+    return _sum(base, [(use, _delta(use, _tensors(use, base.device), base)) for use in uses])
+
+
+def _changed_bias(uses: Sequence[Use], base: Tensor) -> Tensor:
+    biases = [(use, deltas.bias_delta(_tensors(use, base.device))) for use in uses]
+    return _sum(base, [(use, bias) for use, bias in biases if bias is not None])
 
 
 def _added_up(uses: Sequence[Use]) -> list[Use]:
@@ -196,10 +228,15 @@ def _first_ranks(tensors: Mapping[str, Tensor], count: int) -> dict[str, Tensor]
 def _add(parameter: nn.Parameter, base: Tensor, changes: Iterable[tuple[Use, Tensor]]) -> None:
     """Set a parameter to base + the sum of strength * change, added in their order in float32; base is overwritten."""
     with torch.inference_mode():
-        for use, change in changes:
-            base.add_(change.reshape(base.shape), alpha=use.strength)
+        _sum(base, changes)
         if base.data_ptr() != parameter.data_ptr():
             parameter.copy_(base)
+
+
+def _sum(base: Tensor, changes: Iterable[tuple[Use, Tensor]]) -> Tensor:
+    for use, change in changes:
+        base.add_(change.reshape(base.shape), alpha=use.strength)
+    return base
 
 
 def _set(parameter: nn.Parameter, values: Tensor) -> None:

@@ -23,7 +23,7 @@ from sdcli.models.memory import keep_memory, memory_errors
 from sdcli.models.model import Model
 from sdcli.models.offload import offloaded
 from sdcli.models.tensors import read_tensor
-from sdcli.models.weights import load_weights
+from sdcli.models.weights import load_layers, load_weights
 from sdcli.request.request import Loading
 
 
@@ -48,11 +48,13 @@ def load_model(found: Checkpoint, loading: Loading) -> Model:
         networks = offloaded(
             found.name,
             modules,
-            lambda part, module: load_weights(part, module, found.components[part], placement),
+            partial(_fill, found, loading.store, placement),
             placement,
             lambda part, names: read_weights(part, names, found.components[part]),
+            loading.store,
+            loading.stream,
         )
-        if placement.device.type == "cpu" and not networks.one_at_a_time:
+        if placement.device.type == "cpu" and networks.how == "all at once":
             keep_memory()
         facts = {"model": {"family": found.family.name, "sha256": hashing.result()}, **placement.facts}
     return Model(
@@ -74,6 +76,15 @@ def load_model(found: Checkpoint, loading: Loading) -> Model:
             else None
         ),
     )
+
+
+def _fill(
+    found: Checkpoint, store: str, placement: Placement, part: str, module: nn.Module, streams: bool
+) -> nn.Module:
+    component = found.components[part]
+    if streams or store != "auto":
+        return load_layers(part, module, component, placement, store, streams)
+    return load_weights(part, module, component, placement)
 
 
 def _library_versions(found: Checkpoint, by_library: bool) -> dict[str, str]:

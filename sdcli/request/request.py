@@ -67,6 +67,14 @@ class Loading(fields.Checked):
         "auto", "--dtype", type=str, choices=("auto", "float32", "bfloat16", "float16"),
         help="Number format of the networks: auto, float32, bfloat16 or float16.",
     )  # fmt: skip
+    store: str = option(
+        "auto", "--store", type=str, choices=("auto", "bf16", "fp8"),
+        help="Keep weights in memory as bf16 or fp8, and cast each layer to --dtype when it runs; changes the picture.",
+    )  # fmt: skip
+    stream: bool = option(
+        False, "--stream", type=bool,
+        help="Read the weights of each layer from the file when it runs: little memory, more time, the same picture.",
+    )  # fmt: skip
     threads: int | None = option(
         None, "--threads", type=int, low=1, high=1024,
         help="Threads on a CPU; one per core if not given. Their number changes the last bits of a picture.",
