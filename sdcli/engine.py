@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,7 @@ from sdcli import registry
 from sdcli.adapters.attention_maps import AttentionMaps
 from sdcli.checkpoints import network_config
 from sdcli.checkpoints.checkpoint import Checkpoint
+from sdcli.checkpoints.component import OPTIONAL
 from sdcli.checkpoints.defaults import job_by
 from sdcli.checkpoints.recorded import recorded
 from sdcli.diffusion.conditioning import composed
@@ -32,6 +34,7 @@ from sdcli.models.model import Model
 from sdcli.pipeline import vae
 from sdcli.pipeline.adapters import JobAdapters, adapters_of, facts_of
 from sdcli.pipeline.attention import check_attention, check_recorded, rows_of
+from sdcli.pipeline.engine_limits import check_engine, check_size
 from sdcli.pipeline.hires import second_pass
 from sdcli.pipeline.preview import preview
 from sdcli.pipeline.reference import fidelity_of, inputs_while_writing, reference_latents, referenced
@@ -73,6 +76,7 @@ def generate(
     with models.use(request.loading) as model:
         clock("load")
         job = model.with_defaults(inputs.fill_in_size(request))
+        check_engine(request.engine, request.networks, job, attention)
         check_attention(attention, job, model.name, model.tokenizers, model.configs["unet"])
         maps = AttentionMaps(attention)
         images = inputs.at_size(job)
@@ -97,11 +101,19 @@ def generate(
 
 def _rehearse(found: Checkpoint, request: Request, inputs: InputImages, attention: Sequence[str]) -> None:
     """Raise the SdError of a request that cannot be drawn, as far as it is known before the networks are loaded."""
-    choose_device(request.device, request.dtype, parameters=0)
+    placement = choose_device(request.device, request.dtype, _parameters(found))
     job = job_by(found.family, found.size, inputs.fill_in_size(request))
+    check_engine(request.engine, request.networks, job, attention)
+    check_size(found, request.engine, placement, job)
     unet = network_config.settings("unet", found.components["unet"].config)
     check_attention(attention, job, found.name, found.tokenizers, unet)
     rehearse(found, job, inputs)
+
+
+def _parameters(found: Checkpoint) -> int:
+    """How many weights the headers of a checkpoint list; 0 for a test model, which has none."""
+    components = [each for part, each in found.components.items() if part not in OPTIONAL and each.header]
+    return sum(math.prod(each.shape(name)) for each in components for name in each.sources)
 
 
 def _run(

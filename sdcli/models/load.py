@@ -19,6 +19,7 @@ from sdcli.checkpoints.hashes import digest
 from sdcli.models import build, library
 from sdcli.models.control import ControlNetworks
 from sdcli.models.device import Placement, choose_device
+from sdcli.models.engine_networks import PARTS, engine_networks
 from sdcli.models.memory import keep_memory, memory_errors
 from sdcli.models.model import Model
 from sdcli.models.offload import offloaded
@@ -45,16 +46,19 @@ def load_model(found: Checkpoint, loading: Loading) -> Model:
             part: _empty_network(found, part, by_library) for part in found.components if part not in OPTIONAL
         }
         placement = choose_device(loading.device, loading.dtype, _parameters(modules), loading.threads)
+        by_engine = engine_networks(found, loading.engine, placement, partial(_load, found))
         networks = offloaded(
             found.name,
             modules,
             lambda part, module: load_weights(part, module, found.components[part], placement),
             placement,
             lambda part, names: read_weights(part, names, found.components[part]),
+            PARTS if by_engine else (),
         )
         if placement.device.type == "cpu" and not networks.one_at_a_time:
             keep_memory()
         facts = {"model": {"family": found.family.name, "sha256": hashing.result()}, **placement.facts}
+        facts |= by_engine.engine.versions() if by_engine else {}
     return Model(
         name=found.name,
         family=found.family,
@@ -67,6 +71,7 @@ def load_model(found: Checkpoint, loading: Loading) -> Model:
         size=found.size,
         placement=placement,
         control_networks=ControlNetworks(placement),
+        by_engine=by_engine,
         facts=facts | _library_versions(found, by_library),
         load_depth_network=(
             _load_later(found, "depth_estimator", placement)
@@ -105,6 +110,11 @@ def _load_later(found: Checkpoint, part: str, placement: Placement) -> Callable[
     module = _empty_network(found, part)
     placement = Placement(placement.device, torch.float32)
     return functools.cache(partial(load_weights, part, module, found.components[part], placement))
+
+
+def _load(found: Checkpoint, part: str, placement: Placement) -> nn.Module:
+    """A network of its own, which no other part of the program holds."""
+    return load_weights(part, _empty_network(found, part), found.components[part], placement)
 
 
 def read_weights(part: str, names: Collection[str], component: Component) -> Iterator[tuple[str, Tensor]]:

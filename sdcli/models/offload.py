@@ -112,8 +112,11 @@ def offloaded(
     load_weights: LoadWeights,
     placement: Placement,
     read_weights: ReadWeights | None = None,
+    later: Collection[str] = (),
 ) -> Networks:
     """The networks of a model, from empty ones: loaded now if the free memory holds them all, else one at a time.
+
+    Those of the parts in `later` are loaded only if they are used.
 
     Raises OutOfMemory if the memory does not hold the largest of them.
     """
@@ -124,7 +127,8 @@ def offloaded(
     networks = Networks(modules, load_weights, one_at_a_time, read_weights)
     if not networks.one_at_a_time:
         for part in networks:
-            networks[part]
+            if part not in later:
+                networks[part]
     return networks
 
 
