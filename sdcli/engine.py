@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +17,6 @@ from sdcli import registry
 from sdcli.adapters.attention_maps import AttentionMaps
 from sdcli.checkpoints import network_config
 from sdcli.checkpoints.checkpoint import Checkpoint
-from sdcli.checkpoints.component import OPTIONAL
 from sdcli.checkpoints.defaults import job_by
 from sdcli.checkpoints.recorded import recorded
 from sdcli.diffusion.conditioning import composed
@@ -29,6 +27,7 @@ from sdcli.diffusion.types import Denoise, Predict
 from sdcli.errors import UsageError
 from sdcli.models.cache import ModelCache
 from sdcli.models.device import choose_device
+from sdcli.models.load import parameters
 from sdcli.models.memory import memory_errors
 from sdcli.models.model import Model
 from sdcli.pipeline import vae
@@ -101,19 +100,13 @@ def generate(
 
 def _rehearse(found: Checkpoint, request: Request, inputs: InputImages, attention: Sequence[str]) -> None:
     """Raise the SdError of a request that cannot be drawn, as far as it is known before the networks are loaded."""
-    placement = choose_device(request.device, request.dtype, _parameters(found))
+    placement = choose_device(request.device, request.dtype, parameters(found))
     job = job_by(found.family, found.size, inputs.fill_in_size(request))
     check_engine(request.engine, request.networks, job, attention)
     check_size(found, request.engine, placement, job)
     unet = network_config.settings("unet", found.components["unet"].config)
     check_attention(attention, job, found.name, found.tokenizers, unet)
     rehearse(found, job, inputs)
-
-
-def _parameters(found: Checkpoint) -> int:
-    """How many weights the headers of a checkpoint list; 0 for a test model, which has none."""
-    components = [each for part, each in found.components.items() if part not in OPTIONAL and each.header]
-    return sum(math.prod(each.shape(name)) for each in components for name in each.sources)
 
 
 def _run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -54,12 +55,24 @@ def machine_of(request: Request) -> dict[str, Any]:
     found: dict[str, Any] = {"device": "cuda" if on_gpu else "cpu", "dtype": request.dtype}
     if not on_gpu:
         found["threads"] = request.threads or machine.helpful_threads()
-        found["cpu"] = f"{machine.cpu_maker()} {os.environ.get('ATEN_CPU_CAPABILITY') or machine.instructions()}"
+        found["cpu"] = (
+            f"{machine.cpu_maker()} {os.environ.get('ATEN_CPU_CAPABILITY') or machine.instructions()}"
+        )
     try:
         found["torch"] = version("torch")
     except PackageNotFoundError:
         found["torch"] = "unknown"
+    if request.engine != "torch":
+        found |= _engine_of(request.engine)
     return found
+
+
+def _engine_of(engine: str) -> dict[str, str]:
+    """The version of the package that an engine has its name from; `compile` is a part of torch."""
+    name = engine.partition(":")[0]
+    with contextlib.suppress(PackageNotFoundError):
+        return {name: version(name)}
+    return {}
 
 
 def network_files(job: Job) -> list[Path]:

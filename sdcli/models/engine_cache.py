@@ -22,7 +22,9 @@ def engine_folder(name: str) -> Path:
     """The folder for what the engine `name` keeps; raises UsageError for a user without a cache folder."""
     cache = settings.cache_folder()
     if cache is None:
-        raise UsageError(f"--engine {name} keeps networks in a cache folder, and there is none; set SDCLI_CACHE")
+        raise UsageError(
+            f"--engine {name} keeps networks in a cache folder, and there is none; set SDCLI_CACHE"
+        )
     return cache / "engines" / name
 
 

@@ -44,7 +44,9 @@ class Engine(Protocol):
         """Raise UsageError if it cannot run the network on latents of this size (h, w)."""
         ...
 
-    def function(self, network: EngineNetwork, arguments: Mapping[str, Tensor], folder: Path) -> TensorFunction:
+    def function(
+        self, network: EngineNetwork, arguments: Mapping[str, Tensor], folder: Path
+    ) -> TensorFunction:
         """The network as a function of arguments with just these names and shapes."""
         ...
 

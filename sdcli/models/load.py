@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -46,7 +47,7 @@ def load_model(found: Checkpoint, loading: Loading) -> Model:
             part: _empty_network(found, part, by_library) for part in found.components if part not in OPTIONAL
         }
         placement = choose_device(loading.device, loading.dtype, _parameters(modules), loading.threads)
-        by_engine = engine_networks(found, loading.engine, placement, partial(_load, found))
+        by_engine = engine_networks(found, loading.engine, placement, partial(load_own_network, found))
         networks = offloaded(
             found.name,
             modules,
@@ -101,6 +102,12 @@ def _empty_network(found: Checkpoint, part: str, by_library: bool = False) -> nn
     return module
 
 
+def parameters(found: Checkpoint) -> int:
+    """How many weights the headers of a checkpoint list; 0 for a test model, which has none."""
+    components = [each for part, each in found.components.items() if part not in OPTIONAL and each.header]
+    return sum(math.prod(each.shape(name)) for each in components for name in each.sources)
+
+
 def _parameters(modules: dict[str, nn.Module]) -> int:
     return sum(p.numel() for module in modules.values() for p in module.parameters())
 
@@ -112,7 +119,7 @@ def _load_later(found: Checkpoint, part: str, placement: Placement) -> Callable[
     return functools.cache(partial(load_weights, part, module, found.components[part], placement))
 
 
-def _load(found: Checkpoint, part: str, placement: Placement) -> nn.Module:
+def load_own_network(found: Checkpoint, part: str, placement: Placement) -> nn.Module:
     """A network of its own, which no other part of the program holds."""
     return load_weights(part, _empty_network(found, part), found.components[part], placement)
 

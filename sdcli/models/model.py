@@ -47,7 +47,9 @@ class Model:
     placement: Placement
     facts: Mapping[str, Any]
     control_networks: ControlNetworks
-    by_engine: EngineNetworks | None = None  # the U-Net and the decoder where another engine than torch runs them
+    by_engine: EngineNetworks | None = (
+        None  # the U-Net and the decoder where another engine than torch runs them
+    )
     load_depth_network: Callable[[], nn.Module] | None = None  # loads it once; None if there is none
     encoded: dict[Hashable, Cond] = field(default_factory=dict)  # texts that were encoded, the oldest first
 

@@ -46,7 +46,9 @@ class Compiled:
         if not is_whole(folder / _key(network, size)):
             raise UsageError(f"--engine compile: {_not_compiled(network, size)}")
 
-    def function(self, network: EngineNetwork, arguments: Mapping[str, Tensor], folder: Path) -> TensorFunction:
+    def function(
+        self, network: EngineNetwork, arguments: Mapping[str, Tensor], folder: Path
+    ) -> TensorFunction:
         """The network of a package, with the weights of the model."""
         height, width = arguments["x"].shape[-2:]
         module = positional(network.name, network.load(network.placement.dtype), arguments)
@@ -82,7 +84,9 @@ def _key(network: EngineNetwork, size: tuple[int, int]) -> str:
 def _not_compiled(network: EngineNetwork, size: tuple[int, int]) -> str:
     what = f"the {network.name.replace('_', ' ')} of {network.model} is not compiled for latents of {size[1]}x{size[0]}"
     dtype = str(network.placement.dtype).removeprefix("torch.")
-    return f"{what} in {dtype} on this CPU; run sd models compile {network.model} with that --width and --height"
+    return (
+        f"{what} in {dtype} on this CPU; run sd models compile {network.model} with that --width and --height"
+    )
 
 
 def _compile(network: EngineNetwork, arguments: Mapping[str, Tensor], folder: Path) -> None:

@@ -38,7 +38,9 @@ class OpenVINO:
         packages = ("openvino", "nncf") if self.int8 else ("openvino",)
         for package in packages:
             found = importlib.util.find_spec(package)
-            if found is None or found.origin is None:  # a folder of that name beside the program is no package
+            if (
+                found is None or found.origin is None
+            ):  # a folder of that name beside the program is no package
                 option = "openvino:int8=true" if self.int8 else "openvino"
                 raise UsageError(
                     f"--engine {option}: {package} is not installed; pip install 'sdcli[openvino]'"
@@ -50,7 +52,9 @@ class OpenVINO:
         if network.placement.device.type != "cpu":
             raise UsageError("--engine openvino runs on a CPU; give --device cpu")
 
-    def function(self, network: EngineNetwork, arguments: Mapping[str, Tensor], folder: Path) -> TensorFunction:
+    def function(
+        self, network: EngineNetwork, arguments: Mapping[str, Tensor], folder: Path
+    ) -> TensorFunction:
         """The network for these shapes; it is converted first if it was not yet."""
         place = folder / self._key(network, arguments)
         path = kept(place, partial(self._convert, network, arguments)) / "network.xml"
@@ -111,11 +115,15 @@ def _compiled(path: Path, network: EngineNetwork, arguments: Mapping[str, Tensor
         compiled = core.compile_model(read, "CPU", settings)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
-        raise ModelError(f"{network.model}: OpenVINO cannot run its {network.name}: {reason}; use --engine torch") from None
+        raise ModelError(
+            f"{network.model}: OpenVINO cannot run its {network.name}: {reason}; use --engine torch"
+        ) from None
     request = compiled.create_infer_request()
 
     def run(values: list[Tensor]) -> Tensor:
-        arrays = [(each.float() if each.is_floating_point() else each).contiguous().numpy() for each in values]
+        arrays = [
+            (each.float() if each.is_floating_point() else each).contiguous().numpy() for each in values
+        ]
         out = request.infer(arrays)[0]
         return torch.from_numpy(out.copy()).to(dtype)
 
