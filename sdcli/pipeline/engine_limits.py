@@ -49,7 +49,7 @@ def check_engine(engine: str, networks: str, job: Job, attention: Sequence[str])
 
 
 def check_size(found: Checkpoint, engine: str, placement: Placement, job: Job) -> None:
-    """Raise UsageError if the engine is missing, or cannot draw pictures of the job's size, before anything is loaded."""
+    """Raise UsageError if the engine is missing, or cannot draw pictures of the job's size; nothing is loaded."""
     by_engine = engine_networks(found, engine, placement, never_loaded)
     if by_engine is None:
         return

@@ -13,7 +13,7 @@ from sdcli.diffusion.types import Predict
 from sdcli.diffusion.unet_call import See, UNetCall
 from sdcli.diffusion.windows import blend, windows
 from sdcli.errors import UsageError
-from sdcli.models.architectures.unet import Residuals, Sinusoids
+from sdcli.models.architectures.unet import Residuals, Sinusoids, UNet
 from sdcli.models.model import Model
 from sdcli.pipeline.middle_attention import MiddleAttention
 from sdcli.pipeline.perturb import perturbed

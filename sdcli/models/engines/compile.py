@@ -107,7 +107,7 @@ def _dynamic(arguments: Mapping[str, Tensor]) -> dict[str, Any]:
     """Which sides of the arguments may have other lengths: the rows, and the tokens of the context."""
     from torch.export import Dim
 
-    rows, tokens = Dim("rows", min=1, max=1024), Dim("tokens", min=1, max=65536)  # type: ignore[no-untyped-call]
+    rows, tokens = Dim("rows", min=1, max=1024), Dim("tokens", min=1, max=65536)
     sides: dict[str, Any] = {name: {0: rows} if name in ROWS else None for name in arguments}
     if "context" in sides:
         sides["context"] = {0: rows, 1: tokens}
