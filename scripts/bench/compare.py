@@ -2,8 +2,8 @@
 
     python scripts/bench/compare.py [--rounds 3] [--size 512] [--model sd1] [--only NAME ...]
 
-Programs: sdcli in float32 and bfloat16, diffusers with its defaults, OpenVINO (float32, on our networks), torch.compile
-(on our networks; needs a C++ compiler and minutes), and stable-diffusion.cpp, of which it is said only whether its wheel
+Programs: sdcli in float32 and bfloat16, diffusers with its defaults, OpenVINO (float32, on our networks),
+torch.compile (on our networks; needs a C++ compiler and minutes), and stable-diffusion.cpp, of which it is said only whether its wheel
 is installed. Each is a process of its own; they take turns, so that what else the machine does falls on all of them.
 Given are CPU seconds and wall seconds, each as the median with the least and the most, and their ratio to sdcli in
 float32. The weights are random, because the time does not depend on them.
@@ -84,9 +84,7 @@ def openvino(model: str, side: int) -> Calls:
             warnings.simplefilter("ignore")
             converted = ov.convert_model(positional(name, network, arguments), example_input=values)
         del network
-        converted.reshape(
-            {i: [-1, *each.shape[1:]] if each.shape else [] for i, each in enumerate(values)}
-        )
+        converted.reshape({i: [-1, *each.shape[1:]] if each.shape else [] for i, each in enumerate(values)})
         chosen = {
             "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": 1,
             "INFERENCE_NUM_THREADS": helpful_threads(),
@@ -181,11 +179,17 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=PROGRAMS, default=list(PROGRAMS))
     options = parser.parse_args()
     if importlib.util.find_spec("stable_diffusion_cpp") is None:
-        print("stable-diffusion.cpp: not installed (pip install stable-diffusion-cpp-python), and not compared")
+        print(
+            "stable-diffusion.cpp: not installed (pip install stable-diffusion-cpp-python), and not compared"
+        )
     pipes = start(options.only, options.model, options.size // 8)
-    print(f"\n{options.model} at {options.size}x{options.size}, {options.rounds} rounds in turns; {processor()},")
+    print(
+        f"\n{options.model} at {options.size}x{options.size}, {options.rounds} rounds in turns; {processor()},"
+    )
     print(f"{helpful_threads()} threads, {instructions()}; {packages('torch', 'diffusers', 'openvino')}\n")
-    print("| what | program | CPU seconds | wall seconds | CPU ratio | wall ratio |\n|---|---|---|---|---|---|")
+    print(
+        "| what | program | CPU seconds | wall seconds | CPU ratio | wall ratio |\n|---|---|---|---|---|---|"
+    )
     for what in ("step", "decode"):
         times: dict[str, list[tuple[float, float]]] = {name: [] for name in pipes}
         for _ in range(options.rounds):

@@ -26,7 +26,8 @@ DTYPES = ("float32", "float16", "bfloat16")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a model.")
 @click.pass_context
 def models(ctx: click.Context, as_json: bool) -> None:
-    """List the models that can be used here; `models pull` fetches one, `models convert` writes one in another form,
+    """List the models that can be used here; `models pull` fetches one, `models convert` writes one in another form.
+
     `models compile` makes one ready for --engine compile.
 
     They are the embedded model, those in the model folders (SDCLI_MODELS, else on Linux ~/.local/share/sdcli/models),

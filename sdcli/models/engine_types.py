@@ -37,7 +37,7 @@ class Engine(Protocol):
     """Runs networks in a way of its own. Each folder of results is below `folder`, which the engine may fill."""
 
     def versions(self) -> Mapping[str, str]:
-        """Package -> version of what it calculates with, for a picture's metadata; raises UsageError if one is missing."""
+        """Package -> version, for a picture's metadata; raises UsageError if one is not installed."""
         ...
 
     def check(self, network: EngineNetwork, size: tuple[int, int], folder: Path) -> None:

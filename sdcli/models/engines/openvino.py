@@ -68,7 +68,8 @@ class OpenVINO:
         weights = "int8" if self._compresses(network) else "float32"
         size = "any" if is_any else f"{height}x{width}"
         names = "-".join(tuple(arguments)[3:])
-        return f"{network.name}-{network.weights_key()[:32]}-{size}-{weights}-{versions}-{FORMAT}{names and '-' + names}"
+        key = network.weights_key()[:32]
+        return "-".join(filter(None, (network.name, key, size, weights, versions, str(FORMAT), names)))
 
     def _compresses(self, network: EngineNetwork) -> bool:
         return self.int8 and network.name == "unet"
@@ -94,7 +95,7 @@ def _in_8_bits(network: Any) -> Any:
 
 
 def _sides(shape: torch.Size) -> list[int]:
-    """The sides of an argument, with any number of rows: OpenVINO 2026.4 crashes on `tiny` in float32 if it is fixed."""
+    """The sides of an argument, with any number of rows: OpenVINO 2026.4 crashes on `tiny` if it is fixed."""
     return [-1, *shape[1:]] if shape else []
 
 
