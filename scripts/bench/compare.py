@@ -3,8 +3,9 @@
     python scripts/bench/compare.py [--rounds 3] [--size 512] [--model sd1] [--only NAME ...]
 
 Programs: sdcli in float32 and bfloat16, diffusers with its defaults, OpenVINO (float32, on our networks),
-torch.compile (on our networks; needs a C++ compiler and minutes), and stable-diffusion.cpp, of which it is said only whether its wheel
-is installed. Each is a process of its own; they take turns, so that what else the machine does falls on all of them.
+torch.compile (on our networks; needs a C++ compiler and minutes), and stable-diffusion.cpp, of which it is said only
+whether its wheel is installed. Each is a process of its own; they take turns, so that what else the machine does falls
+on all of them.
 Given are CPU seconds and wall seconds, each as the median with the least and the most, and their ratio to sdcli in
 float32. The weights are random, because the time does not depend on them.
 """
