@@ -18,9 +18,9 @@ from sdcli.request.png_metadata import read_png_metadata
 from sdcli.request.request import Request
 
 MOST = 1e-3
-"""How far a network's output in float32 may be from torch's; measured are 2e-6."""
+"""How far a network's output in float32 may be from torch's; measured are 4e-6 with OpenVINO."""
 LEAST_PSNR = 40.0
-"""dB between a picture in float32 and torch's; measured are 78."""
+"""dB between a picture in float32 and torch's; measured are 78 with OpenVINO on tiny at 512x512."""
 COMMON = {"prompt": "a red apple", "model": "test:sd1", "seed": 7, "steps": 2, "width": 64, "height": 64}
 
 
