@@ -206,7 +206,11 @@ def pasted(kind: str) -> Iterator[tuple[Tensor, list[str]]]:
     latents = torch.load(recipe.WORK / "bank" / "small.pt")["latents"]
     places = {emoji: i for i, (_, style, emoji) in enumerate(things()) if style == recipe.UNSAID}
     side = latents.shape[-1]
-    middle, near, white = side // 2, side // 4 - 1, latents[0].clone()  # white but for its edge, which differs
+    middle, near, white = (
+        side // 2,
+        side // 4 - 1,
+        latents[0].clone(),
+    )  # white but for its edge, which differs
     white[:, 8:-8, 8:-8] = white[:, 8, 8, None, None]
     for dress in range(recipe.DRESSES[kind]):
         for number, name in enumerate(CONCEPTS):

@@ -20,7 +20,10 @@ INDEX = {
     "safety_checker": [None, None],
     "scheduler": ["diffusers", "DDIMScheduler"],
     "text_encoder": ["transformers", "CLIPTextModel"],
-    "tokenizer": [None, None],  # the package has a tokenizer; `sd models convert tiny FOLDER` writes it into a folder
+    "tokenizer": [
+        None,
+        None,
+    ],  # the package has a tokenizer; `sd models convert tiny FOLDER` writes it into a folder
     "unet": ["diffusers", "UNet2DConditionModel"],
     "vae": ["diffusers", "AutoencoderKL"],
 }

@@ -42,7 +42,9 @@ def grow(small: dict[str, Tensor], widths: tuple[int, ...], layers: tuple[int, .
         if not name.startswith("conv_in."):
             state[inner(name)].copy_(value)
     width = len(small["conv_in.weight"])
-    torch.nn.init.dirac_(state["conv_in.weight"][:4])  # the latents themselves, and 28 features still to be learned
+    torch.nn.init.dirac_(
+        state["conv_in.weight"][:4]
+    )  # the latents themselves, and 28 features still to be learned
     state["conv_in.bias"][:4] = 0
     way_in = state["down_blocks.0.downsamplers.0.conv.weight"]
     way_in.mul_(0.1)
@@ -119,7 +121,9 @@ def widen(narrow: dict[str, Tensor], widths: tuple[int, ...]) -> UNet2DCondition
     for name, made in state.items():
         if name in narrow:
             value = narrow[name]
-        elif name.endswith("conv_shortcut.bias"):  # the old block had none, because its input and output had one width
+        elif name.endswith(
+            "conv_shortcut.bias"
+        ):  # the old block had none, because its input and output had one width
             value = torch.zeros(len(narrow[name.replace("_shortcut", "2")]))
         else:
             value = torch.eye(len(narrow[name.replace("_shortcut.weight", "2.bias")]))[..., None, None]

@@ -15,7 +15,10 @@ CONCEPTS = os.environ.get(
 
 # -- pictures ---------------------------------------------------------------------------------------------------
 SIZE = 512  # pixels; latents are SIZE / 8
-DRAWN, SPRITE = 576, 448  # pixels: at which a drawing is rendered, and of the stored sprite, cropped to its alpha box
+DRAWN, SPRITE = (
+    576,
+    448,
+)  # pixels: at which a drawing is rendered, and of the stored sprite, cropped to its alpha box
 STYLES = {  # training style -> the words for it in captions
     "fluent-emoji": ("3d render", "glossy icon", "3d illustration"),
     "fluent-emoji-flat": ("flat illustration", "flat design", "vector art"),
@@ -25,9 +28,15 @@ STYLES = {  # training style -> the words for it in captions
 PIXELS = "pixels"  # a style made of the others
 STYLES[PIXELS] = ("pixel art", "8-bit pixel art")
 LINES = "fluent-emoji-high-contrast"  # always black on white
-UNSAID = "fluent-emoji-flat"  # the style of every caption that names none: one picture per word is learned fastest
+UNSAID = (
+    "fluent-emoji-flat"  # the style of every caption that names none: one picture per word is learned fastest
+)
 HELD_OUT = ("noto-v1", "fluent-3d")  # used for the VAE and the judge, never for the UNet
-VAE_STYLES = ("fluent-emoji-flat", "noto", "noto-v1")  # fast to render: the VAE is trained on every picture of these
+VAE_STYLES = (
+    "fluent-emoji-flat",
+    "noto",
+    "noto-v1",
+)  # fast to render: the VAE is trained on every picture of these
 BACKGROUNDS = {  # name -> RGB; white is drawn most often and never named
     "red": (214, 48, 49),
     "orange": (245, 146, 54),

@@ -246,7 +246,9 @@ def lend(pupil: CLIPTextModel) -> dict[str, str]:
     ]
     said, told = {token for row in tokens.encode(texts) for token in row}, single_tokens(known)
     things = {word for word in wordnet(TOPICS - {PEOPLE})[0] if word.isalpha() and word.islower()} - ASIDE
-    words = {word: token for word, token in single_tokens(things).items() if len(word) > 2 and token not in said}
+    words = {
+        word: token for word, token in single_tokens(things).items() if len(word) > 2 and token not in said
+    }
     teacher, names = Teacher(), sorted(told)
     likeness, nearest = (teacher(list(words)) @ teacher(names).T).max(1)
     pairs = {

@@ -19,7 +19,9 @@ class Party:
         size = sum(p.numel() for p in _learned(network))
         self.weights = torch.zeros(count, size).share_memory_()
         self.made = torch.zeros(count, dtype=torch.long).share_memory_()  # steps since the last meeting
-        self.done = torch.zeros(1, dtype=torch.double).share_memory_()  # fraction of the whole time that is over
+        self.done = torch.zeros(
+            1, dtype=torch.double
+        ).share_memory_()  # fraction of the whole time that is over
         self.called = context.Event()
         self.barrier = context.Barrier(count)
         self.cores = sorted(os.sched_getaffinity(0))[:count]

@@ -77,7 +77,9 @@ class Training:
         torch.manual_seed(recipe.SEED)
         unet = UNet2DConditionModel(**recipe.UNET).eval().to(memory_format=torch.channels_last)
         if not CUDA:
-            hasten(unet).set_attn_processor(AttnProcessor())  # plain matrix products are as fast at these sizes
+            hasten(unet).set_attn_processor(
+                AttnProcessor()
+            )  # plain matrix products are as fast at these sizes
         text = free(deepcopy(sample.encoder(recipe.WORK)))
         self.networks = nn.ModuleDict({"unet": unet, "text_encoder": text}).to(DEVICE)
         self.learned = [p for p in self.networks.parameters() if p.requires_grad]
@@ -107,7 +109,9 @@ class Training:
             self.optimizer.load_state_dict(saved["optimizer"])
         self.minutes, self.step, self.seen, self.curve = saved["progress"]
         self.judged = saved.get("judged", [])
-        self.fresh = saved.get("fresh", 0)  # the step at which the optimizer started; its warm-up begins there
+        self.fresh = saved.get(
+            "fresh", 0
+        )  # the step at which the optimizer started; its warm-up begins there
 
     def learn(self, done: float) -> float:
         """Train one step, when the fraction `done` of the time is over; returns the loss."""
