@@ -27,11 +27,13 @@ from sdcli.diffusion.types import Denoise, Predict
 from sdcli.errors import UsageError
 from sdcli.models.cache import ModelCache
 from sdcli.models.device import choose_device
+from sdcli.models.load import parameters
 from sdcli.models.memory import memory_errors
 from sdcli.models.model import Model
 from sdcli.pipeline import vae
 from sdcli.pipeline.adapters import JobAdapters, adapters_of, facts_of
 from sdcli.pipeline.attention import check_attention, check_recorded, rows_of
+from sdcli.pipeline.engine_limits import check_engine, check_size
 from sdcli.pipeline.hires import second_pass
 from sdcli.pipeline.preview import preview
 from sdcli.pipeline.reference import fidelity_of, inputs_while_writing, reference_latents, referenced
@@ -73,6 +75,7 @@ def generate(
     with models.use(request.loading) as model:
         clock("load")
         job = model.with_defaults(inputs.fill_in_size(request))
+        check_engine(request.engine, request.networks, job, attention)
         check_attention(attention, job, model.name, model.tokenizers, model.configs["unet"])
         maps = AttentionMaps(attention)
         images = inputs.at_size(job)
@@ -105,8 +108,10 @@ def _advice(model: Model) -> str:
 
 def _rehearse(found: Checkpoint, request: Request, inputs: InputImages, attention: Sequence[str]) -> None:
     """Raise the SdError of a request that cannot be drawn, as far as it is known before the networks are loaded."""
-    choose_device(request.device, request.dtype, parameters=0)
+    placement = choose_device(request.device, request.dtype, parameters(found))
     job = job_by(found.family, found.size, inputs.fill_in_size(request))
+    check_engine(request.engine, request.networks, job, attention)
+    check_size(found, request.engine, placement, job)
     unet = network_config.settings("unet", found.components["unet"].config)
     check_attention(attention, job, found.name, found.tokenizers, unet)
     rehearse(found, job, inputs)

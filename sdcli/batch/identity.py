@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -61,7 +62,19 @@ def machine_of(request: Request) -> dict[str, Any]:
         found["torch"] = version("torch")
     except PackageNotFoundError:
         found["torch"] = "unknown"
+    if request.engine != "torch":
+        found |= _engine_of(request.engine)
     return found
+
+
+def _engine_of(engine: str) -> dict[str, str]:
+    """The version of the package that an engine has its name from; `compile` is a part of torch."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    name = engine.partition(":")[0]
+    with contextlib.suppress(PackageNotFoundError):
+        return {name: version(name)}
+    return {}
 
 
 class FileHashes:

@@ -29,6 +29,8 @@ DTYPES = ("float32", "float16", "bfloat16")
 def models(ctx: click.Context, as_json: bool) -> None:
     """List the models that can be used here; `models pull` fetches one, `models convert` writes one in another form.
 
+    `models compile` makes one ready for --engine compile.
+
     They are the embedded model, those in the model folders (SDCLI_MODELS, else on Linux ~/.local/share/sdcli/models),
     those in the hub's cache, and the test models; then the embeddings, LoRAs, hypernetworks, control networks and
     upscalers in their folders.
@@ -93,6 +95,32 @@ def convert(model: str, out: str, dtype: str | None, prediction: str, revision: 
 
     written = conversion.convert(found, Path(out), getattr(torch, dtype) if dtype else None)
     print_result(str(written), saved=written)
+
+
+@models.command("compile")
+@click.argument("model", type=ModelName())
+@click.option("-W", "--width", type=int, default=None, help="Width in pixels; the model's own if not given.")
+@click.option(
+    "-H", "--height", type=int, default=None, help="Height in pixels; the model's own if not given."
+)
+@click.option("--dtype", default="auto", help="float32 or bfloat16; what drawing takes if not given.")
+@click.option("--revision", default=None, help="Revision of a hub repo; the newest if not given.")
+def compile_model(
+    model: str, width: int | None, height: int | None, dtype: str, revision: str | None
+) -> None:
+    """Compile the networks of MODEL for one size of picture, for --engine compile on this CPU.
+
+    It needs a C++ compiler and takes minutes. The code is kept in the cache folder and serves all models of this kind.
+    """
+    request = Request(
+        model=model, width=width, height=height, dtype=dtype, revision=revision, engine="compile"
+    )
+    found = checkpoint.read_for(request.loading)
+
+    from sdcli.models.compiling import compile_networks
+
+    for folder in compile_networks(found, request.loading, width or found.size, height or found.size):
+        print_result(str(folder), saved=folder)
 
 
 def _begins_as_pickle(path: Path) -> bool:

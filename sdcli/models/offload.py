@@ -122,13 +122,15 @@ def offloaded(
     load_weights: LoadWeights,
     placement: Placement,
     read_weights: ReadWeights | None = None,
+    later: Collection[str] = (),
     store: str = "auto",
     stream: bool = False,
 ) -> Networks:
     """The networks of a model, from empty ones: loaded now if the free memory holds them all, else one at a time.
 
-    If it does not hold the largest of them, or if `stream` asks for it, weights are read layer by layer. Raises
-    OutOfMemory if the memory does not hold the largest layer.
+    Those of the parts in `later` are loaded only if they are used. If it does not hold the largest of them, or if
+    `stream` asks for it, weights are read layer by layer. Raises OutOfMemory if the memory does not hold the largest
+    layer.
     """
     sizes = {part: _size(part, module, placement, store) for part, module in modules.items()}
     needed, largest, free = sum(sizes.values()), max(sizes.values()), memory.free(placement.device)
@@ -139,7 +141,8 @@ def offloaded(
     networks = Networks(modules, load_weights, one_at_a_time, read_weights, streams)
     if not networks.one_at_a_time:
         for part in networks:
-            networks[part]
+            if part not in later:
+                networks[part]
     return networks
 
 

@@ -31,8 +31,8 @@ class Option:
     default the model brings. A `many` field holds a tuple of values, and its option may be given several times. A text
     `may_be_empty` if no text is a value of its own. `off` is the flag that makes a bool false. A `picture` is the name
     of an image file; in Python it may be an image or an array, which is kept as an InlineImage. A `path` names a file
-    or folder, as a picture does; a ~ that it begins with is expanded. One that is `unrecorded` changes no bit of a
-    picture, so a picture's metadata and the identity of a job leave it out.
+    or folder, as a picture does; a ~ that it begins with is expanded. One that changes no bit of a
+    picture is not `recorded`: its metadata and the identity of a job leave it out.
     """
 
     flags: tuple[str, ...]
@@ -48,7 +48,7 @@ class Option:
     picture: bool = False
     path: bool = False
     off: str = ""
-    unrecorded: bool = False
+    recorded: bool = True
 
 
 def option(default: Any, *flags: str, type: type, help: str, **details: Any) -> Any:
@@ -162,11 +162,9 @@ def as_dict(values: Any) -> dict[str, Any]:
 
 
 def as_record(values: Any) -> dict[str, Any]:
-    """`as_dict` without the fields that are `unrecorded`."""
+    """`as_dict` with the `recorded` fields only."""
     declared = declared_in(type(values))
-    return {
-        name: value for name, value in as_dict(values).items() if not option_of(declared[name]).unrecorded
-    }
+    return {name: value for name, value in as_dict(values).items() if option_of(declared[name]).recorded}
 
 
 def _to_json(value: Any) -> Any:

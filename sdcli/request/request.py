@@ -62,6 +62,10 @@ class Loading(fields.Checked):
         "sdcli", "--networks", type=str, choices=("sdcli", "diffusers"),
         help="Network code: sdcli's own, or the classes of diffusers and transformers, for comparison.",
     )  # fmt: skip
+    engine: str = option(
+        "torch", "--engine", type=str, plugin="engines",
+        help="What runs the U-Net and the VAE's decoder; torch is the reference, the others are of other speed.",
+    )  # fmt: skip
     device: str = option("auto", "--device", type=str, help="Device: auto, cpu, cuda or cuda:N.")
     dtype: str = option(
         "auto", "--dtype", type=str, choices=("auto", "float32", "bfloat16", "float16"),
@@ -72,7 +76,7 @@ class Loading(fields.Checked):
         help="Keep weights in memory as bf16 or fp8, and cast each layer to --dtype when it runs; changes the picture.",
     )  # fmt: skip
     stream: bool = option(
-        False, "--stream", type=bool, unrecorded=True,
+        False, "--stream", type=bool, recorded=False,
         help="Read the weights of each layer from the file when it runs: little memory, more time, the same picture.",
     )  # fmt: skip
     threads: int | None = option(
