@@ -157,13 +157,13 @@ def _check_text(name: str, value: str) -> None:
 
 def as_dict(values: Any) -> dict[str, Any]:
     """The fields that differ from their defaults, as plain JSON values."""
-    pairs = ((each, getattr(values, each.name)) for each in declared_in(type(values)).values())
+    pairs = ((each, getattr(values, each.name)) for each in declared_in(type(values)).values())  # type: ignore[arg-type]
     return {each.name: _to_json(value) for each, value in pairs if value != each.default}
 
 
 def as_record(values: Any) -> dict[str, Any]:
     """`as_dict` with the `recorded` fields only."""
-    declared = declared_in(type(values))
+    declared = declared_in(type(values))  # type: ignore[arg-type]
     return {name: value for name, value in as_dict(values).items() if option_of(declared[name]).recorded}
 
 

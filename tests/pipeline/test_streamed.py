@@ -74,7 +74,9 @@ def written(tmp_path_factory):
         (folder / part).mkdir(parents=True)
         (folder / part / "config.json").write_text(json.dumps(dict(component.config)))
         name = "model" if part == "text_encoder" else "diffusion_pytorch_model"
-        save_file(model.networks[part].state_dict(), folder / part / f"{name}.safetensors")
+        tensors = {key: value.contiguous() for key, value in model.networks[part].state_dict().items()}
+        save_file(tensors, folder / part / f"{name}.safetensors")
+    (folder / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
     (folder / "scheduler").mkdir()
     (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(TOY["scheduler"]))
     return str(folder)
