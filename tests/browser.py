@@ -52,9 +52,15 @@ class Browser:
         os.close(self._answers)
 
     def open(
-        self, page: Path, width: int = 1280, height: int = 900, dark: bool = False, phone: bool = False
+        self,
+        page: Path | str,
+        width: int = 1280,
+        height: int = 900,
+        dark: bool = False,
+        phone: bool = False,
+        awaits_page: bool = True,
     ) -> None:
-        """Open a page's file in a window of this size, and wait until it says that it is ready."""
+        """Open a page's file, or URL, in a window of this size, and wait until it says that it is ready, if it does."""
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._call("Emulation.setEmulatedMedia", features=[scheme])
         self._call("Emulation.setTouchEmulationEnabled", enabled=phone)
@@ -65,8 +71,9 @@ class Browser:
             deviceScaleFactor=1,
             mobile=phone,
         )
-        self._call("Page.navigate", url=page.absolute().as_uri())
-        self.wait_for("document.documentElement?.dataset.ready === 'yes'")
+        self._call("Page.navigate", url=page if isinstance(page, str) else page.absolute().as_uri())
+        if awaits_page:
+            self.wait_for("document.documentElement?.dataset.ready === 'yes'")
 
     def value_of(self, script: str) -> Any:
         """The value of an expression in the page; a promise is awaited."""
@@ -89,11 +96,32 @@ class Browser:
         """Click the first element of a selector."""
         self.value_of(f"document.querySelector({json.dumps(selector)}).click()")
 
-    def press(self, key: str) -> None:
-        """Press and release a key."""
-        code = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Escape": 27, "Enter": 13}
+    def choose(self, selector: str, *files: Path) -> None:
+        """Choose files in an input."""
+        script = f"document.querySelector({json.dumps(selector)})"
+        found = self._call("Runtime.evaluate", expression=script)["result"]["objectId"]
+        self._call("DOM.setFileInputFiles", files=[str(file.absolute()) for file in files], objectId=found)
+
+    def type(self, text: str) -> None:
+        """Type into what has the focus."""
+        self._call("Input.insertText", text=text)
+
+    def press(self, key: str, with_control: bool = False) -> None:
+        """Press and release a key, with Control if wanted."""
+        code = {
+            "Tab": 9,
+            "ArrowLeft": 37,
+            "ArrowUp": 38,
+            "ArrowRight": 39,
+            "ArrowDown": 40,
+            "Escape": 27,
+            "Enter": 13,
+        }
         extra = {"text": key} if len(key) == 1 else {"text": "\r"} if key == "Enter" else {}
-        number = {"windowsVirtualKeyCode": code.get(key, ord(key[0].upper()))}
+        number = {
+            "windowsVirtualKeyCode": code.get(key, ord(key[0].upper())),
+            "modifiers": 2 if with_control else 0,
+        }
         self._call("Input.dispatchKeyEvent", type="keyDown", key=key, **number, **extra)
         self._call("Input.dispatchKeyEvent", type="keyUp", key=key, **number)
 

@@ -266,4 +266,12 @@ def _model(served: ServedModel) -> dict[str, Any]:
         "created": 0,
         "owned_by": "sdcli",
         "family": served.found.family.name,
+        "defaults": _defaults(served),
     }
+
+
+def _defaults(served: ServedModel) -> dict[str, Any]:
+    """What the model decides where a request leaves it open."""
+    family, size = served.found.family, served.found.size
+    names = ("steps", "cfg", "sampler", "schedule", "strength")
+    return {"width": size, "height": size, **{name: getattr(family, name) for name in names}}

@@ -41,6 +41,7 @@ def openapi() -> dict[str, Any]:
             },
             "/v1/jobs/{id}/events": {"parameters": [_ID], "get": _call("The events of a job, as SSE.")},
             "/v1/jobs/{id}/picture": {"parameters": [_ID], "get": _call("The file of a job that is done.")},
+            "/": {"get": _call("The page for a browser.")},
             "/healthz": {"get": _call("Whether the server is there.")},
             "/metrics": {"get": _call("Numbers for Prometheus.")},
         },

@@ -21,19 +21,22 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import Request as HTTPRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from sdcli.batch.outcome import EVENT_SCHEMA
 from sdcli.errors import UsageError
+from sdcli.request.command_line import command_line
 from sdcli.request.encode import SUFFIXES
+from sdcli.request.request import Request
 from sdcli.serve.app import as_openai
 from sdcli.serve.names import without_folders
 from sdcli.serve.openapi import openapi
 from sdcli.serve.queue import MAX_PREVIEWS, Drawing, Job
 from sdcli.serve.service import Service, problem_of_job
 from sdcli.serve.wire import KEEP_ALIVE, EventStream, event, json_of
+from sdcli.store import output_path
 
 FORMATS = {format: suffix for suffix, format in reversed(SUFFIXES.items())}
 """png, jpg or webp -> the suffix of such a file."""
@@ -57,7 +60,7 @@ def routes(service: Service) -> list[BaseRoute]:
     ]
 
 
-async def submit(service: Service, http: Request) -> Response:
+async def submit(service: Service, http: HTTPRequest) -> Response:
     """Take the jobs of a job file."""
     format = http.query_params.get("format", "png")
     if format not in FORMATS:
@@ -80,34 +83,34 @@ async def submit(service: Service, http: Request) -> Response:
     if is_stream:
         return EventStream(_events(taken, True, previews or 0), lambda: service.queue.cancel(*taken))
     more = {"Location": f"/v1/jobs/{taken[0].id}"} if len(taken) == 1 else {}
-    return JSONResponse({"jobs": [_job(each) for each in taken]}, 202, headers=more)
+    return JSONResponse({"jobs": [_job(service, each) for each in taken]}, 202, headers=more)
 
 
-async def jobs(service: Service, http: Request) -> Response:
+async def jobs(service: Service, http: HTTPRequest) -> Response:
     """The jobs that can be found."""
-    return JSONResponse({"jobs": [_job(each) for each in service.queue.kept()]})
+    return JSONResponse({"jobs": [_job(service, each) for each in service.queue.kept()]})
 
 
-async def job(service: Service, http: Request) -> Response:
+async def job(service: Service, http: HTTPRequest) -> Response:
     """One job."""
-    return JSONResponse(_job(_found(service, http)))
+    return JSONResponse(_job(service, _found(service, http)))
 
 
-async def cancel(service: Service, http: Request) -> Response:
+async def cancel(service: Service, http: HTTPRequest) -> Response:
     """Cancel a job; one that has ended stays as it is."""
     found = _found(service, http)
     service.queue.cancel(found)
-    return JSONResponse(_job(found))
+    return JSONResponse(_job(service, found))
 
 
-async def events(service: Service, http: Request) -> Response:
+async def events(service: Service, http: HTTPRequest) -> Response:
     """The events of a job, from its start on. Leaving them leaves the job as it is."""
     found, previews = _found(service, http), _number(http, "previews", 0, MAX_PREVIEWS) or 0
     found.want_previews(previews)
     return EventStream(_events([found], False, previews))
 
 
-async def picture(service: Service, http: Request) -> Response:
+async def picture(service: Service, http: HTTPRequest) -> Response:
     """The file of a job that is done."""
     found = _found(service, http)
     result = found.drawing.result
@@ -119,19 +122,19 @@ async def picture(service: Service, http: Request) -> Response:
     return Response(result.data, media_type=MEDIA_TYPES[found.drawing.ask.suffix])
 
 
-async def description(service: Service, http: Request) -> Response:
+async def description(service: Service, http: HTTPRequest) -> Response:
     """What this server answers, as OpenAPI."""
     return JSONResponse(openapi())
 
 
-def _found(service: Service, http: Request) -> Job:
+def _found(service: Service, http: HTTPRequest) -> Job:
     found = service.queue.find(http.path_params["id"])
     if found is None:
         raise HTTPException(404, "there is no such job, or it ended too long ago")
     return found
 
 
-def _number(http: Request, name: str, low: int, high: int) -> int | None:
+def _number(http: HTTPRequest, name: str, low: int, high: int) -> int | None:
     """A whole number of the query; None if it is not there. Raises UsageError."""
     text = http.query_params.get(name)
     if text is None:
@@ -141,7 +144,7 @@ def _number(http: Request, name: str, low: int, high: int) -> int | None:
     return int(text)
 
 
-def _job(job: Job) -> dict[str, Any]:
+def _job(service: Service, job: Job) -> dict[str, Any]:
     """A job as JSON."""
     drawing, result = job.drawing, job.drawing.result
     request = (
@@ -153,6 +156,7 @@ def _job(job: Job) -> dict[str, Any]:
         "state": job.state,
         "step": drawing.step,
         "steps": drawing.steps,
+        "ahead": service.queue.ahead_of(job),
         "created": job.created,
         "seed": request.seed,
         "request": request.as_dict(),
@@ -165,9 +169,20 @@ def _job(job: Job) -> dict[str, Any]:
             "sha256": hashlib.sha256(result.data).hexdigest(),
         }
         told |= {"size": list(result.size), "picture": f"/v1/jobs/{job.id}/picture"}
+        told |= {
+            "file": output_path(None, request, drawing.ask.suffix).name,
+            "command": _command(request),
+        }
     elif job.has_ended:
         told["error"] = _error(job)
     return told
+
+
+def _command(request: Request) -> str:
+    """The command that draws the same; empty if none can be typed, as for two pictures without a name."""
+    as_typed = request.as_dict()
+    nameless = [name for name in ("image", "mask", "depth") if as_typed.get(name) == "-"]
+    return "" if len(nameless) > 1 else command_line(Request.from_dict(as_typed))
 
 
 # --- events

@@ -175,6 +175,10 @@ class Queue:
             raise QueueFull(self.seconds_to_wait())
         return [self._submit(ask, keep) for ask in asks]
 
+    def ahead_of(self, job: Job) -> int:
+        """How many drawings are before that of a waiting job, those in work included; 0 if it does not wait."""
+        return list(self._open.values()).index(job.drawing) if job.state == "queued" else 0
+
     def seconds_to_wait(self) -> int:
         """About how long it takes until a place is free, 1 to 60 s."""
         return max(1, min(60, round(sum(self._took) / len(self._took) / self.workers)))

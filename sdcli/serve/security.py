@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 CONTENT_TYPES = ("application/json", "multipart/form-data")
-OPEN_PATHS = ("/healthz",)
-"""What needs no token: it tells nothing but that the server is there."""
+OPEN_PATHS = ("/", "/healthz")
+"""What needs no token, as it tells nothing of this server: the page, which asks for the token, and a sign of life."""
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",

@@ -1,8 +1,10 @@
 """The own API: a job file in; ids, events and files out."""
 
+import base64
 import hashlib
 import io
 import json
+import shlex
 
 import pytest
 from PIL import Image
@@ -26,6 +28,32 @@ def test_a_job_is_taken_with_an_id_and_its_file_is_the_command_lines(server, sd,
     assert status == 202 and job["seed"] == 7
     sd("txt2img", "a red apple", "--seed", 7, "-s", 2, "-W", 64, "-H", 64, "-q")
     assert picture_of(server, job["id"]) == (tmp_path / "a-red-apple-7.png").read_bytes()
+
+
+def test_a_job_that_is_done_tells_the_command_that_draws_it_and_the_name_that_its_file_gets(
+    server, sd, tmp_path
+):
+    photo = io.BytesIO()
+    Image.new("RGB", (64, 64), "red").save(photo, "PNG")
+    sent = {"data": base64.b64encode(photo.getvalue()).decode(), "name": "a photo.png"}
+    body = {"prompt": "-a 'dog'", "image": sent, "strength": 0.5, "seed": 7, "steps": 2}
+    (job,) = server.json("POST", "/v1/jobs", body)[1]["jobs"]
+    assert "command" not in job
+    data = picture_of(server, job["id"])
+    done = server.json("GET", f"/v1/jobs/{job['id']}")[1]
+    program, *arguments = shlex.split(done["command"])
+    (tmp_path / "a photo.png").write_bytes(photo.getvalue())
+    assert program == "sd" and sd(*arguments).code == 0
+    assert (tmp_path / done["file"]).read_bytes() == data
+
+
+def test_a_job_of_two_pictures_without_a_name_has_no_command(server):
+    photo = io.BytesIO()
+    Image.new("L", (64, 64), 255).save(photo, "PNG")
+    pictures = dict.fromkeys(("image", "mask"), base64.b64encode(photo.getvalue()).decode())
+    (job,) = server.json("POST", "/v1/jobs", {"prompt": "a dog", "steps": 2, **pictures})[1]["jobs"]
+    picture_of(server, job["id"])
+    assert server.json("GET", f"/v1/jobs/{job['id']}")[1]["command"] == ""
 
 
 def test_a_sweep_is_drawn_as_a_batch_draws_it_with_the_same_seeds(server):
@@ -62,8 +90,6 @@ def test_steps_are_told_while_they_are_taken_with_previews_if_they_are_wanted(se
     assert steps[-1]["step"] == steps[-1]["steps"] == 12
     previews = [event["preview"] for event in steps if "preview" in event]
     assert previews
-    import base64
-
     assert Image.open(io.BytesIO(base64.b64decode(previews[0]))).size == (64, 64)
 
 

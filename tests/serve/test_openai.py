@@ -147,6 +147,10 @@ def test_a_streamed_edit_has_the_events_of_an_edit(client, tmp_path):
 def test_models_are_listed_and_found(client):
     assert [model.id for model in client.models.list()] == ["tiny"]
     assert client.models.retrieve("tiny").object == "model"
+    assert client.models.retrieve("tiny").defaults == {
+        "width": 512, "height": 512, "steps": 20, "cfg": 4.0, "sampler": "dpmpp_2m", "schedule": "leading",
+        "strength": 0.75,
+    }  # fmt: skip
     with pytest.raises(openai.NotFoundError, match="not served"):
         client.models.retrieve("sdxl")
 

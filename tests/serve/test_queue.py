@@ -39,6 +39,17 @@ def test_a_drawing_in_work_takes_no_place():
         queue.submit([ask(3)])
 
 
+def test_a_waiting_job_knows_how_many_drawings_are_before_it():
+    queue = Queue()
+    jobs = queue.submit([ask(1), ask(2), ask(2), ask(3)])
+    assert [queue.ahead_of(job) for job in jobs] == [0, 1, 1, 2]
+    queue.begin(jobs[0].drawing)
+    assert [queue.ahead_of(job) for job in jobs] == [0, 1, 1, 2]
+    queue.cancel(*jobs[1:3])
+    queue.end(jobs[0].drawing, "done", finished())
+    assert [queue.ahead_of(job) for job in jobs] == [0, 0, 0, 0]
+
+
 def test_a_shared_drawing_stops_when_the_last_of_its_jobs_is_cancelled():
     queue = Queue()
     first, second = (queue.submit([ask()])[0] for _ in range(2))

@@ -27,7 +27,7 @@ async def app(scope, receive, send):
 def ask(
     rules=DEFAULT,
     method="GET",
-    path="/",
+    path="/v1/models",
     headers=(),
     parts=(b"",),
     host="127.0.0.1:7860",
@@ -193,6 +193,12 @@ def test_a_body_that_dribbles_is_cut_off():
 )
 def test_the_token_is_asked_for_as_bearer_or_as_basics_password(authorization, status):
     assert ask(Rules(token=TOKEN), headers=[("authorization", authorization)])[0] == status
+
+
+def test_the_page_that_asks_for_the_token_needs_none_but_is_told_to_no_other_host():
+    assert ask(Rules(token=TOKEN), path="/")[0] == 200
+    assert ask(Rules(token=TOKEN), path="/", host="evil.example")[0] == 403
+    assert ask(Rules(token=TOKEN), path="//")[0] == 401
 
 
 def test_without_the_token_nothing_is_told_but_that_the_server_is_there():
