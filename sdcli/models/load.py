@@ -21,7 +21,7 @@ from sdcli.models import build, library
 from sdcli.models.control import ControlNetworks
 from sdcli.models.device import Placement, choose_device
 from sdcli.models.engine_networks import PARTS, engine_networks
-from sdcli.models.memory import keep_memory, memory_errors
+from sdcli.models.memory import keep_memory, keep_no_memory, memory_errors
 from sdcli.models.model import Model
 from sdcli.models.offload import offloaded
 from sdcli.models.tensors import read_tensor
@@ -60,6 +60,8 @@ def load_model(found: Checkpoint, loading: Loading) -> Model:
         )
         if placement.device.type == "cpu" and networks.how == "all at once":
             keep_memory()
+        elif placement.device.type == "cpu" and networks.streams:
+            keep_no_memory()
         facts = {"model": {"family": found.family.name, "sha256": hashing.result()}, **placement.facts}
         facts |= by_engine.engine.versions() if by_engine else {}
     return Model(

@@ -18,7 +18,7 @@ from sdcli.errors import ModelError, UsageError
 from sdcli.models.engine_cache import is_whole, kept
 from sdcli.models.engine_types import Engine, EngineNetwork, TensorFunction, positional
 
-FORMAT = 1
+FORMAT = 2
 """Counted up when networks are compiled in another way, so that those that were kept are compiled anew."""
 ROWS = ("x", "context", "pooled", "time_ids", "class_labels", "time_cond")
 """The arguments whose first side is the number of rows, which may be any."""
@@ -107,7 +107,7 @@ def _dynamic(arguments: Mapping[str, Tensor]) -> dict[str, Any]:
     """Which sides of the arguments may have other lengths: the rows, and the tokens of the context."""
     from torch.export import Dim
 
-    rows, tokens = Dim("rows", min=1, max=1024), Dim("tokens", min=1, max=65536)
+    rows, tokens = Dim("rows", min=1, max=1024), Dim.AUTO
     sides: dict[str, Any] = {name: {0: rows} if name in ROWS else None for name in arguments}
     if "context" in sides:
         sides["context"] = {0: rows, 1: tokens}
