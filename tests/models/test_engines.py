@@ -8,8 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
+from sdcli.checkpoints import checkpoint
 from sdcli.engine import generate
-from sdcli.errors import UsageError
+from sdcli.errors import ModelError, UsageError
 from sdcli.models import engine_cache
 from sdcli.models.compiling import compile_networks
 from sdcli.models.engines.compile import require_compiler
@@ -71,6 +72,18 @@ def test_compiling_without_a_compiler_is_refused_politely(monkeypatch):
     monkeypatch.setattr("shutil.which", lambda name: None)
     with pytest.raises(UsageError, match=r"needs a C\+\+ compiler"):
         require_compiler()
+
+
+def test_a_network_that_torch_cannot_compile_is_refused_in_one_line(monkeypatch):
+    def fails(*_, **__):
+        raise RuntimeError("a constraint is violated\nand more")
+
+    monkeypatch.setattr("torch.export.export", fails)
+    request = Request(**COMMON, engine="compile")
+    with pytest.raises(
+        ModelError, match="torch cannot compile its unet: a constraint is violated; use --engine"
+    ):
+        list(compile_networks(checkpoint.read("test:sd1"), request.loading, 64, 64))
 
 
 def test_without_openvino_the_error_says_how_to_install_it(monkeypatch):
@@ -137,8 +150,6 @@ def test_openvino_draws_the_picture_of_torch_and_records_its_version(openvino, e
 def test_a_compiled_network_draws_the_picture_of_torch(cache):
     if shutil.which("g++") is None:
         pytest.skip("no C++ compiler")
-    from sdcli.checkpoints import checkpoint
-
     request = Request(**COMMON, engine="compile")
     folders = list(compile_networks(checkpoint.read("test:sd1"), request.loading, 64, 64))
     assert all(json.loads((each / "contents.json").read_text()) for each in folders)

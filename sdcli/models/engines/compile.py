@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -95,12 +96,24 @@ def _compile(network: EngineNetwork, arguments: Mapping[str, Tensor], folder: Pa
 
     module = positional(network.name, network.load(network.placement.dtype), arguments)
     options = {"aot_inductor.package_constants_in_so": False, "cpp.dynamic_threads": True}
-    with warnings.catch_warnings(), torch.no_grad():
+    with warnings.catch_warnings(), torch.no_grad(), _failures(network):
         warnings.simplefilter("ignore")  # of torch about its own code
         program = export(module, tuple(arguments.values()), dynamic_shapes=_dynamic(arguments))
         inductor.aoti_compile_and_package(
             program, package_path=str(folder / "network.pt2"), inductor_configs=options
         )
+
+
+@contextlib.contextmanager
+def _failures(network: EngineNetwork) -> Iterator[None]:
+    """Turn what torch's exporter and compiler raise into one ModelError."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise ModelError(
+            f"{network.model}: torch cannot compile its {network.name}: {reason}; use --engine torch"
+        ) from error
 
 
 def _dynamic(arguments: Mapping[str, Tensor]) -> dict[str, Any]:
