@@ -172,7 +172,7 @@ class _Planner:
         return self.estimates[key]
 
     def _machine(self, request: Request) -> Mapping[str, object]:
-        key = (request.device, request.dtype, request.threads)
+        key = (request.device, request.dtype, request.threads, request.engine)
         if key not in self.machines:
             self.machines[key] = machine_of(request)
         return self.machines[key]

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp"}
 """Pillow's name of a format that sd writes -> the suffix of such files."""
 MAX_THREADS = 1024
-LOADING = ("model", "revision", "device", "dtype", "threads")
+LOADING = ("model", "revision", "device", "dtype", "store", "threads")
 """Fields of a request that may be pinned for a machine, and are recorded as they were."""
 LEFT_OPEN = "standard input, which is not kept"
 
@@ -86,7 +86,7 @@ def read_picture(path: str, stdin: BinaryIO | None = None) -> RecordedPicture:
             f"{name}: is a {format}, which sd does not write; verify the file that it was made from"
         )
     pixels_of(data, name)  # raises for a picture that is cut short
-    recorded = {**facts, "request": request.as_dict()}
+    recorded = {**facts, "request": request.as_record()}
     kept = data if path == "-" else None
     return RecordedPicture(path, request, recorded, _encoding(format, facts, request), kept)
 
@@ -186,7 +186,7 @@ class _Verifier:
             drawn = self._draw(picture, request)
             as_recorded = {name: getattr(picture.request, name) for name in LOADING}
             drawn = dataclasses.replace(drawn, request=drawn.request.replace(**as_recorded))
-            facts = {**drawn.facts_in(picture.encoding), "request": drawn.request.as_dict()}
+            facts = {**drawn.facts_in(picture.encoding), "request": drawn.request.as_record()}
             before, now = picture.read(), drawn.encoded(picture.encoding)
             return Verified(picture.path, compare(before, now, picture.facts, facts), None, before, now)
         except SdError as error:

@@ -201,6 +201,34 @@ def convert(model: str, out: str, dtype: str | None, prediction: str, revision: 
     print_result(str(written), saved=written)
 
 
+@models.command("compile")
+@click.argument("model", type=ModelName())
+@click.option("-W", "--width", type=int, default=None, help="Width in pixels; the model's own if not given.")
+@click.option(
+    "-H", "--height", type=int, default=None, help="Height in pixels; the model's own if not given."
+)
+@click.option("--dtype", default="auto", help="float32 or bfloat16; what drawing takes if not given.")
+@click.option("--revision", default=None, help="Revision of a hub repo; the newest if not given.")
+def compile_model(
+    model: str, width: int | None, height: int | None, dtype: str, revision: str | None
+) -> None:
+    """Compile the networks of MODEL for one size of picture, for --engine compile on this CPU.
+
+    It needs a C++ compiler and takes minutes. The code is kept in the cache folder and serves all models of this kind.
+    """
+    from sdcli.checkpoints import checkpoint
+
+    request = Request(
+        model=model, width=width, height=height, dtype=dtype, revision=revision, engine="compile"
+    )
+    found = checkpoint.read_for(request.loading)
+
+    from sdcli.models.compiling import compile_networks
+
+    for folder in compile_networks(found, request.loading, width or found.size, height or found.size):
+        print_result(str(folder), saved=folder)
+
+
 def _begins_as_pickle(path: Path) -> bool:
     try:
         with open(path, "rb") as file:
