@@ -16,6 +16,7 @@ from sdcli.commands import IN_FORCE, SERVER
 from sdcli.commands._interrupts import handle_interrupts, unwind
 from sdcli.commands._streams import flush_standard_streams, open_standard_streams, print_note, print_result
 from sdcli.errors import SdError, UsageError, WriteError, naming_options
+from sdcli.notes import telling
 
 if TYPE_CHECKING:
     from sdcli.settings_file import Setting
@@ -162,7 +163,7 @@ def run(arguments: list[str]) -> int:
     standard output too. Any other exception is a bug and is raised. This does not use `sd.main` because that answers
     a closed pipe with exit code 1.
     """
-    with naming_options():
+    with naming_options(), telling(print_note):
         return _run(arguments)
 
 

@@ -27,11 +27,13 @@ from sdcli.diffusion.types import Denoise, Predict
 from sdcli.errors import UsageError
 from sdcli.models.cache import ModelCache
 from sdcli.models.device import choose_device
+from sdcli.models.load import parameters
 from sdcli.models.memory import memory_errors
 from sdcli.models.model import Model
 from sdcli.pipeline import vae
 from sdcli.pipeline.adapters import JobAdapters, adapters_of, facts_of
 from sdcli.pipeline.attention import check_attention, check_recorded, rows_of
+from sdcli.pipeline.engine_limits import check_engine, check_size
 from sdcli.pipeline.hires import second_pass
 from sdcli.pipeline.preview import preview
 from sdcli.pipeline.reference import fidelity_of, inputs_while_writing, reference_latents, referenced
@@ -73,12 +75,13 @@ def generate(
     with models.use(request.loading) as model:
         clock("load")
         job = model.with_defaults(inputs.fill_in_size(request))
+        check_engine(request.engine, request.networks, job, attention)
         check_attention(attention, job, model.name, model.tokenizers, model.configs["unet"])
         maps = AttentionMaps(attention)
         images = inputs.at_size(job)
         doing = f"drawing {job.width}x{job.height} pixels"
         adapters = adapters_of(model, job, inputs) + JobAdapters((maps.adapted,), (maps.see,))
-        with memory_errors(doing), model.networks.adapted(adapters.adapters):
+        with memory_errors(doing, _advice(model)), model.networks.adapted(adapters.adapters):
             end = _run(model, job, images, watch, clock, maps, adapters)
             if job.hires.hires > 1:
                 larger, enlarged, latents = second_pass(model, job, images, end.x)
@@ -95,10 +98,20 @@ def generate(
         return Result(picture, end.x, clock.seconds, model.networks.how, end.sigma, end.recording, shares)
 
 
+def _advice(model: Model) -> str:
+    """What to do if a picture runs out of memory."""
+    streams = model.networks.streams
+    return "choose a smaller --width and --height" + (
+        "" if streams else ", or give --stream, which takes less"
+    )
+
+
 def _rehearse(found: Checkpoint, request: Request, inputs: InputImages, attention: Sequence[str]) -> None:
     """Raise the SdError of a request that cannot be drawn, as far as it is known before the networks are loaded."""
-    choose_device(request.device, request.dtype, parameters=0)
+    placement = choose_device(request.device, request.dtype, parameters(found))
     job = job_by(found.family, found.size, inputs.fill_in_size(request))
+    check_engine(request.engine, request.networks, job, attention)
+    check_size(found, request.engine, placement, job)
     unet = network_config.settings("unet", found.components["unet"].config)
     check_attention(attention, job, found.name, found.tokenizers, unet)
     rehearse(found, job, inputs)

@@ -35,6 +35,8 @@ WORTH_MEASURING = 1.0  # seconds of steps; a shorter run says little
 TOKENS = 77
 _ENCODER = ("conv_in.", "down_blocks.", "mid_block.")
 """The parts of a ControlNet that work at every step."""
+STORED_BYTES = {"bf16": 2.0, "fp8": 1.0}
+"""`--store` -> bytes of a weight that waits for its layer to run."""
 ROWS = {"pag": 3, "sag": 3, "perp_neg": 3, "pix2pix": 3}
 """Guidance -> evaluations of the network for each level, if not 2."""
 
@@ -48,6 +50,7 @@ class Estimate:
     measured: bool  # False: the speed is a guess
     bytes: float  # of the weights of the U-Net and of control networks, and of what the U-Net holds at once
     available: float  # bytes that are free; infinite where that is unknown
+    streamed: float = math.inf  # bytes if the U-Net's weights are read layer by layer
 
     def text(self) -> str:
         """`about 3 min, 1.2 GB of memory (by a step measured here)`."""
@@ -56,9 +59,13 @@ class Estimate:
 
     def check(self, size: str) -> None:
         """Raise an SdError if the picture would take longer than TOO_SLOW, or more memory than there is."""
-        if self.bytes > self.available:
+        if min(self.bytes, self.streamed) > self.available:
+            streamed = (
+                f", or {self.streamed / 1e9:.1f} GB with --stream" if self.streamed < self.bytes else ""
+            )
             raise OutOfMemory(
-                f"{size} pixels take {self.bytes / 1e9:.1f} GB of memory, {self.available / 1e9:.1f} GB are free; "
+                f"{size} pixels take {self.bytes / 1e9:.1f} GB of memory{streamed}, "
+                f"{self.available / 1e9:.1f} GB are free; "
                 "choose a smaller --width and --height, or try it with --allow-slow"
             )
         if self.seconds > TOO_SLOW:
@@ -78,9 +85,11 @@ def estimate(found: Checkpoint, request: Request) -> Estimate | None:
     speeds = _speeds()
     speed, measured = (speeds[key], True) if key in speeds else (guessed_speed(request), False)
     height, width = _latent_size(found, request)
-    needed = _unet_bytes(unet, height, width) * max(1.0, request.hires) ** 2 + _control_bytes(request)
+    area = height * width * max(1.0, request.hires) ** 2
+    work = _working_bytes(unet, area, request) + _control_bytes(request)
+    weights, streamed = _weight_bytes(unet, request)
     available = math.inf if _on_gpu(request) else available_memory()
-    return Estimate(operations, operations / speed, measured, needed, available)
+    return Estimate(operations, operations / speed, measured, weights + work, available, streamed + work)
 
 
 def remember(found: Checkpoint, request: Request, seconds: float) -> None:
@@ -101,7 +110,9 @@ def remember(found: Checkpoint, request: Request, seconds: float) -> None:
 def speed_key(found: Checkpoint, request: Request) -> str:
     """What the speed of a picture depends on, apart from the amount of work."""
     threads = request.threads or os.environ.get("OMP_NUM_THREADS") or "auto"
-    return f"{found.family.name} {request.device} {request.dtype} {request.networks} threads={threads}"
+    kept = f" store={request.store}" if request.store != "auto" else ""
+    kept += " stream" if request.stream else ""
+    return f"{found.family.name} {request.device} {request.dtype} {request.networks} threads={threads}{kept}"
 
 
 def request_operations(found: Checkpoint, request: Request) -> float:
@@ -235,16 +246,30 @@ def _latent_size(found: Checkpoint, request: Request) -> tuple[int, int]:
     return (request.height or found.size) // factor, (request.width or found.size) // factor
 
 
-def _unet_bytes(shapes: Shapes, height: int, width: int) -> float:
-    """Of the weights, the skip connections and the layers at work, for two rows in float32."""
+def _weight_bytes(shapes: Shapes, request: Request) -> tuple[float, float]:
+    """Of the weights of a U-Net as the request keeps them, and of those at hand where they are read layer by layer."""
+    sizes = [math.prod(shape) for shape in shapes.values()]
+    at_work = 2 * max(sizes) * _width(request)  # the layer that runs, and the one before it
+    if request.stream:
+        return at_work, at_work
+    kept = STORED_BYTES.get(request.store)
+    return sum(sizes) * _width(request) if kept is None else sum(sizes) * kept + at_work, at_work
+
+
+def _working_bytes(shapes: Shapes, area: float, request: Request) -> float:
+    """Of the skip connections and the layers at work, for two rows of latents of this area."""
     levels = _levels(shapes, "down_blocks")
     outputs: list[float] = [
-        shape[0] * height * width / 4 ** _unet_level(name, levels)
+        shape[0] * area / 4 ** _unet_level(name, levels)
         for name, shape in shapes.items()
         if name.startswith("down_blocks") and name.endswith("conv2.weight")
     ]
-    weights = sum(math.prod(shape) for shape in shapes.values())
-    return 4.0 * (weights + 2 * (sum(outputs) + 6 * max(outputs, default=0.0)))
+    return _width(request) * 2 * (sum(outputs) + 6 * max(outputs, default=0.0))
+
+
+def _width(request: Request) -> float:
+    """Bytes of a number in a request's dtype; the most that it may be for auto."""
+    return 2.0 if request.dtype in ("bfloat16", "float16") else 4.0
 
 
 def _shapes(component: Component) -> Shapes:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # types only: the registry itself imports no plugin and no to
     from sdcli.batch.executor import Executor
     from sdcli.checkpoints.family import Family
     from sdcli.diffusion.types import Guidance, Sampler, Schedule
+    from sdcli.models.engine_types import Engine
     from sdcli.models.offload import Adapter
 
 FOLDERS = {
@@ -38,6 +39,7 @@ FOLDERS = {
     "families": "checkpoints/families",
     "annotators": "pipeline/annotators",
     "adapters": "adapters",
+    "engines": "models/engines",
     "executors": "batch/executors",
     "commands": "commands",
 }
@@ -95,6 +97,8 @@ def find(kind: Literal["families"], spec: str | Spec) -> Family: ...
 def find(kind: Literal["annotators"], spec: str | Spec) -> Callable[[Image, str, str], Image]: ...
 @overload
 def find(kind: Literal["adapters"], spec: str | Spec) -> Callable[[str], Adapter]: ...
+@overload
+def find(kind: Literal["engines"], spec: str | Spec) -> Callable[[], Engine | None]: ...
 @overload
 def find(kind: Literal["executors"], spec: str | Spec) -> Callable[[str], Executor]: ...
 @overload

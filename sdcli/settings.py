@@ -38,29 +38,21 @@ def wildcards_folder() -> Path | None:
     return _in_data_folder("wildcards", "wildcards")
 
 
-def embeddings_folder() -> Path | None:
-    """The folder of textual inversions that prompts name: SDCLI_EMBEDDINGS, else `embeddings` in the data folder.
-
-    The data folder is ~/.local/share/sdcli on Linux. None if that is not there, or for a user without a home folder.
-    Raises UsageError if SDCLI_EMBEDDINGS, or the settings file, names no folder.
-    """
-    if named := folder_setting("embeddings"):
-        _check_folders(named)
-    folder = _in_data_folder("embeddings", "embeddings")
-    return folder if folder and folder.is_dir() else None
-
-
 NETWORK_FOLDERS = {
     "loras": ("loras", "Lora", "LyCORIS"),
     "hypernets": ("hypernetworks",),
     "controls": ("controlnet", "ControlNet", "t2i_adapter"),
     "upscalers": ("upscale_models", "ESRGAN", "RealESRGAN", "upscalers"),
+    "embeddings": ("embeddings",),
+    "vaes": ("vae", "VAE"),
+    "ip_adapters": ("ipadapter", "ip_adapters"),
+    "image_encoders": ("clip_vision",),
 }
-"""Kind of network -> the folders that ComfyUI, A1111 and we keep it in."""
+"""Kind of file -> the folders that ComfyUI, A1111 and we keep it in."""
 
 
 def network_folders(kind: str) -> list[Path]:
-    """The folders in which networks of a kind are looked for by name; those that are there.
+    """The folders in which files of a kind are looked for by name; those that are there.
 
     They are those in SDCLI_LORAS (SDCLI_HYPERNETS, …), separated as in PATH, else those of the settings file. Without
     both: `loras` in the data folder, and the folders that A1111 and ComfyUI give them in, or beside, each model folder.
@@ -69,10 +61,23 @@ def network_folders(kind: str) -> list[Path]:
     if named := folder_setting(kind):
         _check_folders(named)
         return list(named.value)
-    data = user_folder("data")
-    parents = [*([data] if data else []), *(each for root in model_folders() for each in (root, root.parent))]
+    data = data_folder()
+    parents = [*([data] if data else []), *(each for root in model_folders() for each in _tool_folders(root))]
     found = [parent / name for parent in parents for name in NETWORK_FOLDERS[kind]]
     return [folder for folder in dict.fromkeys(found) if folder.is_dir()]
+
+
+def _tool_folders(root: Path) -> list[Path]:
+    """Where A1111 and ComfyUI have their folders, if `root` is their own folder, their `models`, or one in that."""
+    above = (
+        [root.parent.parent] if root.parent.name == "models" else []
+    )  # A1111's embeddings are beside its models
+    return [root, root / "models", root.parent, *above]
+
+
+def data_folder() -> Path | None:
+    """The folder for what this user collects: ~/.local/share/sdcli on Linux. None for a user without a home folder."""
+    return user_folder("data")
 
 
 def image_encoder() -> Path | None:

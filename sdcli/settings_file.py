@@ -19,8 +19,9 @@ REQUEST_KEYS = ("model", "device", "dtype", "threads", "negative", "like", "rng"
                 "clip_skip")  # fmt: skip
 """Fields of a Request that can be a user's habit; the others are of one picture, one model or one command."""
 OUTPUT_KEYS = ("out", "format", "quality", "metadata")
-FOLDER_LISTS = ("models", "loras", "hypernets", "controls", "upscalers")
-FOLDER_KEYS = (*FOLDER_LISTS, "embeddings", "wildcards", "styles", "image_encoder", "cache")
+FOLDER_LISTS = ("models", "loras", "hypernets", "controls", "upscalers", "embeddings", "vaes", "ip_adapters",
+                "image_encoders")  # fmt: skip
+FOLDER_KEYS = (*FOLDER_LISTS, "wildcards", "styles", "image_encoder", "cache")
 FOLDERS = "folders"
 """The table of the file that names folders; for each of its keys there is a variable SDCLI_KEY as well."""
 FILE_VARIABLE = "SD_SETTINGS"

@@ -152,6 +152,22 @@ def save_folder(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def publish(hidden: Path, path: Path, advice: str = DEFAULT_ADVICE) -> Path:
+    """Give a finished hidden file beside `path` that name, or path-2, … if that is taken; returns the path.
+
+    Raises WriteError as `save` does.
+    """
+    try:
+        for candidate in _numbered(path):
+            if _publish(hidden, candidate):
+                hidden.unlink(missing_ok=True)
+                _flush_folder(path.parent)
+                return candidate
+    except OSError as error:
+        raise write_error(path, error, advice) from error
+    raise AssertionError("unreachable: _numbered ends with an error")
+
+
 @contextlib.contextmanager
 def filled_by_another(path: Path, advice: str = DEFAULT_ADVICE) -> Iterator[HiddenFile]:
     """A hidden file beside `path` for another process to fill, which can be given that name; it is gone afterwards.
@@ -293,27 +309,7 @@ class HiddenFile:
 
     def publish(self, path: Path) -> bool:
         """Give the file its name; False if the name is taken."""
-        try:
-            os.link(self.path, path)
-        except FileExistsError:
-            return False
-        except OSError as error:
-            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
-                raise
-            return self._publish_without_links(path)
-        return True
-
-    def _publish_without_links(self, path: Path) -> bool:
-        try:  # reserve the name with an empty file, then replace that by the complete one
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-        except FileExistsError:
-            return False
-        try:
-            os.replace(self.path, path)
-        except OSError:
-            path.unlink()
-            raise
-        return True
+        return _publish(self.path, path)
 
     def publish_over(self, path: Path) -> None:
         """Give the file its name, also if that is taken: the other file is gone then. It can be written no more."""
@@ -325,6 +321,32 @@ class HiddenFile:
         if self.fd >= 0:
             os.close(self.fd)
         self.path.unlink(missing_ok=True)
+
+
+def _publish(hidden: Path, path: Path) -> bool:
+    """Give a file a second name, or where links are not supported another one; False if that is taken."""
+    try:
+        os.link(hidden, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        return _publish_without_links(hidden, path)
+    return True
+
+
+def _publish_without_links(hidden: Path, path: Path) -> bool:
+    try:  # reserve the name with an empty file, then replace that by the complete one
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    except FileExistsError:
+        return False
+    try:
+        os.replace(hidden, path)
+    except OSError:
+        path.unlink()
+        raise
+    return True
 
 
 @contextlib.contextmanager

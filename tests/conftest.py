@@ -176,12 +176,13 @@ def sd(tmp_path, monkeypatch, load_once):
 
     It prints no lines of progress, which depend on the machine's speed.
     """
-    from sdcli.commands import _batch_output, _generate
+    from sdcli.commands import _batch_output, _download_progress, _generate
     from sdcli.models import load
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(_generate, "PROGRESS_INTERVAL", math.inf)
     monkeypatch.setattr(_batch_output, "INTERVAL", math.inf)
+    monkeypatch.setattr(_download_progress, "INTERVAL", math.inf)
 
     def call(*arguments: object, stdin: bytes = b"") -> Ran:
         from sdcli import cli

@@ -43,6 +43,8 @@ CHOICES = {  # option -> its values; each set has some of them
     "--sigmas": ["10,3,1"],
     "--threads": [1, 2],
     "--dtype": ["float32", "bfloat16"],
+    "--store": ["bf16", "fp8"],
+    "--stream": [None],
 }
 FORMATS = [
     ["out.png"],

@@ -11,6 +11,7 @@ HOUSE = Path(sdcli.__file__).parent
 FLOORS = [  # from the ground up; a module may import its own floor and those below
     {
         "errors",
+        "notes",
         "registry",
         "home",
         "settings",
@@ -25,7 +26,7 @@ FLOORS = [  # from the ground up; a module may import its own floor and those be
     {"models"},
     {"adapters"},
     {"pipeline"},
-    {"engine", "result", "store", "convert", "estimate"},
+    {"engine", "result", "store", "convert", "estimate", "pull"},
     {"batch"},
     {"serve"},
     {"commands", "cli", "__main__", "__init__"},
@@ -39,12 +40,14 @@ WITHOUT_TORCH = (
     "commands",
     "cli",
     "store",
+    "pull",
     "estimate",
     "home",
     "settings",
     "settings_file",
     "registry",
     "errors",
+    "notes",
     "__init__",
 )
 WITHOUT_REQUEST = ("adapters", "pipeline")  # they see a Job, in which nothing is open

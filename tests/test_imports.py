@@ -84,7 +84,7 @@ SLOW = ["importlib.metadata", "huggingface_hub", "tokenizers", "logging", "stati
         (["txt2img", "a cat", "--no-such-option"], 2, 32),
         (["txt2img", "a cat", "--steps", "0"], 2, 33),
         (["samplers"], 0, 30),
-        (["models"], 0, 80),
+        (["models"], 0, 85),
         (["tokens", "a red apple"], 0, 110),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -33,10 +33,10 @@ def test_styles_and_wildcards_are_where_their_variables_say(monkeypatch, tmp_pat
 
 def test_the_folder_of_embeddings_is_sdcli_embeddings_and_must_be_there(monkeypatch, tmp_path):
     monkeypatch.setenv("SDCLI_EMBEDDINGS", str(tmp_path))
-    assert settings.embeddings_folder() == tmp_path
+    assert settings.network_folders("embeddings") == [tmp_path]
     monkeypatch.setenv("SDCLI_EMBEDDINGS", str(tmp_path / "none"))
     with pytest.raises(UsageError, match=r"SDCLI_EMBEDDINGS: .*none is no folder"):
-        settings.embeddings_folder()
+        settings.network_folders("embeddings")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the folders of Linux")

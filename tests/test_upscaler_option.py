@@ -186,7 +186,7 @@ def test_an_upscaler_is_found_and_listed_by_its_name(sd, photo, tmp_path, monkey
     monkeypatch.setenv("SDCLI_UPSCALERS", str(tmp_path / "mine"))
     upscaler_files.write(tmp_path / "mine" / "sharp.safetensors", upscaler_files.rrdb())
     assert sd("upscale", photo, "-m", "sharp").lines == ["photo-x4.png"]
-    assert "sharp  an ESRGAN upscaler" in sd("models").lines
+    assert any(line.startswith("  sharp  an ESRGAN upscaler") for line in sd("models").lines)
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,8 @@ from typing import Any
 import torch
 
 from sdcli import registry
+from sdcli.checkpoints import checkpoint, toy
 from sdcli.checkpoints import network_config as config
-from sdcli.checkpoints import toy
 from sdcli.models import build, memory
 from sdcli.models.device import choose_device
 
@@ -36,7 +36,10 @@ def timed(call: Callable[[], object]) -> float:
 
 
 def settings(model: str) -> dict[str, dict[str, Any]]:
-    """The complete settings of the model's U-Net and VAE: a family, or a test model by name."""
+    """The complete settings of the model's U-Net and VAE: a family, tiny, or a test model by name."""
+    if model == "tiny":
+        components = checkpoint.read("tiny").components
+        return {part: config.settings(part, components[part].config) for part in ("unet", "vae")}
     family = toy.family(model)[0] if model.startswith("test:") else registry.find("families", model)
     configs = toy.configs(family) if model.startswith("test:") else family.configs
     return {part: config.settings(part, configs[part]) for part in ("unet", "vae")}

@@ -48,7 +48,6 @@ def hypernet(file: HypernetFile, strength: float = 1.0) -> Adapter:
                 if half is not None and isinstance(layer, nn.Linear):
                     network = halves.get((layer.in_features, half))
                     if network is not None:
-                        network.to(layer.weight.device, layer.weight.dtype)
                         hooks.append(layer.register_forward_pre_hook(_changing(network, strength)))
             yield
         finally:
@@ -90,6 +89,7 @@ def _changing(network: nn.Sequential, strength: float) -> Any:
 
     def change(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:
         context = inputs[0]
+        network.to(context.device, context.dtype)
         return (context + network(context) * strength,)
 
     return change

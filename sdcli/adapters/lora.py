@@ -4,40 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdcli.adapters import deltas
-from sdcli.adapters.deltas.scale import scale
-from sdcli.checkpoints import lora_kinds
-from sdcli.checkpoints.header import Entry
-from sdcli.checkpoints.lora_file import Change
+from sdcli.adapters.deltas.branch import branch
+from sdcli.adapters.deltas.uses import (
+    ALWAYS,
+    Use,
+    added_up,
+    by_module,
+    changed,
+    changed_bias,
+    delta_of,
+    tensors_of,
+    with_changes,
+)
 from sdcli.diffusion.step_range import holds, steps_between
 from sdcli.diffusion.unet_call import UNetCall
-from sdcli.errors import ModelError
+from sdcli.models import layers
 from sdcli.models.offload import Adapter, ReadWeights
-from sdcli.models.tensors import all_finite, read_entry
-
-ALWAYS = (0.0, 1.0)
-"""The shares of the steps that are all of them."""
-
-
-@dataclass(frozen=True)
-class Use:
-    """A change of one module as a job uses it: how strongly, and in which share of the steps.
-
-    `digest` is the sha256 of its file, `rank` how many of its ranks count, 0 for all.
-    """
-
-    change: Change
-    strength: float
-    digest: str
-    steps: tuple[float, float] = ALWAYS
-    rank: int = 0
 
 
 class Loras:
@@ -51,7 +40,7 @@ class Loras:
     """
 
     def __init__(self, uses: Sequence[Use], read: ReadWeights) -> None:
-        self._uses = sorted(_added_up(uses), key=lambda use: (use.digest, use.steps, use.rank))
+        self._uses = sorted(added_up(uses), key=lambda use: (use.digest, use.steps, use.rank))
         self._read = read
         self._levels: Sequence[float] = ()
         self._sigma = 0.0
@@ -68,8 +57,9 @@ class Loras:
     def adapted(self, part: str, module: nn.Module) -> Iterator[None]:
         """Change the weights of a network while inside."""
         own = [use for use in self._uses if use.change.module.part == part and use.strength]
-        merged = _by_module([use for use in own if use.steps == ALWAYS or part != "unet"])
-        branches = _by_module([use for use in own if use.steps != ALWAYS and part == "unet"])
+        merged = by_module([use for use in own if use.steps == ALWAYS or part != "unet"])
+        branches = by_module([use for use in own if use.steps != ALWAYS and part == "unet"])
+        streamed = layers.of(module)
         touched: list[str] = []
         patched: list[Any] = []
         try:
@@ -77,6 +67,8 @@ class Loras:
             self._merge(part, module, merged, touched)
             yield
         finally:
+            if streamed is not None:
+                streamed.changes.clear()
             for layer in patched:
                 vars(layer).pop("forward", None)
             parameters = dict(module.named_parameters())
@@ -87,22 +79,29 @@ class Loras:
         self, part: str, module: nn.Module, uses: Mapping[str, Sequence[Use]], touched: list[str]
     ) -> None:
         parameters = dict(module.named_parameters())
-        for name, base in self._bases(part, parameters, [f"{path}.weight" for path in uses]):
+        streamed = [path for path in uses if parameters[f"{path}.weight"].is_meta]
+        _merge_when_filled(module, {path: uses[path] for path in streamed})
+        whole = [path for path in uses if path not in streamed]
+        for name, base in self._bases(part, module, [f"{path}.weight" for path in whole]):
             path = name.removesuffix(".weight")
-            read = [(use, _tensors(use, base.device)) for use in uses[path]]
-            changes = [(use, _delta(use, tensors, base)) for use, tensors in read]
+            read = [(use, tensors_of(use, base.device)) for use in uses[path]]
+            changes = [(use, delta_of(use, tensors, base)) for use, tensors in read]
             touched.append(name)
             _add(parameters[name], base, changes)
             biases = [(use, deltas.bias_delta(tensors)) for use, tensors in read]
             if own := [(use, bias) for use, bias in biases if bias is not None]:
-                ((bias_name, base),) = self._bases(part, parameters, [f"{path}.bias"])
+                ((bias_name, base),) = self._bases(part, module, [f"{path}.bias"])
                 touched.append(bias_name)
                 _add(parameters[bias_name], base, own)
 
-    def _bases(
-        self, part: str, parameters: Mapping[str, nn.Parameter], names: Sequence[str]
-    ) -> Iterator[tuple[str, Tensor]]:
+    def _bases(self, part: str, module: nn.Module, names: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
         """The weights before any change, in float32: themselves, or read from the file if they have fewer bits here."""
+        parameters, streamed = dict(module.named_parameters()), layers.of(module)
+        empty = [name for name in names if parameters[name].is_meta]
+        for name in empty:
+            assert streamed is not None
+            yield name, streamed.base(name)
+        names = [name for name in names if name not in empty]
         narrow = [name for name in names if parameters[name].dtype != torch.float32]
         for name in names:
             if parameters[name].dtype == torch.float32:
@@ -114,11 +113,10 @@ class Loras:
     def _branch(
         self, part: str, module: nn.Module, uses: Mapping[str, Sequence[Use]], patched: list[Any]
     ) -> None:
-        parameters = dict(module.named_parameters())
-        for name, base in self._bases(part, parameters, [f"{path}.weight" for path in uses]):
+        for name, base in self._bases(part, module, [f"{path}.weight" for path in uses]):
             layer: Any = module.get_submodule(name.removesuffix(".weight"))
             branches = [
-                (use, _branch(layer, use, _tensors(use, base.device), base))
+                (use, branch(layer, use, tensors_of(use, base.device), base))
                 for use in uses[name.removesuffix(".weight")]
             ]
             layer.forward = self._beside(layer.forward, branches)
@@ -131,9 +129,9 @@ class Loras:
 
         def call(x: Tensor) -> Tensor:
             out = forward(x)
-            for use, branch in branches:
+            for use, beside in branches:
                 if holds(steps_between(*use.steps, self._levels), self._sigma):
-                    out = out + branch(x)
+                    out = out + beside(x)
             return out
 
         return call
@@ -144,60 +142,23 @@ def lora(uses: Sequence[Use], read: ReadWeights) -> Adapter:
     return Loras(uses, read).adapted
 
 
-def _added_up(uses: Sequence[Use]) -> list[Use]:
-    """The same uses; those of one file for one module, in the same steps, as one with the sum of their strengths."""
-    found: dict[Any, Use] = {}
-    for use in uses:
-        key = (use.digest, use.change.module, use.steps, use.rank)
-        strength = use.strength + (found[key].strength if key in found else 0.0)
-        found[key] = replace(use, strength=strength)
-    return list(found.values())
-
-
-def _by_module(uses: Sequence[Use]) -> dict[str, list[Use]]:
-    found: dict[str, list[Use]] = {}
-    for use in uses:
-        found.setdefault(use.change.module.path, []).append(use)
-    return found
-
-
-def _tensors(use: Use, device: torch.device) -> dict[str, Tensor]:
-    """The tensors of a change in float32; raises ModelError if a value is not finite."""
-    tensors = {suffix: _read(entry).to(device) for suffix, entry in use.change.tensors.items()}
-    if use.change.scale is not None:
-        tensors["scale"] = torch.tensor(use.change.scale)
-    return _first_ranks(tensors, use.rank) if use.rank else tensors
-
-
-def _read(entry: Entry) -> Tensor:
-    tensor = read_entry(entry)
-    tensor = tensor.float() if tensor.is_floating_point() else tensor
-    if not all_finite(tensor):
-        raise ModelError(f"{entry.path}: {entry.name[:80]} has values that are not finite; fetch it again")
-    return tensor
-
-
-def _delta(use: Use, tensors: Mapping[str, Tensor], base: Tensor) -> Tensor:
-    try:
-        return deltas.delta(use.change.kind, tensors, base)
-    except ModelError as error:
-        entry = next(iter(use.change.tensors.values()))
-        raise ModelError(f"{entry.path}: {use.change.module.path}: {error}") from None
-
-
-def _first_ranks(tensors: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
-    """A plain LoRA with its first ranks only, at the scale of all of them; other kinds as they are (A1111's `dyn`)."""
-    if not {"up", "down"} <= tensors.keys() or "mid" in tensors:
-        return dict(tensors)
-    kept = {"up": tensors["up"][:, :count], "down": tensors["down"][:count]}
-    return {**tensors, **kept, "scale": torch.tensor(scale(tensors)), "scalar": torch.ones(())}
+def _merge_when_filled(module: nn.Module, uses: Mapping[str, Sequence[Use]]) -> None:
+    """Let the layers that hold weights only while they run be changed whenever they are filled."""
+    streamed = layers.of(module)
+    for path, own in uses.items():
+        assert streamed is not None
+        streamed.changes[f"{path}.weight"] = partial(changed, own)
+        with_bias = [
+            use for use in own if deltas.bias_delta(tensors_of(use, torch.device("cpu"))) is not None
+        ]
+        if with_bias:
+            streamed.changes[f"{path}.bias"] = partial(changed_bias, with_bias)
 
 
 def _add(parameter: nn.Parameter, base: Tensor, changes: Iterable[tuple[Use, Tensor]]) -> None:
     """Set a parameter to base + the sum of strength * change, added in their order in float32; base is overwritten."""
     with torch.inference_mode():
-        for use, change in changes:
-            base.add_(change.reshape(base.shape), alpha=use.strength)
+        with_changes(base, changes)
         if base.data_ptr() != parameter.data_ptr():
             parameter.copy_(base)
 
@@ -206,31 +167,3 @@ def _set(parameter: nn.Parameter, values: Tensor) -> None:
     """Write values into a parameter, in its own dtype and where it is."""
     with torch.inference_mode():
         parameter.copy_(values.reshape(parameter.shape))
-
-
-def _branch(layer: Any, use: Use, tensors: Mapping[str, Tensor], base: Tensor) -> Callable[[Tensor], Tensor]:
-    """strength * what the change adds to the layer's answer."""
-    dtype = layer.weight.dtype
-    if lora_kinds.has_low_rank_form(use.change.kind, tensors) and "mid" not in tensors:
-        narrow, wide, _, factor = deltas.low_rank(tensors, layer.weight.shape)
-        down, up = narrow.to(dtype), (wide * (factor * use.strength)).to(dtype)
-        widen = F.conv2d if isinstance(layer, nn.Conv2d) else F.linear
-        return lambda x: widen(_answer(layer, down, None, x), up)
-    bias = deltas.bias_delta(tensors)
-    own_bias = None if bias is None else (bias * use.strength).to(dtype)
-    weight = (_delta(use, tensors, base) * use.strength).to(dtype)
-    return lambda x: _answer(layer, weight, own_bias, x)
-
-
-def _answer(layer: Any, weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
-    """The layer's answer with another weight and bias."""
-    if isinstance(layer, nn.Linear):
-        return F.linear(x, weight, bias)
-    if isinstance(layer, nn.Conv2d):
-        out: Tensor = layer._conv_forward(x, weight, bias)
-        return out
-    bias = torch.zeros_like(weight) if bias is None else bias
-    if isinstance(layer, nn.LayerNorm):
-        return F.layer_norm(x, layer.normalized_shape, weight, bias, layer.eps)
-    assert isinstance(layer, nn.GroupNorm)
-    return F.group_norm(x, layer.num_groups, weight, bias, layer.eps)

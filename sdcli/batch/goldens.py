@@ -91,7 +91,7 @@ class Goldens(ABC):
 
 def facts_of(outcome: Outcome) -> Facts:
     """The facts of an outcome and its request, as a picture's metadata have them."""
-    request = {} if outcome.request is None else {"request": outcome.request.as_dict()}
+    request = {} if outcome.request is None else {"request": outcome.request.as_record()}
     return {**outcome.facts, **request}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -27,7 +28,7 @@ _PATHS = tuple(
 
 def request_key(request: Request) -> str:
     """The sha256 of what was asked for: the same on every machine, wherever its files lie there."""
-    asked = request.as_dict()
+    asked = request.as_record()
     for name in _PATHS:
         if isinstance(asked.get(name), str):
             asked[name] = _file_name(asked[name])
@@ -61,7 +62,19 @@ def machine_of(request: Request) -> dict[str, Any]:
         found["torch"] = version("torch")
     except PackageNotFoundError:
         found["torch"] = "unknown"
+    if request.engine != "torch":
+        found |= _engine_of(request.engine)
     return found
+
+
+def _engine_of(engine: str) -> dict[str, str]:
+    """The version of the package that an engine has its name from; `compile` is a part of torch."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    name = engine.partition(":")[0]
+    with contextlib.suppress(PackageNotFoundError):
+        return {name: version(name)}
+    return {}
 
 
 class FileHashes:

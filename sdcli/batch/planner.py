@@ -84,12 +84,12 @@ class _Planner:
     inside: set[Path] = field(default_factory=set)  # folders that are known to lie below the root
 
     def __post_init__(self) -> None:
-        self.embeddings = settings.embeddings_folder()
+        self.embeddings = settings.network_folders("embeddings")
 
     def plan(self, number: int, job: BatchJob) -> Planned:
         asked = job.request.with_seed()
         asked = still_named(asked) if job.sheds_embeddings else asked
-        request = recorded(asked, self.embeddings if job.finds_embeddings else None)
+        request = recorded(asked, self.embeddings if job.finds_embeddings else ())
         asked_key = request_key(asked)
         path = self._path(number, job, asked, asked_key[:8])
         checked, notes = self._check(request, path.suffix)
@@ -172,7 +172,7 @@ class _Planner:
         return self.estimates[key]
 
     def _machine(self, request: Request) -> Mapping[str, object]:
-        key = (request.device, request.dtype, request.threads)
+        key = (request.device, request.dtype, request.threads, request.engine)
         if key not in self.machines:
             self.machines[key] = machine_of(request)
         return self.machines[key]

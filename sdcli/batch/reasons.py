@@ -12,7 +12,7 @@ Facts = Mapping[str, Any]
 Reasons = dict[str, tuple[str, str]]
 """What differs -> what it was and what it is now."""
 
-ROUNDING = ("threads", "arithmetic", "torch", "diffusers", "transformers", "sdcli")
+ROUNDING = ("threads", "arithmetic", "torch", "diffusers", "transformers", "openvino", "nncf", "sdcli")
 """Facts that decide how sums are rounded. They leave the formulas alone, but for a new sdcli, which may mend one."""
 
 DECIDES_LAST_BITS = (
@@ -21,6 +21,8 @@ DECIDES_LAST_BITS = (
     "torch",
     "diffusers",
     "transformers",
+    "openvino",
+    "nncf",
     "device",
     "dtype",
     "threads",

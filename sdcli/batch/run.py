@@ -184,7 +184,7 @@ class Run:
             self.tell("warning", planned, message=message)
         more = {
             "name": planned.job.name,
-            "request": drawn.request.as_dict(),
+            "request": drawn.request.as_record(),
             "facts": dict(drawn.facts),
             "seconds": dict(drawn.seconds),
         }

@@ -7,14 +7,13 @@ import io
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from sdcli.batch.compare import compare, pixels_of
 from sdcli.batch.comparison import Comparison
 from sdcli.batch.reasons import Facts
+from sdcli.checkpoints import lookup
 from sdcli.checkpoints.checkpoint import Checkpoint
-from sdcli.checkpoints.lookup import find_model
 from sdcli.checkpoints.preflight import preflight
 from sdcli.checkpoints.recorded import recorded as with_all_found
 from sdcli.errors import ImageError, ModelError, SdError, UsageError
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp"}
 """Pillow's name of a format that sd writes -> the suffix of such files."""
 MAX_THREADS = 1024
-LOADING = ("model", "revision", "device", "dtype", "threads")
+LOADING = ("model", "revision", "device", "dtype", "store", "threads")
 """Fields of a request that may be pinned for a machine, and are recorded as they were."""
 LEFT_OPEN = "standard input, which is not kept"
 
@@ -87,7 +86,7 @@ def read_picture(path: str, stdin: BinaryIO | None = None) -> RecordedPicture:
             f"{name}: is a {format}, which sd does not write; verify the file that it was made from"
         )
     pixels_of(data, name)  # raises for a picture that is cut short
-    recorded = {**facts, "request": request.as_dict()}
+    recorded = {**facts, "request": request.as_record()}
     kept = data if path == "-" else None
     return RecordedPicture(path, request, recorded, _encoding(format, facts, request), kept)
 
@@ -187,7 +186,7 @@ class _Verifier:
             drawn = self._draw(picture, request)
             as_recorded = {name: getattr(picture.request, name) for name in LOADING}
             drawn = dataclasses.replace(drawn, request=drawn.request.replace(**as_recorded))
-            facts = {**drawn.facts_in(picture.encoding), "request": drawn.request.as_dict()}
+            facts = {**drawn.facts_in(picture.encoding), "request": drawn.request.as_record()}
             before, now = picture.read(), drawn.encoded(picture.encoding)
             return Verified(picture.path, compare(before, now, picture.facts, facts), None, before, now)
         except SdError as error:
@@ -208,7 +207,11 @@ class _Verifier:
         try:
             return self.models.checkpoint(request.loading), request
         except ModelError:
-            moved = None if "model" in self.given or os.path.exists(request.model) else _moved(request, facts)
+            moved = (
+                None
+                if "model" in self.given or os.path.exists(request.model)
+                else lookup.moved(request.model, facts)
+            )
             if moved is None:
                 raise
             request = request.replace(model=moved)
@@ -220,12 +223,6 @@ def _check_speed(found: Checkpoint, request: Request) -> None:
     expected = estimate(found, request)
     if expected is not None:
         expected.check(f"{request.width or found.size}x{request.height or found.size}")
-
-
-def _moved(request: Request, facts: Facts) -> str | None:
-    model = facts.get("model")
-    sha256 = str(model.get("sha256", "")) if isinstance(model, Mapping) else ""
-    return find_model(Path(request.model).stem, sha256) if sha256 else None
 
 
 def _check_inputs_are_files(request: Request) -> None:

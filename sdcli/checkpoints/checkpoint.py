@@ -19,6 +19,7 @@ from sdcli.checkpoints import (
     file_schedule,
     header,
     hub,
+    lookup,
     pipeline_index,
     scheduler,
     shards,
@@ -130,7 +131,7 @@ def _with_zero_terminal_snr(checkpoint: Checkpoint) -> Checkpoint:
 def find(
     name: str, revision: str | None = None, fetches: bool = True, read_header: ReadHeader = header.read
 ) -> Path:
-    """The file or folder of a model: `tiny`, a test model, a path, a name in a model folder, or a repo id of the hub.
+    """The file or folder of a model: `tiny`, a test model, a path, a name or hash in a model folder, or a repo id.
 
     A repo that was not fetched before is fetched if `fetches` is true. Raises ModelError if there is no such model, and
     UsageError for a revision of something else than a repo.
@@ -146,7 +147,7 @@ def find(
 
 
 def _find_local(name: str) -> Path | None:
-    """Path of a local model (test:, tiny, a path, a name in a model folder), or None."""
+    """Path of a local model (test:, tiny, a path, a name in a model folder, sha256:HEX), or None."""
     if name.startswith("test:"):
         toy.family(name)  # raises if there is no such test model
         return Path(name)
@@ -155,16 +156,7 @@ def _find_local(name: str) -> Path | None:
     path = Path(expand_home(name))
     if os.path.exists(path):  # False, and no error, for a name that no file can have
         return path
-    return _find_in_model_folders(name)
-
-
-def _find_in_model_folders(name: str) -> Path | None:
-    """The model of this name, with or without .safetensors; a name that leads out of the folder finds nothing."""
-    for folder in settings.model_folders():
-        for path in (folder / name, folder / f"{name}.safetensors"):
-            if os.path.exists(path) and Path(os.path.normpath(path)).is_relative_to(os.path.normpath(folder)):
-                return path
-    return None
+    return lookup.model_path(name)
 
 
 def _find_on_hub(name: str, revision: str | None, fetches: bool, read_header: ReadHeader) -> Path:

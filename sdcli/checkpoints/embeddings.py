@@ -25,14 +25,14 @@ from sdcli.request.prompt.emphases import EMPHASIS_OF
 from sdcli.request.request import Request
 
 
-def with_embeddings(request: Request, folder: Path | None = None) -> Request:
+def with_embeddings(request: Request, folders: Sequence[Path] = ()) -> Request:
     """The request that a picture records: it lists all the embeddings that its prompts name.
 
-    They are its own and those in the folder, if there is one; a prompt that is read as it is typed takes none from
+    They are its own and those in the folders, if there are any; a prompt that is read as it is typed takes none from
     there. Raises UsageError and ModelError as `named` does.
     """
-    folder = None if _emphasis(request) == "none" else folder
-    found = named(_texts(request), request.embedding, folder, _emphasis(request) == "comfyui")
+    folders = () if _emphasis(request) == "none" else folders
+    found = named(_texts(request), request.embedding, folders, _emphasis(request) == "comfyui")
     return request if found == request.embedding else request.replace(embedding=found)
 
 
@@ -54,12 +54,12 @@ def _emphasis(request: Request) -> str | None:
 
 
 def named(
-    texts: Sequence[str], files: Sequence[str], folder: Path | None, prefixed: bool = False
+    texts: Sequence[str], files: Sequence[str], folders: Sequence[Path], prefixed: bool = False
 ) -> tuple[str, ...]:
-    """The paths of the embeddings that the prompts may name: all the `files`, and those of the folder.
+    """The paths of the embeddings that the prompts may name: all the `files`, and those of the folders.
 
     A name is found as its tokens, so in any case and within other words, as A1111 finds it. If `prefixed`, it is found
-    behind `embedding:` alone, as in ComfyUI. Of the files in the folder, only those that are named are opened.
+    behind `embedding:` alone, as in ComfyUI. Of the files in the folders, only those that are named are opened.
     Raises UsageError for a file that no prompt names, for two of one name, and for an `embedding:name` that there is
     not; ModelError for a file that is named and cannot be used.
     """
@@ -71,14 +71,14 @@ def named(
             raise UsageError(f"--embedding {file.path}: no prompt names it; write {word} where it belongs")
     found = {
         name: paths
-        for name, paths in _in_folder(folder).items()
+        for name, paths in _in_folders(folders).items()
         if name.casefold() not in given and occur(name)
     }
     for name, paths in found.items():
         given[name.casefold()] = read_header(_one_of(name, paths))
     if isinstance(occur, Prefixed):
         known = [spelling for file in given.values() for spelling in spellings(file)]
-        occur.check_known(known, [*_in_folder(folder), *(file.name for file in given.values())])
+        occur.check_known(known, [*_in_folders(folders), *(file.name for file in given.values())])
     return tuple(str(file.path) for file in given.values())
 
 
@@ -120,8 +120,8 @@ def _given(files: Iterable[str]) -> dict[str, EmbeddingFile]:
     return given
 
 
-def _in_folder(folder: Path | None) -> dict[str, list[Path]]:
-    return files_in([folder] if folder else [], (SUFFIX, *PICKLE_SUFFIXES))
+def _in_folders(folders: Sequence[Path]) -> dict[str, list[Path]]:
+    return files_in(folders, (SUFFIX, *PICKLE_SUFFIXES))
 
 
 def _one_of(name: str, paths: Sequence[Path]) -> Path:

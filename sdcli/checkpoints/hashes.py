@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
@@ -26,31 +27,34 @@ def digest(paths: list[Path]) -> str:
 
 def without_header(path: Path) -> str:
     """The sha256 of a safetensors file's tensors alone, which new metadata do not change; Civitai's AutoV3."""
-    size, changed = file_version(path)
-    return (_without_header if size > SMALL_FILE else _without_header.__wrapped__)(path, size, changed)
+    return _of_file(path, skips_header=True)
 
 
-@lru_cache
-def _without_header(path: Path, size: int, changed: int) -> str:
-    with open(path, "rb") as file:
-        file.seek(LENGTH_BYTES + int.from_bytes(file.read(LENGTH_BYTES), "little"))
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _of_file(path: Path) -> str:
-    size, changed = file_version(path)
+def known(paths: Iterable[Path], skips_header: bool = False) -> dict[Path, str]:
+    """The sha256 of each file whose hash is remembered; with `skips_header`, of the tensors alone."""
     folder = settings.cache_folder()
-    if size <= SMALL_FILE:
-        return _computed.__wrapped__(path, size, changed)
-    if folder is None:
-        return _computed(path, size, changed)
-    memory = folder / "digests.json"
-    key = f"{path.resolve()} {size} {changed}"
-    hashes = _remembered(memory)
-    if key not in hashes:
-        hashes[key] = _computed(path, size, changed)
-        _remember(memory, hashes)
-    return hashes[key]
+    hashes = _remembered(folder / "digests.json") if folder else {}
+    found = {}
+    for path in paths if hashes else ():
+        with contextlib.suppress(OSError):
+            digest = hashes.get(_key(path, skips_header))
+            if isinstance(digest, str):
+                found[path] = digest
+    return found
+
+
+OLD_START, OLD_LENGTH = 0x100000, 0x10000
+"""What part of a file A1111 hashed before November 2022, for its hashes of eight digits."""
+
+
+def old_hash(path: Path) -> str:
+    """A1111's old hash of a file, eight digits: of 64 KB in it, so that two models may have the same one."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(OLD_START)
+            return hashlib.sha256(file.read(OLD_LENGTH)).hexdigest()[:8]
+    except OSError:
+        return ""
 
 
 def file_version(path: Path) -> tuple[int, int]:
@@ -59,9 +63,38 @@ def file_version(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
+def _of_file(path: Path, skips_header: bool = False) -> str:
+    size, changed = file_version(path)
+    folder = settings.cache_folder()
+    if size <= SMALL_FILE:
+        return _compute(path, skips_header)
+    if folder is None:
+        return _computed_once(path, size, changed, skips_header)
+    memory = folder / "digests.json"
+    key = _key(path, skips_header)
+    hashes = _remembered(memory)
+    if key not in hashes:
+        hashes[key] = _computed_once(path, size, changed, skips_header)
+        _remember(memory, hashes)
+    return hashes[key]
+
+
+def _key(path: Path, skips_header: bool) -> str:
+    """What tells a file and its content from all others: its path, size, time of the last change and number."""
+    status = path.stat()
+    what = "tensors " if skips_header else ""
+    return f"{what}{path.resolve()} {status.st_size} {status.st_mtime_ns} {status.st_ino}"
+
+
 @lru_cache
-def _computed(path: Path, size: int, changed: int) -> str:
+def _computed_once(path: Path, size: int, changed: int, skips_header: bool) -> str:
+    return _compute(path, skips_header)
+
+
+def _compute(path: Path, skips_header: bool) -> str:
     with open(path, "rb") as file:
+        if skips_header:
+            file.seek(LENGTH_BYTES + int.from_bytes(file.read(LENGTH_BYTES), "little"))
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -6,12 +6,14 @@ then the tensors' bytes.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import stat
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,11 +88,35 @@ _E4M3 = [
 FLOATS = (*_FORMATS, "F8_E4M3")
 
 
+_last: ContextVar[dict[Path, Header] | None] = ContextVar("last", default=None)
+
+
+@contextlib.contextmanager
+def read_once() -> Iterator[None]:
+    """Inside, `read` remembers the last header, for who asks of one file whether it is this, that or the other."""
+    token = _last.set({})
+    try:
+        yield
+    finally:
+        _last.reset(token)
+
+
 def read(path: Path) -> Header:
     """The header of a safetensors file. Its tensors must fill the file: none outside, no two overlapping, no gaps.
 
     Raises ModelError, with a message of its own for each kind of file that people save as a model by mistake.
     """
+    last = _last.get()
+    if last is None:
+        return _read(path)
+    if path not in last:
+        found = _read(path)
+        last.clear()
+        last[path] = found
+    return last[path]
+
+
+def _read(path: Path) -> Header:
     try:
         _check_is_file(path)
         with open(path, "rb") as file:

@@ -6,7 +6,7 @@ import contextlib
 import glob
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
 
@@ -139,14 +139,35 @@ def fetch(repo: str, revision: str | None = None) -> Path:
 
     Raises ModelError if the repo is missing, gated or without safetensors, or if the hub cannot be reached.
     """
+    name = f"{repo}@{revision}" if revision else repo
+    return _fetched(name, lambda: _fetch(repo, revision, name))
+
+
+def fetch_file(repo: str, file: str, revision: str | None = None) -> Path:
+    """Fetch one safetensors file of a repo, from where an earlier try broke off; returns its path in the cache.
+
+    Raises ModelError as `fetch`, and for a file that is not in the repo or that is no safetensors file.
+    """
+    from huggingface_hub import hf_hub_download
+
+    if not file.lower().endswith(".safetensors"):
+        raise ModelError(
+            f"{repo}:{file}: only .safetensors is fetched; a pickle that you have, `sd models convert` converts"
+        )
+    return _fetched(
+        f"{repo}:{file}", lambda: Path(hf_hub_download(repo, file, revision=revision, etag_timeout=TIMEOUT))
+    )
+
+
+def _fetched(name: str, fetch: Callable[[], Path]) -> Path:
+    """What `fetch` returns; raises ModelError with the reason if it cannot be fetched. `name` is for that."""
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 
     _silence_hub()
-    name = f"{repo}@{revision}" if revision else repo
     if not _has_cache():
         raise ModelError(f"{name}: this user has no home folder to fetch it into; set HF_HOME to a folder")
     try:
-        return _fetch(repo, revision, name)
+        return fetch()
     except (HTTPError, OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{name}: {_why_not_fetched(error)}") from None
 
@@ -202,6 +223,7 @@ def _silence_hub() -> None:
 def _why_not_fetched(error: Exception) -> str:
     """The reason and the next step for an error of huggingface_hub."""
     from huggingface_hub.errors import (  # type: ignore[attr-defined]
+        EntryNotFoundError,
         GatedRepoError,
         HfHubHTTPError,
         HFValidationError,
@@ -220,6 +242,8 @@ def _why_not_fetched(error: Exception) -> str:
             return "the repo has no such revision; leave out --revision for the newest"
         case RepositoryNotFoundError():
             return "no such folder or file here, and no such repo on the hub; if it is private, run `hf auth login`"
+        case EntryNotFoundError() if not isinstance(error, LocalEntryNotFoundError):
+            return "the repo has no such file; look at its list of files on the hub"
         case HFValidationError():
             return f"no repo id ({line}); write owner/name"
         case HfHubHTTPError():
@@ -262,7 +286,10 @@ def _needed(repo: str, files: list[str]) -> list[str]:
             f"{repo}: no diffusers folder and no safetensors file in the repo; only safetensors is read"
         )
     shown = ", ".join(singles[:3])
-    raise ModelError(f"{repo}: {len(singles)} safetensors files ({shown}, …); fetch one and name it with -m")
+    raise ModelError(
+        f"{repo}: {len(singles)} safetensors files ({shown}, …); `sd models pull {repo}:FILE` fetches one, "
+        "and -m takes its path"
+    )
 
 
 def _weights(files: list[str]) -> dict[str, list[str]]:

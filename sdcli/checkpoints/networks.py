@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from sdcli import registry, settings
-from sdcli.checkpoints import header
-from sdcli.checkpoints.named_files import SUFFIX, files_in
+from sdcli.checkpoints import header, names
+from sdcli.checkpoints.folders import named_files
+from sdcli.checkpoints.lookup import BY_HASH, file_path, may_be_name
+from sdcli.checkpoints.named_files import SUFFIX
 from sdcli.errors import ModelError, UsageError
 from sdcli.request import loras
 from sdcli.request.prompt.emphases import EMPHASIS_OF
@@ -77,27 +79,34 @@ def _with_path(field: str, text: str, folders: Folders) -> str:
     name, shown = loras.path_of(text), f"--{field} {text}"
     if os.path.exists(name):
         return text
-    path = _found(shown, field, name, folders)
+    path = _found(shown, field, name, folders, fuzzy=True)
+    if path is None:
+        from sdcli.request.respelled import check_spelling  # only an error needs it
+
+        check_spelling(field, text)
     if path is None and not Path(name).suffix and name == os.path.basename(name):
         raise _unknown(shown, field, name, folders)
     return text if path is None else path + text[len(name) :]
 
 
-def _found(shown: str, field: str, name: str, folders: Folders) -> str | None:
-    """The path of the network of this name: the name of its file, without the ending, or what the file calls itself."""
+def _found(shown: str, field: str, name: str, folders: Folders, fuzzy: bool = False) -> str | None:
+    """The path of the network of this name: the name of its file, without the ending, or what the file calls itself.
+
+    If `fuzzy`, a part of the name that only one has will do.
+    """
     if name.lower().endswith(SUFFIX) and os.path.isfile(name):
         return name
-    files = files_in(folders(f"{field}s"))
-    wanted = Path(name.replace("\\", "/").removesuffix(SUFFIX))
-    paths = files.get(wanted.name) or [
-        path for stem, same in files.items() if stem.casefold() == wanted.name.casefold() for path in same
-    ]
-    if len(wanted.parts) > 1:
-        paths = [path for path in paths if path.with_suffix("").match(str(wanted))]
+    if fuzzy and name.startswith(BY_HASH):
+        return str(file_path(f"{field}s", shown, name))
+    files = named_files(f"{field}s", folders(f"{field}s"))
+    paths = [file.path for file in names.same_name(name, files)]
     if not paths:
-        paths = [path for same in files.values() for path in same if _alias(path) == name]
+        paths = [file.path for file in files if _alias(file.path) == name]
     if len(paths) > 1:
         raise UsageError(f"{shown}: both {paths[0]} and {paths[1]} are called so; name one with --{field}")
+    if not paths and fuzzy and may_be_name(name):
+        found = names.find(shown, name, files)
+        paths = [found.path] if found else []
     return str(paths[0]) if paths else None
 
 
@@ -110,7 +119,7 @@ def _alias(path: Path) -> str:
 
 def _unknown(shown: str, field: str, name: str, folders: Folders) -> UsageError:
     places = folders(f"{field}s")
-    files = list(files_in(places))
+    files = [file.stem for file in named_files(f"{field}s", places)]
     if not files:
         where = f"{places[0]} has none" if places else "there is no folder of them"
         return UsageError(

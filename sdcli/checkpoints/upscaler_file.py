@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sdcli import settings
 from sdcli.checkpoints import hashes, header
 from sdcli.checkpoints.component import Component, add_source, listing
 from sdcli.checkpoints.header import FLOATS, Header
+from sdcli.checkpoints.hub import is_repo
 from sdcli.checkpoints.keys.esrgan import rrdb_names
 from sdcli.checkpoints.keys.types import Source
-from sdcli.checkpoints.lookup import find_model
-from sdcli.checkpoints.named_files import SUFFIX, files_in
+from sdcli.checkpoints.lookup import BY_HASH, file_path, find_model, model_path, with_any_hash
 from sdcli.checkpoints.upscalers.esrgan import RRDB_BLOCK, compact, rrdb
 from sdcli.checkpoints.upscalers.network import Shapes, UpscalerNetwork
 from sdcli.checkpoints.upscalers.swinir import BIASES, BUFFERS, swinir
@@ -95,12 +94,13 @@ def with_hires_upscaler(request: Request) -> Request:
     """
     if request.hires_by in HIRES_BY:
         return request
-    if not os.path.exists(request.hires_by) and find(request.hires_by) is None:
+    found = find(request.hires_by, "--hires-by")
+    if found is None and not os.path.exists(request.hires_by):
         raise UsageError(
             f"--hires-by {request.hires_by}: is neither picture nor latents, and no upscaler file of that path or name "
             "is here; `sd models` lists them"
         )
-    path = str(find(request.hires_by) or request.hires_by)
+    path = str(found or request.hires_by)
     read_header(Path(path))
     return request if path == request.hires_by else request.replace(hires_by=path)
 
@@ -111,20 +111,25 @@ def facts(path: Path) -> dict[str, Any]:
     return {path.stem: {"file": path.name, "sha256": hashes.digest([path]), "scale": scale}}
 
 
-def find(model: str) -> Path | None:
-    """The upscaler that -m names, by its path or by its name in a folder of upscalers; None if it names another thing.
+def find(model: str, flag: str = "-m") -> Path | None:
+    """The upscaler that an option names, by its path, hash or name in a folder of upscalers; None if it names none.
 
     A model of that name in a model folder comes first. Raises UsageError if several upscalers have the name.
     """
     if os.path.exists(model):
         return Path(model) if os.path.isfile(model) and is_upscaler(Path(model)) else None
-    name = model.removesuffix(SUFFIX)
-    if name != os.path.basename(name) or find_model(name) is not None:
+    if model.startswith(BY_HASH):
+        return with_any_hash("upscalers", model.removeprefix(BY_HASH))
+    if find_model(model) is not None:
         return None
-    paths = files_in(settings.network_folders("upscalers")).get(name, [])
-    if len(paths) > 1:
-        raise UsageError(f"-m {model}: both {paths[0]} and {paths[1]} are called so; name one by its path")
-    return paths[0] if paths else None
+    return file_path("upscalers", f"{flag} {model}", model, fuzzy=False) or _by_part_of_name(model, flag)
+
+
+def _by_part_of_name(model: str, flag: str) -> Path | None:
+    """The upscaler with this part in its name, unless it is a part of a model's name."""
+    if model == "tiny" or model.startswith("test:") or is_repo(model) or model_path(model) is not None:
+        return None
+    return file_path("upscalers", f"{flag} {model}", model)
 
 
 def _names(head: Header) -> dict[str, str]:

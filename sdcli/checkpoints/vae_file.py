@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from sdcli.checkpoints import header, shards
+from sdcli.checkpoints import header, lookup, shards
 from sdcli.checkpoints.component import Component, add_source, read_config
 from sdcli.checkpoints.family import Config, Family
 from sdcli.checkpoints.header import Entry, Header, ReadHeader
@@ -29,9 +29,12 @@ def read(name: str, family: Family, read_header: ReadHeader = header.read) -> Co
     """The VAE in a file or folder, for a model of this family.
 
     A file may be a VAE alone, a whole checkpoint or a tiny autoencoder, with LDM or diffusers names, with or without
-    their prefix; a folder is a diffusers folder, or the vae folder in one. Raises ModelError if there is no VAE in it.
+    their prefix; a folder is a diffusers folder, or the vae folder in one. A name in a folder of VAEs stands for its
+    file. Raises ModelError if there is no VAE in it.
     """
     path = Path(expand_home(name))
+    if not os.path.exists(path):
+        path = lookup.file_path("vaes", f"--vae {name}", name) or path
     if not os.path.exists(path):
         raise ModelError(f"--vae {name}: no such file or folder; check the path")
     component = _in_folder(path, read_header) if path.is_dir() else _in_file(path, name, family, read_header)
@@ -40,6 +43,22 @@ def read(name: str, family: Family, read_header: ReadHeader = header.read) -> Co
             f"--vae {name}: no VAE in it; it needs a decoder of the kind kl-f8 or a tiny autoencoder"
         )
     return component
+
+
+def kind_of_vae(head: Header) -> str:
+    """What the VAE is that a file holds alone: `a VAE`, or a tiny autoencoder or half of one; empty for none."""
+    keys = head.tensors.keys()
+    if any(key.startswith(("model.diffusion_model.", "unet.")) for key in keys):
+        return ""
+    if any(key.startswith("decoder.layers.") for key in keys):
+        return "a tiny autoencoder"
+    if {"0.weight", "0.bias"} <= keys and any(
+        re.fullmatch(r"[1-9][0-9]?\.conv\.0\.weight", key) for key in keys
+    ):
+        return "half of a tiny autoencoder"
+    if any(re.fullmatch(r"[1-9][0-9]?\.conv\.0\.weight", key) for key in keys) and "1.weight" in keys:
+        return "half of a tiny autoencoder"
+    return "a VAE" if any(key.endswith("decoder.conv_in.weight") for key in keys) else ""
 
 
 def _in_folder(folder: Path, read_header: ReadHeader) -> Component:

@@ -60,7 +60,7 @@ def draw(
     models = models or ModelCache()
     asked = request.with_seed()
     asked.nth(output.count - 1)  # raises if the last picture's seed is out of range
-    embeddings = settings.embeddings_folder() if finds_named else None
+    embeddings = settings.network_folders("embeddings") if finds_named else ()
     request = recorded(asked, embeddings)
     _check_output(request, output)
     with hub.progress(sys.stderr.isatty() and not output.quiet):

@@ -8,8 +8,8 @@ import click
 
 from sdcli.batch.reasons import ADAPTERS, DECIDES_LAST_BITS
 from sdcli.checkpoints.embeddings import still_named
-from sdcli.checkpoints.lookup import find_model
-from sdcli.checkpoints.other_networks import with_networks_of
+from sdcli.checkpoints.lookup import find_model, is_here, moved
+from sdcli.checkpoints.other_networks import with_names_here, with_networks_of
 from sdcli.commands._help import GroupedCommand
 from sdcli.commands._options import (
     options_typed,
@@ -58,13 +58,24 @@ def again(png: str, **values: Any) -> None:
 
         _enlarge_again(png, recorded, metadata.request(png), changes, output_of(values))
         return
-    request = retyped(metadata.request(png), changes)
+    request = _with_found_model(retyped(metadata.request(png), changes), recorded, changes)
     request = request if "embedding" in changes else still_named(request)
 
     from sdcli.commands._generate import draw
 
     for result in draw(request, Output.from_options(values), finds_named="prompt" in changes):
         _warn_of_differences(png, recorded, result.picture.facts)
+
+
+def _with_found_model(request: Request, recorded: Mapping[str, Any], changes: Mapping[str, Any]) -> Request:
+    """The request; its model, if that is not where it was, is found by the hash that the picture records."""
+    if "model" in changes or is_here(request.model):
+        return request
+    model = moved(request.model, recorded)
+    if model is None:
+        return request
+    print_note(f"{request.model} is not here any more; {model} has the same hash")
+    return request.replace(model=model)
 
 
 def _enlarge_again(
@@ -84,6 +95,7 @@ def _enlarge_again(
 
 def _draw_other(png: str, other: OtherPicture, changes: Mapping[str, Any], output: Output) -> None:
     """Draw another tool's picture again, and say what of it could not be taken over."""
+    other = with_names_here(other)
     changes, left = with_networks_of(other, changes)
     request = other.again(png, changes, find_model)
     for key, value in left.items():
@@ -97,8 +109,9 @@ def _draw_other(png: str, other: OtherPicture, changes: Mapping[str, Any], outpu
             print_note(f"{png} was made with another model; the picture may differ")
         hashes = {**{lora.name: lora.hash for lora in other.loras}, **other.lora_hashes}
         for name, lora in result.picture.facts.get("loras", {}).items():
-            known = hashes.get(name, "")
-            if not any(str(lora[key]).startswith(known[:12]) for key in ("autov3", "sha256")):
+            known = hashes.get(name, "").lower().removeprefix("0x")
+            is_hash = re.fullmatch("[0-9a-f]{8,64}", known)  # InvokeAI's are of another kind
+            if is_hash and not any(str(lora[key]).startswith(known[:12]) for key in ("autov3", "sha256")):
                 print_note(f"{png} was made with another LoRA {name}; the picture will differ")
 
 

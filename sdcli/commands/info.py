@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sdcli import file_signatures
-from sdcli.checkpoints import checkpoint
+from sdcli.checkpoints import checkpoint, hashes, header
 from sdcli.checkpoints.adapter_info import describe
 from sdcli.checkpoints.checkpoint import Checkpoint
 from sdcli.checkpoints.component import amount_of_weights
+from sdcli.checkpoints.lookup import any_file
+from sdcli.checkpoints.vae_file import kind_of_vae
 from sdcli.commands._options import options_given, options_of
 from sdcli.commands._streams import print_result, standard_input
 from sdcli.commands._types import ModelName
@@ -38,22 +40,23 @@ def info(file: str, as_json: bool, words: bool, **values: Any) -> None:
     """Show what a picture, a model or an adapter is, by its header alone.
 
     FILE is a picture, - for one on standard input, an adapter (an embedding, a LoRA, a hypernetwork, a ControlNet, an
-    IP-Adapter, an image encoder, an upscaler), or a model as -m takes it: tiny, a safetensors file, a diffusers folder,
-    a name in a model folder, or a hub repo that was fetched before. For a picture by another tool, what that tool wrote
-    into it is shown.
+    IP-Adapter, an image encoder, an upscaler), a VAE, or a model as -m takes it: tiny, a safetensors file, a diffusers
+    folder, or a hub repo that was fetched before. The name of a file in your folders, or a part of it, will do. For a
+    picture by another tool, what that tool wrote into it is shown.
     """
     options = options_given(values)
     if words:
         _print_words(file, as_json)
         return
     is_picture = _is_picture(file)
-    adapter = None if is_picture or not os.path.exists(file) else describe(Path(file))
+    path = file if is_picture else _path(file)
+    adapter = None if is_picture or not os.path.exists(path) else _adapter_facts(Path(path))
     if options and (is_picture or adapter):
         what = "a picture" if is_picture or adapter is None else adapter["kind"]
         raise UsageError(f"{flag(next(iter(options)))} is about a model, and {file} is {what}; leave it out")
-    facts = _picture_facts(file) if is_picture else adapter or _model_facts(file, Request(**options))
+    facts = _picture_facts(file) if is_picture else adapter or _model_facts(path, Request(**options))
     if as_json:
-        print_result(json.dumps({"path": file, **facts}))
+        print_result(json.dumps({"path": path, **facts}))
         return
     print_result(_printable(f"{file}: {facts.pop('kind')}"))
     is_of_another_tool = "texts" in facts  # a picture's own facts have such names too
@@ -64,6 +67,20 @@ def info(file: str, as_json: bool, words: bool, **values: Any) -> None:
         else:
             text = _summary(value) if key == "ignored" else _to_text(value)
             print_result(_printable(f"  {key}: {text}"))
+
+
+def _path(file: str) -> str:
+    """The path of what is named: itself, unless it is the name of one of the user's files."""
+    named = None if os.path.exists(file) else any_file(file, file)
+    return str(named.path) if named else file
+
+
+def _adapter_facts(path: Path) -> dict[str, Any] | None:
+    """What a file that is no whole model is: an adapter or a VAE alone; None for another."""
+    facts = describe(path)
+    if facts is None and path.is_file() and (kind := kind_of_vae(header.read(path))):
+        return {"kind": kind, "sha256": hashes.digest([path])}
+    return facts
 
 
 def _print_words(file: str, as_json: bool) -> None:

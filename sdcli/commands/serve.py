@@ -96,8 +96,8 @@ def serve(
 ) -> None:  # fmt: skip
     """Draw for other programs over HTTP, with the model loaded once.
 
-    It speaks OpenAI's images API and an own one, and has a page for a browser; see docs/serve.md. Prints its address
-    when it is ready; Ctrl-C ends it.
+    It speaks OpenAI's images API, A1111's and its own, and has a page for a browser; see docs/serve.md. Prints its
+    address when it is ready; Ctrl-C ends it.
     """
     typed = {name: value for name, value in values.items() if value is not None}
     if models:

@@ -106,7 +106,6 @@ def _built_in(key: str) -> list[Path]:
     if key in FOLDER_LISTS:
         return folders.network_folders(key)
     only = {
-        "embeddings": folders.embeddings_folder,
         "wildcards": folders.wildcards_folder,
         "styles": folders.styles_file,
         "cache": folders.cache_folder,

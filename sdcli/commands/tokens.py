@@ -56,7 +56,7 @@ def tokens(negative: bool, first_pass: int | None, as_json: bool, **values: Any)
     """
     asked = Request(**options_given(values))
     seeded = asked if asked.seed is not None else asked.replace(seed=0)
-    request = recorded(seeded, settings.embeddings_folder())
+    request = recorded(seeded, settings.network_folders("embeddings"))
     bundles = list(map(loras.path_of, request.lora))
     learned = embeddings.counts(embeddings.spelled(request.embedding, bundles))
     found = checkpoint.read_for(request.loading)

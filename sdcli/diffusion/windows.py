@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -45,6 +45,41 @@ def blend(
         total[..., rows, columns] += result * weight
         total_weight[rows, columns] += weight
     return total / total_weight
+
+
+def blend_bands(
+    size: tuple[int, int],
+    rows: Sequence[slice],
+    columns: Sequence[slice],
+    compute: Callable[[Window], Tensor],
+    factor: int = 1,
+) -> Iterator[Tensor]:
+    """What `blend` gives for the windows rows x columns, bit for bit, as bands from the top down.
+
+    Only as many rows as one window has are in memory at a time.
+    """
+    if len(rows) == len(columns) == 1:
+        yield compute((rows[0], columns[0]))
+        return
+    width = size[1] * factor
+    rest = rest_weight = torch.zeros(())  # of the band before: where its windows overlap the next one's
+    for row, below in zip(rows, [*rows[1:], None], strict=True):
+        total = total_weight = torch.zeros(())
+        for i, column in enumerate(columns):
+            result = compute((row, column))
+            weight = _ramp(result.shape[-2], result)[:, None] * _ramp(result.shape[-1], result)
+            if i == 0:
+                total = result.new_zeros((*result.shape[:-1], width))
+                total_weight = result.new_zeros((result.shape[-2], width))
+                if rest.dim():
+                    total[..., : rest.shape[-2], :] = rest
+                    total_weight[: rest.shape[-2]] = rest_weight
+            across = slice(column.start * factor, column.stop * factor)
+            total[..., across] += result * weight
+            total_weight[:, across] += weight
+        done = ((row.stop if below is None else below.start) - row.start) * factor
+        yield total[..., :done, :] / total_weight[:done]
+        rest, rest_weight = total[..., done:, :], total_weight[done:]
 
 
 def _starts(length: int, side: int, overlap: int) -> list[int]:

@@ -16,9 +16,10 @@ from sdcli.models import build, memory
 from sdcli.models.architectures.controlnet import ControlNet, ControlNetUnion
 from sdcli.models.architectures.t2i_adapter import T2IAdapter
 from sdcli.models.device import Placement
+from sdcli.models.layers import memory_format
 from sdcli.models.memory import memory_errors
 from sdcli.models.tensors import all_finite, read_tensors
-from sdcli.models.weights import load_weights, memory_format
+from sdcli.models.weights import load_weights
 
 Weights = Mapping[str, Tensor]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -19,11 +20,12 @@ from sdcli.checkpoints.hashes import digest
 from sdcli.models import build, library
 from sdcli.models.control import ControlNetworks
 from sdcli.models.device import Placement, choose_device
-from sdcli.models.memory import keep_memory, memory_errors
+from sdcli.models.engine_networks import PARTS, engine_networks
+from sdcli.models.memory import keep_memory, keep_no_memory, memory_errors
 from sdcli.models.model import Model
 from sdcli.models.offload import offloaded
 from sdcli.models.tensors import read_tensor
-from sdcli.models.weights import load_weights
+from sdcli.models.weights import load_layers, load_weights
 from sdcli.request.request import Loading
 
 
@@ -45,16 +47,23 @@ def load_model(found: Checkpoint, loading: Loading) -> Model:
             part: _empty_network(found, part, by_library) for part in found.components if part not in OPTIONAL
         }
         placement = choose_device(loading.device, loading.dtype, _parameters(modules), loading.threads)
+        by_engine = engine_networks(found, loading.engine, placement, partial(load_own_network, found))
         networks = offloaded(
             found.name,
             modules,
-            lambda part, module: load_weights(part, module, found.components[part], placement),
+            partial(_fill, found, loading.store, placement),
             placement,
             lambda part, names: read_weights(part, names, found.components[part]),
+            PARTS if by_engine else (),
+            loading.store,
+            loading.stream,
         )
-        if placement.device.type == "cpu" and not networks.one_at_a_time:
+        if placement.device.type == "cpu" and networks.how == "all at once":
             keep_memory()
+        elif placement.device.type == "cpu" and networks.streams:
+            keep_no_memory()
         facts = {"model": {"family": found.family.name, "sha256": hashing.result()}, **placement.facts}
+        facts |= by_engine.engine.versions() if by_engine else {}
     return Model(
         name=found.name,
         family=found.family,
@@ -67,6 +76,7 @@ def load_model(found: Checkpoint, loading: Loading) -> Model:
         size=found.size,
         placement=placement,
         control_networks=ControlNetworks(placement),
+        by_engine=by_engine,
         facts=facts | _library_versions(found, by_library),
         load_depth_network=(
             _load_later(found, "depth_estimator", placement)
@@ -74,6 +84,15 @@ def load_model(found: Checkpoint, loading: Loading) -> Model:
             else None
         ),
     )
+
+
+def _fill(
+    found: Checkpoint, store: str, placement: Placement, part: str, module: nn.Module, streams: bool
+) -> nn.Module:
+    component = found.components[part]
+    if streams or store != "auto":
+        return load_layers(part, module, component, placement, store, streams)
+    return load_weights(part, module, component, placement)
 
 
 def _library_versions(found: Checkpoint, by_library: bool) -> dict[str, str]:
@@ -96,6 +115,12 @@ def _empty_network(found: Checkpoint, part: str, by_library: bool = False) -> nn
     return module
 
 
+def parameters(found: Checkpoint) -> int:
+    """How many weights the headers of a checkpoint list; 0 for a test model, which has none."""
+    components = [each for part, each in found.components.items() if part not in OPTIONAL and each.header]
+    return sum(math.prod(each.shape(name)) for each in components for name in each.sources)
+
+
 def _parameters(modules: dict[str, nn.Module]) -> int:
     return sum(p.numel() for module in modules.values() for p in module.parameters())
 
@@ -105,6 +130,11 @@ def _load_later(found: Checkpoint, part: str, placement: Placement) -> Callable[
     module = _empty_network(found, part)
     placement = Placement(placement.device, torch.float32)
     return functools.cache(partial(load_weights, part, module, found.components[part], placement))
+
+
+def load_own_network(found: Checkpoint, part: str, placement: Placement) -> nn.Module:
+    """A network of its own, which no other part of the program holds."""
+    return load_weights(part, _empty_network(found, part), found.components[part], placement)
 
 
 def read_weights(part: str, names: Collection[str], component: Component) -> Iterator[tuple[str, Tensor]]:

@@ -89,6 +89,16 @@ def keep_memory() -> None:
     _keep_blocks_below(2**30)
 
 
+def keep_no_memory() -> None:
+    """Let glibc return every block of a megabyte or more, as each layer gets its weights anew and soon drops them.
+
+    Otherwise such blocks leave gaps between others that stay: SDXL in float32 then takes twice the memory.
+    """
+    global _keeps_memory
+    _keeps_memory = False
+    _keep_blocks_below(2**20)
+
+
 @contextlib.contextmanager
 def keep_less_memory() -> Iterator[None]:
     """While inside, keep no large block: where layers take half a gigabyte, kept blocks leave too little room."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from sdcli.checkpoints.defaults import job_by
 from sdcli.checkpoints.family import Family
@@ -19,6 +19,7 @@ from sdcli.models.architectures.unet import UNet
 from sdcli.models.architectures.vae import AutoencoderKL
 from sdcli.models.control import ControlNetworks
 from sdcli.models.device import Placement
+from sdcli.models.engine_networks import EngineNetworks
 from sdcli.models.offload import Networks
 from sdcli.request.job import Job
 from sdcli.request.request import Request
@@ -46,6 +47,9 @@ class Model:
     placement: Placement
     facts: Mapping[str, Any]
     control_networks: ControlNetworks
+    by_engine: EngineNetworks | None = (
+        None  # the U-Net and the decoder where another engine than torch runs them
+    )
     load_depth_network: Callable[[], nn.Module] | None = None  # loads it once; None if there is none
     encoded: dict[Hashable, Cond] = field(default_factory=dict)  # texts that were encoded, the oldest first
 
@@ -58,6 +62,15 @@ class Model:
     def unet(self) -> UNet:
         """The noise predictor."""
         return self.networks["unet"]  # type: ignore[return-value]
+
+    def predict_noise(self, x: Tensor, t: Tensor, **arguments: Any) -> Tensor:
+        """The U-Net called with these arguments, by whichever engine runs it."""
+        out: Tensor = (self.by_engine.unet if self.by_engine else self.unet)(x, t, **arguments)
+        return out
+
+    def decode(self, z: Tensor) -> Tensor:
+        """The VAE's decoder called with these latents, by whichever engine runs it."""
+        return self.by_engine.decode(z) if self.by_engine else self.vae.decode(z)
 
     @property
     def vae(self) -> AutoencoderKL | AutoencoderTiny:

@@ -9,15 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from sdcli.errors import OutOfMemory
-from sdcli.models import memory
+from sdcli.models import layers, memory
 from sdcli.models.device import Placement
 
 WORKING_MEMORY = (
     2 * 2**30
 )  # bytes that a step or a decode at 512x512 takes besides the weights of a large network
 
-LoadWeights = Callable[[str, nn.Module], object]
-"""(part, network on the meta device) fills the network with its weights, in place."""
+LEAST_WORKING_MEMORY = 2**30
+"""Bytes beside a large network without which its layers are streamed."""
+
+LoadWeights = Callable[[str, nn.Module, bool], object]
+"""(part, network on the meta device, streams) fills the network with its weights, in place, or layer by layer."""
 
 ReadWeights = Callable[[str, Collection[str]], Iterator[tuple[str, Tensor]]]
 """(part, names of tensors) -> each of them, as the part's file stores it, in whatever dtype."""
@@ -30,7 +33,8 @@ class Networks(Mapping[str, nn.Module]):
     """Networks by the name of their part (unet, vae, text_encoder, …); `networks["unet"]` loads it if it is empty.
 
     An empty network is on the meta device: it has shapes but no memory. If `one_at_a_time`, loading one empties all
-    others. `adapted` alters networks for a while: each adapter is entered again whenever a network is loaded again.
+    others; if `streams`, their large layers hold weights only while they run. `adapted` alters networks for a while:
+    each adapter is entered again whenever a network is loaded again.
     """
 
     def __init__(
@@ -39,7 +43,9 @@ class Networks(Mapping[str, nn.Module]):
         load_weights: LoadWeights,
         one_at_a_time: bool,
         read_weights: ReadWeights | None = None,
+        streams: bool = False,
     ) -> None:
+        self.streams = streams
         self.modules = modules  # loaded or empty
         self._read_weights = read_weights
         self.one_at_a_time = one_at_a_time
@@ -52,7 +58,7 @@ class Networks(Mapping[str, nn.Module]):
         if _is_empty(module):
             if self.one_at_a_time:
                 self._empty_all()
-            self._load_weights(part, module)
+            self._load_weights(part, module, self.streams)
             self._enter(part)
         return module
 
@@ -71,6 +77,8 @@ class Networks(Mapping[str, nn.Module]):
     @property
     def how(self) -> str:
         """How many of them are in memory, as a user reads it."""
+        if self.streams:
+            return "layer by layer"
         return "one at a time" if self.one_at_a_time else "all at once"
 
     @contextmanager
@@ -97,6 +105,8 @@ class Networks(Mapping[str, nn.Module]):
     def _empty_all(self) -> None:
         self._leave_all()
         for module in self.modules.values():
+            if (weights := layers.of(module)) is not None:
+                weights.remove()
             module.to("meta")
 
     def _leave_all(self) -> None:
@@ -112,31 +122,53 @@ def offloaded(
     load_weights: LoadWeights,
     placement: Placement,
     read_weights: ReadWeights | None = None,
+    later: Collection[str] = (),
+    store: str = "auto",
+    stream: bool = False,
 ) -> Networks:
     """The networks of a model, from empty ones: loaded now if the free memory holds them all, else one at a time.
 
-    Raises OutOfMemory if the memory does not hold the largest of them.
+    Those of the parts in `later` are loaded only if they are used. If it does not hold the largest of them, or if
+    `stream` asks for it, weights are read layer by layer. Raises OutOfMemory if the memory does not hold the largest
+    layer.
     """
-    sizes = {part: _parameters(module) * placement.dtype.itemsize for part, module in modules.items()}
-    needed, free = sum(sizes.values()), memory.free(placement.device)
-    _check_largest(name, sizes, free, placement)
-    one_at_a_time = free < needed + min(needed, WORKING_MEMORY)
-    networks = Networks(modules, load_weights, one_at_a_time, read_weights)
+    sizes = {part: _size(part, module, placement, store) for part, module in modules.items()}
+    needed, largest, free = sum(sizes.values()), max(sizes.values()), memory.free(placement.device)
+    streams = stream or free < largest + min(largest // 4, LEAST_WORKING_MEMORY)
+    if streams:
+        _check_layers(name, modules, sizes, free, placement)
+    one_at_a_time = not streams and free < needed + min(needed, WORKING_MEMORY)
+    networks = Networks(modules, load_weights, one_at_a_time, read_weights, streams)
     if not networks.one_at_a_time:
         for part in networks:
-            networks[part]
+            if part not in later:
+                networks[part]
     return networks
 
 
-def _check_largest(name: str, sizes: Mapping[str, int], free: float, placement: Placement) -> None:
-    part, largest = max(sizes.items(), key=lambda item: item[1])
-    if largest <= free + (memory.swap() if placement.device.type == "cpu" else 0):
+def _check_layers(
+    name: str, modules: Mapping[str, nn.Module], sizes: Mapping[str, int], free: float, placement: Placement
+) -> None:
+    """Raise OutOfMemory if a layer and its result do not fit, however the weights are loaded."""
+    layer = max(_parameters(each) for module in modules.values() for _, each in layers.large_layers(module))
+    layer *= placement.dtype.itemsize
+    if 2 * layer <= free + (memory.swap() if placement.device.type == "cpu" else 0):
         return
+    part, largest = max(sizes.items(), key=lambda item: item[1])
     what = (
-        f"its {part.replace('_', ' ')} takes {largest / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free"
+        f"its {part.replace('_', ' ')} takes {largest / 1e9:.1f} GB of memory, or {2 * layer / 1e9:.1f} GB with "
+        f"--stream, {free / 1e9:.1f} GB are free"
     )
     advice = "--dtype bfloat16 takes half" if placement.dtype == torch.float32 else "choose a smaller model"
     raise OutOfMemory(f"{name}: {what}; {advice}")
+
+
+def _size(part: str, module: nn.Module, placement: Placement, store: str) -> int:
+    """Bytes of a network's weights as they are kept."""
+    if store == "auto":
+        return _parameters(module) * placement.dtype.itemsize
+    narrow = 1 if store == "fp8" and part != "vae" else 2
+    return sum(p.numel() * (narrow if p.dim() > 1 else placement.dtype.itemsize) for p in module.parameters())
 
 
 def _parameters(module: nn.Module) -> int:
@@ -144,4 +176,4 @@ def _parameters(module: nn.Module) -> int:
 
 
 def _is_empty(module: nn.Module) -> bool:
-    return any(p.is_meta for p in module.parameters())
+    return layers.of(module) is None and any(p.is_meta for p in module.parameters())

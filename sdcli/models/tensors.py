@@ -49,7 +49,7 @@ def read_tensors(component: Component) -> Iterator[tuple[str, Tensor]]:
         try:
             with safe_open(path, framework="pt") as file:
                 for name in batch:
-                    yield name, _taken(component, name, file.get_tensor(entries[name].name))
+                    yield name, taken(component, name, file.get_tensor(entries[name].name))
         except (SafetensorError, OSError) as error:
             reason = str(error).splitlines()[0]
             raise ModelError(f"{path}: cannot be read ({reason}); fetch it again") from None
@@ -58,7 +58,7 @@ def read_tensors(component: Component) -> Iterator[tuple[str, Tensor]]:
 def read_tensor(component: Component, name: str) -> Tensor:
     """One tensor of a component. It is read, not mapped, so that it costs its own size and no more."""
     assert component.header is not None
-    return _taken(component, name, read_entry(component.entry(name)))
+    return taken(component, name, read_entry(component.entry(name)))
 
 
 def read_entry(entry: Entry) -> Tensor:
@@ -97,7 +97,7 @@ def _mapped_together(names: list[str], entries: dict[str, Entry]) -> list[str]:
     ]
 
 
-def _taken(component: Component, name: str, tensor: Tensor) -> Tensor:
+def taken(component: Component, name: str, tensor: Tensor) -> Tensor:
     """What a network takes of a stored tensor: all, its transpose, or one third of its rows, scaled if it is so."""
     source = component.sources[name]
     take = source.take

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 from sdcli.checkpoints.component import Component, listing
 from sdcli.errors import ModelError
-from sdcli.models import build, library
+from sdcli.models import build, layers, library
 from sdcli.models.device import Placement
+from sdcli.models.layers import memory_format
+from sdcli.models.mapped import map_tensor, read_ahead
 from sdcli.models.tensors import all_finite, read_tensors
 
 
@@ -48,6 +52,54 @@ def _random_weights(part: str, component: Component, placement: Placement) -> di
     }
 
 
-def memory_format(tensor: Tensor) -> torch.memory_format:
-    """How a weight lies in memory: the channels of an image last."""
-    return torch.channels_last if tensor.dim() == 4 else torch.preserve_format
+STORES = {"bf16": torch.bfloat16, "fp8": torch.float8_e4m3fn}
+"""What `--store` may say -> the dtype that weights are kept in until their layer runs."""
+
+
+def load_layers(
+    part: str,
+    module: nn.Module,
+    component: Component,
+    placement: Placement,
+    store: str = "auto",
+    streams: bool = False,
+) -> nn.Module:
+    """Fill the small layers of a network on the meta device; its large ones get their weights while they run.
+
+    Those are read from the mapped file each time if `streams`, else kept in memory in the dtype of `store`.
+    """
+    large = layers.names_of_layers(module)
+    random = None if component.header is not None else build.build_random(part, component.config).state_dict()
+
+    def stored(name: str) -> Tensor:
+        tensor = map_tensor(component, name) if random is None else random[name]
+        dtype = kept_dtype(part, name, tensor.dim(), store)
+        return tensor if dtype is None else tensor.to(dtype)
+
+    small = {name: stored(name) for name in module.state_dict() if name not in large}
+    for name, tensor in small.items():
+        shape = module.state_dict()[name].shape
+        small[name] = tensor.reshape(shape).to(placement.device, placement.dtype, copy=True)
+    if bad := [name for name, tensor in small.items() if not all_finite(tensor)]:
+        raise ModelError(f"{component.path(bad[0])}: {listing(bad)} not finite; the file is damaged")
+    module.to(placement.dtype)
+    module.load_state_dict(small, strict=False, assign=True)
+    library.restore_buffers(module)
+    module.eval().requires_grad_(False)
+    held = {} if streams else {name: stored(name) for name in module.state_dict() if name in large}
+    expect = partial(read_ahead, component) if streams and random is None else lambda name: None
+    where = "the test model" if component.header is None else str(component.header.path)
+    layers.LayerWeights(module, stored if streams else held.__getitem__, placement, expect, where)
+    return module
+
+
+def kept_dtype(part: str, name: str, dimensions: int, store: str) -> torch.dtype | None:
+    """The dtype that `store` keeps a weight of a large layer in; None for that of its file.
+
+    fp8 is for matrices and kernels of the U-Net and the text encoders: biases stay, and so does the embedding of the
+    tokens, which a layer norm would amplify. The VAE, whose errors are seen at once, is kept in bfloat16.
+    """
+    if store == "auto":
+        return None
+    is_narrow = dimensions >= 2 and "token_embedding" not in name and part != "vae"
+    return STORES[store] if is_narrow else torch.bfloat16 if dimensions >= 2 else None

@@ -26,6 +26,7 @@ from sdcli.diffusion.unet_call import UNetCall
 from sdcli.models.architectures.controlnet import ControlNet, ControlNetUnion
 from sdcli.models.architectures.t2i_adapter import T2IAdapter
 from sdcli.models.architectures.unet import Residuals
+from sdcli.models.layers import weights_of
 from sdcli.models.model import Model
 from sdcli.pipeline.unet import told
 from sdcli.pipeline.unet_inputs import Control
@@ -131,9 +132,7 @@ class _Asked:
         return control
 
     def _network(self) -> ControlNet | T2IAdapter:
-        net = self.model.control_networks.load(
-            self.file, self.settings, lambda: dict(self.model.unet.state_dict())
-        )
+        net = self.model.control_networks.load(self.file, self.settings, lambda: weights_of(self.model.unet))
         return net
 
     def _seen(

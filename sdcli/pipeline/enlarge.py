@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from sdcli.diffusion.windows import Window, blend, windows
+from sdcli.diffusion.windows import Window, blend_bands, windows
 from sdcli.errors import NotFinite
 from sdcli.models.device import Placement
 from sdcli.models.upscaler import Upscaler
@@ -26,44 +27,72 @@ OVERLAP = 8
 def enlarge_image(
     image: Image.Image, alpha: Image.Image | None, network: Upscaler, placement: Placement, tile: int = TILE
 ) -> Image.Image:
-    """The image (L, RGB) enlarged by the network, with its alpha (L) enlarged by Lanczos, as L, LA, RGB or RGBA."""
-    pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None] / 255
-    planes = enlarge_planes(pixels, network, placement, tile)
-    as_bytes = (planes[0].clamp(0, 1) * 255).round().to(torch.uint8)
-    enlarged = Image.fromarray(as_bytes.permute(1, 2, 0).contiguous().numpy()).convert(image.mode)
+    """The image (L, RGB) enlarged by the network, with its alpha (L) enlarged by Lanczos, as L, LA, RGB or RGBA.
+
+    It takes the memory of the two pictures and of a row of tiles.
+    """
+    pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None]
+    scale = network.factor // network.unshuffle
+    enlarged = Image.new(image.mode, (image.width * scale, image.height * scale))
+    top = 0
+    for planes in enlarge_bands(pixels, network, placement, tile):
+        as_bytes = (planes[0].clamp(0, 1) * 255).round().to(torch.uint8)
+        band = Image.fromarray(as_bytes.permute(1, 2, 0).contiguous().numpy()).convert(image.mode)
+        enlarged.paste(band, (0, top))
+        top += band.height
     if alpha is not None:
         enlarged.putalpha(alpha.resize(enlarged.size, Image.Resampling.LANCZOS))
     return enlarged
 
 
-@torch.inference_mode()
 def enlarge_planes(pixels: Tensor, network: Upscaler, placement: Placement, tile: int = TILE) -> Tensor:
     """Pixels (1, 3, h, w), 0 … 1, enlarged: (1, 3, h * scale, w * scale) float32 on the CPU, not clamped.
 
     No tile that the network sees is larger than tile x tile pixels. Raises NotFinite.
     """
+    return torch.cat([*enlarge_bands(pixels, network, placement, tile)], dim=-2)
+
+
+@torch.inference_mode()
+def enlarge_bands(
+    pixels: Tensor, network: Upscaler, placement: Placement, tile: int = TILE
+) -> Iterator[Tensor]:
+    """What `enlarge_planes` gives as bands from the top down; the pixels may be bytes, 0 … 255, too."""
     height, width = pixels.shape[-2:]
     unshuffle = network.unshuffle
     scale = network.factor // unshuffle
-    mode = (
-        "reflect" if min(height, width) >= unshuffle else "replicate"
-    )  # as Real-ESRGAN does, if there is enough
-    padded = F.pad(pixels, (0, -width % unshuffle, 0, -height % unshuffle), mode=mode)
-    inputs = F.pixel_unshuffle(padded, unshuffle)
+    inputs = F.pixel_unshuffle(_padded(pixels, unshuffle), unshuffle)
     size = (inputs.shape[-2], inputs.shape[-1])
     margin = _margin(unshuffle, tile, network.grid)
 
     def compute(window: Window) -> Tensor:
         seen = [_seen(side, margin, network.grid) for side in window]
-        part = inputs[..., seen[0], seen[1]].to(placement.device, placement.dtype)
+        part = _as_floats(inputs[..., seen[0], seen[1]]).to(placement.device, placement.dtype)
         result: Tensor = network(part.contiguous(memory_format=torch.channels_last)).float().cpu()
         if not torch.isfinite(result).all():
             raise NotFinite("the enlarged picture is not finite; try --dtype float32")
         used = [_within(side, outer, network.factor) for side, outer in zip(window, seen, strict=True)]
         return result[..., used[0], used[1]]
 
-    result = blend(size, tiles(size, unshuffle, tile, network.grid), compute, network.factor)
-    return result[..., : height * scale, : width * scale]
+    top = 0
+    rows, columns = (_spans(length, unshuffle, tile, network.grid) for length in size)
+    for band in blend_bands(size, rows, columns, compute, network.factor):
+        yield band[..., : height * scale - top, : width * scale]
+        top += band.shape[-2]
+
+
+def _padded(pixels: Tensor, unshuffle: int) -> Tensor:
+    """The pixels with sides that `unshuffle` divides: mirrored as Real-ESRGAN does, if there are enough of them."""
+    height, width = pixels.shape[-2:]
+    if height % unshuffle == width % unshuffle == 0:
+        return pixels
+    mode = "reflect" if min(height, width) >= unshuffle else "replicate"
+    padded = F.pad(pixels.float(), (0, -width % unshuffle, 0, -height % unshuffle), mode=mode)
+    return padded.to(pixels.dtype)
+
+
+def _as_floats(pixels: Tensor) -> Tensor:
+    return pixels if pixels.is_floating_point() else pixels / 255
 
 
 def tiles(size: tuple[int, int], unshuffle: int, tile: int, grid: int = 1) -> list[Window]:

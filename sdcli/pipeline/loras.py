@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sdcli.adapters.lora import Loras, Use
+from sdcli.adapters.deltas.uses import Use
+from sdcli.adapters.lora import Loras
 from sdcli.checkpoints import hashes, lora_file
 from sdcli.checkpoints.keys.adapters import Module, ldm_path
 from sdcli.checkpoints.named_files import numbered

@@ -12,7 +12,8 @@ from sdcli.diffusion.preconditioning import preconditioning
 from sdcli.diffusion.types import Predict
 from sdcli.diffusion.unet_call import See, UNetCall
 from sdcli.diffusion.windows import blend, windows
-from sdcli.models.architectures.unet import Residuals, Sinusoids
+from sdcli.errors import UsageError
+from sdcli.models.architectures.unet import Residuals, Sinusoids, UNet
 from sdcli.models.model import Model
 from sdcli.pipeline.middle_attention import MiddleAttention
 from sdcli.pipeline.perturb import perturbed
@@ -44,6 +45,7 @@ def predictor(
             concat = torch.cat([inputs.concat * (not cond.zero_concat) for cond in conds])
             scaled = torch.cat([scaled, concat], 1)
         t = network.timestep(sigma, timestep)
+        unet = altered_unet(model, asked)
         size = (x.shape[-2], x.shape[-1])
 
         def predict_window(window: tuple[slice, slice]) -> Tensor:
@@ -51,10 +53,10 @@ def predictor(
             call = UNetCall(part, sigma, t, conds, window)
             see(call)
             residuals = summed([control(call) for control in inputs.controls])
-            with attention.recorded(model.unet, conds, window):
+            with attention.recorded(unet, conds, window):
                 return call_unet(model, part, t, conds, inputs.class_label, residuals, inputs.guidance_scale)
 
-        with perturbed(model.unet, any(cond.perturb_attention for cond in conds)):
+        with perturbed(unet, any(cond.perturb_attention for cond in conds)):
             out = blend(size, windows(*size, side or max(size), side // 4), predict_window)
         estimates = dict(zip(conds, torch.split(network.denoised(x, out, sigma), 1), strict=True))
         return [attention.of(cond.attention_of) if cond.attention_of else estimates[cond] for cond in asked]
@@ -79,7 +81,7 @@ def call_unet(
     prediction (n, 4, h/8, w/8) in float32, whatever dtype it runs in.
     """
     device, dtype = model.placement.device, model.placement.dtype
-    out: Tensor = model.unet(
+    out = model.predict_noise(
         x.to(dtype).contiguous(memory_format=torch.channels_last),
         torch.tensor(t, dtype=torch.float32, device=device),
         **told(model, conds),
@@ -88,6 +90,15 @@ def call_unet(
         control=None if control is None else _cast(control, dtype),
     )
     return out.float().contiguous()
+
+
+def altered_unet(model: Model, conds: Sequence[Cond]) -> UNet:
+    """The U-Net for these conds to alter, or to look into; raises UsageError if an engine runs it that they cannot."""
+    if model.by_engine is None:
+        return model.unet
+    if any(cond.perturb_attention or cond.attention_of is not None for cond in conds):
+        raise UsageError(f"--engine {model.by_engine.name} cannot run this --guidance; use --engine torch")
+    return model.networks.modules["unet"]  # type: ignore[return-value]  # it may be empty
 
 
 def told(model: Model, conds: Sequence[Cond]) -> dict[str, Tensor | None]:

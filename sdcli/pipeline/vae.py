@@ -56,7 +56,7 @@ def _decoded(model: Model, x: Tensor, dtype: torch.dtype | None = None) -> Tenso
 
     def decode_window(rows: slice, columns: slice) -> Tensor:
         part = z[..., rows, columns].contiguous(memory_format=torch.channels_last)
-        return model.vae.decode(part).float()
+        return (model.decode(part) if dtype is None else model.vae.decode(part)).float()
 
     return _in_windows(model, (z.shape[-2], z.shape[-1]), decode_window, model.factor)
 

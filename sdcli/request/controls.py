@@ -89,4 +89,9 @@ def check(texts: Sequence[str], has_picture: bool, has_mask: bool) -> None:
                 f"--control {text}: there is no mask; give one with --mask, or leave masked=yes out"
             )
         if not use.image and not has_picture:
-            raise UsageError(f"--control {text}: names no picture; write image=pose.png behind it")
+            from sdcli.request.respelled import respelled  # only an error needs it
+
+            right = respelled("control", text)
+            more = "" if ":image=" in right else ":image=pose.png"
+            hint = f"write {right}{more}" if right else "write image=pose.png behind it"
+            raise UsageError(f"--control {text}: names no picture; {hint}")

@@ -31,7 +31,8 @@ class Option:
     default the model brings. A `many` field holds a tuple of values, and its option may be given several times. A text
     `may_be_empty` if no text is a value of its own. `off` is the flag that makes a bool false. A `picture` is the name
     of an image file; in Python it may be an image or an array, which is kept as an InlineImage. A `path` names a file
-    or folder, as a picture does; a ~ that it begins with is expanded.
+    or folder, as a picture does; a ~ that it begins with is expanded. One that changes no bit of a
+    picture is not `recorded`: its metadata and the identity of a job leave it out.
     """
 
     flags: tuple[str, ...]
@@ -47,6 +48,7 @@ class Option:
     picture: bool = False
     path: bool = False
     off: str = ""
+    recorded: bool = True
 
 
 def option(default: Any, *flags: str, type: type, help: str, **details: Any) -> Any:
@@ -157,6 +159,12 @@ def as_dict(values: Any) -> dict[str, Any]:
     """The fields that differ from their defaults, as plain JSON values."""
     pairs = ((each, getattr(values, each.name)) for each in declared_in(type(values)).values())  # type: ignore[arg-type]
     return {each.name: _to_json(value) for each, value in pairs if value != each.default}
+
+
+def as_record(values: Any) -> dict[str, Any]:
+    """`as_dict` with the `recorded` fields only."""
+    declared = declared_in(type(values))  # type: ignore[arg-type]
+    return {name: value for name, value in as_dict(values).items() if option_of(declared[name]).recorded}
 
 
 def _to_json(value: Any) -> Any:

@@ -31,7 +31,10 @@ def parse(text: str) -> IpAdapter:
     """`FILE:image=PICTURE[:encoder=FILE][:weight=…][:start=…][:end=…]`; raises UsageError."""
     found = parse_file_options("--ip-adapter", text, KNOWN)
     if "image" not in found.settings:
-        raise UsageError(f"--ip-adapter {text}: shows no picture; write {found.path}:image=face.png")
+        from sdcli.request.respelled import respelled  # only an error needs it
+
+        right = respelled("ip_adapter", text) or f"{found.path}:image=face.png"
+        raise UsageError(f"--ip-adapter {text}: shows no picture; write {right}")
     if found.settings["image"] == "-":
         raise UsageError(f"--ip-adapter {text}: its picture cannot be standard input; name a file")
     adapter = IpAdapter(

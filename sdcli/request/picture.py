@@ -44,7 +44,7 @@ class Picture:
 
     def texts(self, encoding: Encoding) -> dict[str, str]:
         """The metadata by its keywords in a PNG."""
-        record = {"format": FORMAT, "request": self.request.as_dict(), **self.facts_in(encoding)}
+        record = {"format": FORMAT, "request": self.request.as_record(), **self.facts_in(encoding)}
         return {
             "parameters": parameters(self.request, self.facts),
             "sd": json.dumps(record, sort_keys=True, ensure_ascii=True, separators=(",", ":")),

@@ -62,10 +62,22 @@ class Loading(fields.Checked):
         "sdcli", "--networks", type=str, choices=("sdcli", "diffusers"),
         help="Network code: sdcli's own, or the classes of diffusers and transformers, for comparison.",
     )  # fmt: skip
+    engine: str = option(
+        "torch", "--engine", type=str, plugin="engines",
+        help="What runs the U-Net and the VAE's decoder; torch is the reference, the others are of other speed.",
+    )  # fmt: skip
     device: str = option("auto", "--device", type=str, help="Device: auto, cpu, cuda or cuda:N.")
     dtype: str = option(
         "auto", "--dtype", type=str, choices=("auto", "float32", "bfloat16", "float16"),
         help="Number format of the networks: auto, float32, bfloat16 or float16.",
+    )  # fmt: skip
+    store: str = option(
+        "auto", "--store", type=str, choices=("auto", "bf16", "fp8"),
+        help="Keep weights in memory as bf16 or fp8, and cast each layer to --dtype when it runs; changes the picture.",
+    )  # fmt: skip
+    stream: bool = option(
+        False, "--stream", type=bool, recorded=False,
+        help="Read the weights of each layer from the file when it runs: little memory, more time, the same picture.",
     )  # fmt: skip
     threads: int | None = option(
         None, "--threads", type=int, low=1, high=1024,
@@ -474,6 +486,10 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
     def as_dict(self) -> dict[str, Any]:
         """The prompt and the fields that differ from their defaults, as JSON values: `from_dict` reads them."""
         return {"prompt": self.prompt, **fields.as_dict(self)}
+
+    def as_record(self) -> dict[str, Any]:
+        """`as_dict` without what changes no bit of the picture: what its metadata says."""
+        return {"prompt": self.prompt, **fields.as_record(self)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Request:

@@ -17,7 +17,7 @@ from sdcli.serve.service import Problem, Service, problem_of
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-APIS = ("openai", "own", "health", "page")
+APIS = ("openai", "a1111", "own", "health", "page")
 """The files of this folder that have `routes(service)`; the first that knows a path answers."""
 
 

@@ -199,7 +199,7 @@ def asks_of(
     for job in jobs:
         request = prepared(_admitted(job.request, rules).with_seed())
         check_prompt_names(request)  # which may be drawn from variants
-        request = recorded(request, settings.embeddings_folder())
+        request = recorded(request, settings.network_folders("embeddings"))
         encoding = encoding_of(suffix, quality, request)
         found, notes = preflight(_headers(request.loading), request, open_inputs(request), encoding)
         encoding.check_size(found.width, found.height)

@@ -19,7 +19,8 @@ from sdcli.request.fields import option_of
 from sdcli.request.prompt.networks import take_networks
 from sdcli.request.request import HIRES_BY, Loading, Request
 
-FOLDERS = {"lora": "loras", "hypernet": "hypernets", "control": "controls", "hires_by": "upscalers"}
+FOLDERS = {"lora": "loras", "hypernet": "hypernets", "control": "controls", "embedding": "embeddings",
+           "hires_by": "upscalers"}  # fmt: skip
 """Field of a request -> the kind of folder in which the files are that it may name."""
 _FOLDER = r"[^/\\:,;@'\"\s](?:[^/\\:,;@'\"\n]*[^/\\:,;@'\"\s])?[/\\]"
 _FOLDERS_IN_TEXT = re.compile(rf"(?<![\w.~/\\])(?:~|[A-Za-z]:)?[/\\](?:{_FOLDER})+")
@@ -83,9 +84,6 @@ def _plain_name(model: str) -> str:
 
 def listed(field: str) -> Mapping[str, Path]:
     """The files that a field may name, by their names without the ending; of two of one name, the first."""
-    if field == "embedding":
-        folder = settings.embeddings_folder()
-        return {name: paths[0] for name, paths in files_in([folder] if folder else []).items()}
     return {name: paths[0] for name, paths in files_in(settings.network_folders(FOLDERS[field])).items()}
 
 

@@ -30,6 +30,8 @@ def openapi() -> dict[str, Any]:
                 "post": _call("A picture drawn over, as OpenAI's API.", "Edit", "multipart/form-data")
             },
             "/v1/models": {"get": _call("The models that are served.")},
+            "/sdapi/v1/txt2img": {"post": _call("Pictures of a prompt, as A1111's API.", "A1111")},
+            "/sdapi/v1/img2img": {"post": _call("A picture drawn over, as A1111's API.", "A1111")},
             "/v1/jobs": {
                 "post": _call("Draw the jobs of a job file.", "JobFile", status="202"),
                 "get": _call("The jobs of the last minutes."),
@@ -80,7 +82,13 @@ def _bodies() -> dict[str, Any]:
     generation = {"allOf": [request, {"type": "object", "properties": own, "required": ["prompt"]}]}
     one = {"allOf": [request, {"type": "object", "properties": job}]}
     several = {"type": "object", "properties": {"defaults": one, "jobs": {"type": "array", "items": one}}}
-    return {"Generation": generation, "Edit": generation, "JobFile": {"anyOf": [one, several]}}
+    a1111 = {"type": "object", "description": "The fields of A1111's API, or those of a request."}
+    return {
+        "A1111": a1111,
+        "Generation": generation,
+        "Edit": generation,
+        "JobFile": {"anyOf": [one, several]},
+    }
 
 
 def _schema(option: Option) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from sdcli.request.request import Request
 def networks(one_at_a_time: bool) -> Networks:
     """Two linear layers, empty."""
     modules = {part: nn.Linear(2, 2, device="meta") for part in ("unet", "vae")}
-    return Networks(modules, lambda part, module: module.to_empty(device="cpu"), one_at_a_time)
+    return Networks(modules, lambda part, module, streams: module.to_empty(device="cpu"), one_at_a_time)
 
 
 def recorder(events: list[str]):
@@ -111,7 +111,7 @@ def test_a_texture_is_the_same_with_networks_one_at_a_time(monkeypatch):
     ample = generate(request)
     parts = load("test:sd1", "cpu", "float32").networks.modules.values()
     largest = max(sum(4 * p.numel() for p in part.parameters()) for part in parts)
-    monkeypatch.setattr(memory, "free", lambda device: largest)
+    monkeypatch.setattr(memory, "free", lambda device: 1.25 * largest)
     scarce = generate(request)
     assert (ample.networks, scarce.networks) == ("all at once", "one at a time")
     assert scarce.picture.png() == ample.picture.png()

@@ -117,10 +117,20 @@ def test_the_picture_is_the_same_with_networks_one_at_a_time(tmp_path, monkeypat
     ample = generate(asked)
     parts = load("test:sd1", "cpu", "float32").networks.modules.values()
     largest = max(sum(4 * p.numel() for p in part.parameters()) for part in parts)
-    monkeypatch.setattr(memory, "free", lambda device: largest)
+    monkeypatch.setattr(memory, "free", lambda device: 1.25 * largest)
     scarce = generate(asked)
     assert (ample.networks, scarce.networks) == ("all at once", "one at a time")
     assert scarce.picture.png() == ample.picture.png()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("steps", ["", ":0-0.5"])
+def test_the_picture_is_the_same_with_weights_streamed_layer_by_layer(tmp_path, dtype, steps):
+    option = f"{loras.write(tmp_path / 'a.safetensors')}@0.7{steps}"
+    whole, streamed = (
+        generate(request(lora=(option,), dtype=dtype, stream=stream)) for stream in (False, True)
+    )
+    assert pixels(streamed) == pixels(whole)
 
 
 def test_the_next_picture_is_drawn_without_the_lora(tmp_path):

@@ -13,7 +13,7 @@ from tests.embeddings import a1111, write
 
 
 def names(*texts, files=(), folder=None, prefixed=False):
-    found = embeddings.named(texts, [str(file) for file in files], folder, prefixed)
+    found = embeddings.named(texts, [str(file) for file in files], [folder] if folder else [], prefixed)
     return [Path(path).stem for path in found]
 
 
@@ -66,14 +66,14 @@ def test_only_the_files_that_are_named_are_opened(tmp_path, monkeypatch):
 def test_a_file_that_is_given_goes_before_one_of_its_name_in_the_folder(tmp_path):
     own = a1111(tmp_path / "own" / "style.safetensors")
     a1111(tmp_path / "folder" / "Style.safetensors")
-    assert embeddings.named(["style"], [str(own)], tmp_path / "folder") == (str(own),)
+    assert embeddings.named(["style"], [str(own)], [tmp_path / "folder"]) == (str(own),)
 
 
 def test_what_is_found_is_found_again(tmp_path):
     a1111(tmp_path / "style.safetensors")
-    found = embeddings.named(["style"], [], tmp_path)
-    assert embeddings.named(["style"], found, tmp_path) == found
-    assert embeddings.named(["style"], found, None) == found
+    found = embeddings.named(["style"], [], [tmp_path])
+    assert embeddings.named(["style"], found, [tmp_path]) == found
+    assert embeddings.named(["style"], found, []) == found
 
 
 def test_a_file_that_no_prompt_names_is_refused_with_the_word_to_type(tmp_path):

@@ -130,7 +130,7 @@ def test_a_name_is_found_in_the_folders_of_comfyui_and_a1111(tmp_path, monkeypat
     assert find("sharp") == find("sharp.safetensors") == path
     assert find("blunt") is None
     upscaler_files.write(tmp_path / "ESRGAN" / "sharp.safetensors", upscaler_files.compact())
-    with pytest.raises(UsageError, match=r"both .* are called so"):
+    with pytest.raises(UsageError, match=r"-m sharp: may be .*; write the path of one"):
         find("sharp")
 
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdcli.diffusion.windows import blend, windows
+from sdcli.diffusion.windows import blend, blend_bands, windows
 
 sides = st.integers(1, 70)
 
@@ -54,3 +54,19 @@ def test_where_two_windows_overlap_each_counts_most_near_its_middle():
     assert row[:4].tolist() == [0] * 4
     assert row[8:].tolist() == [1] * 4
     assert row[4:8].tolist() == pytest.approx([0.2, 0.4, 0.6, 0.8])
+
+
+@given(sides, sides, st.integers(8, 32), st.integers(1, 3))
+def test_bands_are_what_blend_gives_bit_for_bit(height, width, side, factor):
+    x = torch.rand(1, 3, height * factor, width * factor, generator=torch.Generator().manual_seed(1))
+
+    def compute(window):
+        rows, columns = (slice(each.start * factor, each.stop * factor) for each in window)
+        return x[..., rows, columns]
+
+    cover = windows(height, width, side, side // 4)
+    rows, columns = (list(dict.fromkeys((w[i].start, w[i].stop) for w in cover)) for i in (0, 1))
+    spans = [[slice(*each) for each in axis] for axis in (rows, columns)]
+    bands = list(blend_bands((height, width), *spans, compute, factor))
+    assert torch.equal(torch.cat(bands, -2), blend((height, width), cover, compute, factor))
+    assert all(band.shape[-2] <= side * factor for band in bands)

@@ -43,11 +43,11 @@ def refusals(sd, monkeypatch, folder):
     drawn = sd("txt2img", "a cat", "-m", folder, "-s", 1)
     told = sd("info", folder)
     converted = sd("models", "convert", folder, folder.parent / "out.safetensors")
-    listed = json.loads(next(line for line in sd("models", "--json").lines if f'"{folder}"' in line))["kind"]
+    listed = json.loads(next(line for line in sd("models", "--json").lines if f'"{folder}"' in line))["fault"]
     assert (drawn.code, told.code, converted.code) == (3, 3, 3), (drawn.err, told.err, converted.err)
     assert drawn.err == told.err == converted.err
     assert len(drawn.err.splitlines()) == 1
-    assert f"sd: {listed.removeprefix('unusable: ')}\n" == drawn.err
+    assert f"sd: {listed}\n" == drawn.err
     return drawn.err
 
 

@@ -63,7 +63,7 @@ NOT_PATHS = ("background", "fit", "prompt", "region", "seed_size")  # their help
 def test_c8_every_argument_but_prompts_names_and_repos_takes_a_path():
     arguments = {name for name, each in PARAMETERS.items() if isinstance(each, click.Argument)}
     others = {name for name in arguments if not isinstance(PARAMETERS[name].type, PathType)}
-    assert {name.split()[-1] for name in others} <= {"prompt", "kind", "name", "repo", "shell"}
+    assert {name.split()[-1] for name in others} <= {"prompt", "kind", "name", "source", "shell"}
 
 
 @pytest.mark.parametrize(

@@ -88,8 +88,8 @@ def test_d14_an_unknown_command_before_the_cursor_completes_nothing_and_is_no_er
 
 def test_d14_every_text_says_how_it_is_completed_or_is_free():
     """A new option that names a file or a plugin is found here; FREE are texts that only the user knows."""
-    free = {"prompt", "negative", "revision", "device", "sigmas", "seed_size", "background", "repo", "margins", "dtype",
-            "prediction", "style", "attention", "prompt_2", "negative_2", "region", "control", "freeu",
+    free = {"prompt", "negative", "revision", "device", "sigmas", "seed_size", "background", "source", "margins",
+            "dtype", "prediction", "style", "attention", "prompt_2", "negative_2", "region", "control", "freeu",
             "shard", "on", "host", "hosts", "origins", "devices"}  # fmt: skip
     for name in registry.names("commands"):
         for each in cli.sd.get_command(click.Context(cli.sd), name).params:

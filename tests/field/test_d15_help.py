@@ -65,4 +65,4 @@ def test_d15_each_group_of_fields_has_a_heading():
 
 def test_d15_the_commands_of_a_group_have_their_whole_sentence(sd):
     text = " ".join(sd("models", "--help").out.decode().split())
-    assert "into its cache, and print their folder." in text
+    assert "Fetch a model or file, and print its path; what was broken off goes on." in text

@@ -15,7 +15,7 @@ from sdcli.errors import ModelError, NotFinite
 from sdcli.models import upscaler
 from sdcli.models.architectures.swinir import shifted_mask
 from sdcli.models.device import Placement
-from sdcli.pipeline.enlarge import enlarge_image, enlarge_planes, tiles
+from sdcli.pipeline.enlarge import enlarge_bands, enlarge_image, enlarge_planes, tiles
 from tests import pictures, upscaler_files
 
 CPU = Placement(torch.device("cpu"), torch.float32)
@@ -228,6 +228,20 @@ def test_tiles_are_no_larger_than_their_number_needs():
         (336, 512),
     ]
     assert tiles((256, 200), 1, 256) == [(slice(0, 256), slice(0, 200))]
+
+
+@pytest.mark.parametrize("unshuffle", [1, 2, 4])
+def test_bytes_in_bands_are_enlarged_as_the_whole_plane_of_numbers_is(tmp_path, unshuffle):
+    network, photo = (
+        loaded(tmp_path, upscaler_files.rrdb(blocks=1, unshuffle=unshuffle)),
+        pictures.photo(91, 75),
+    )
+    pixels = torch.from_numpy(np.array(photo.convert("RGB"))).permute(2, 0, 1)[None]
+    bands = list(enlarge_bands(pixels, network, CPU, tile=64))
+    whole = enlarge_planes(pixels / 255, network, CPU, tile=64)
+    assert torch.equal(torch.cat(bands, -2), whole) and len(bands) > 1
+    as_bytes = (whole[0].clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    assert np.array_equal(np.array(enlarge_image(photo, None, network, CPU, tile=64)), as_bytes)
 
 
 @pytest.mark.parametrize("unshuffle", [1, 2, 4])

@@ -22,7 +22,7 @@ _WEIGHT = re.compile(r"([^:,]+): ?(-?\d+\.?\d*)(?:, |$)")
 _OWN_SCHEDULE = ("ddim", "euler_cfg_pp", "plms", "unipc")
 """Samplers of which A1111 takes the timesteps, whatever the schedule."""
 _FOOOCUS_HARMLESS = {"Performance": ("Speed", "Quality")}
-_UPSCALERS = {
+UPSCALERS = {
     "R-ESRGAN 4x+": "RealESRGAN_x4plus",
     "R-ESRGAN 4x+ Anime6B": "RealESRGAN_x4plus_anime_6B",
     "R-ESRGAN 2x+": "RealESRGAN_x2plus",
@@ -31,7 +31,7 @@ _UPSCALERS = {
     "R-ESRGAN AnimeVideo": "realesr-animevideov3",
 }
 """A1111's own names of upscalers -> their files; others are called as their files are."""
-_EMPHASES = {"Original": "a1111", "No norm": "no_norm", "None": "none"}
+EMPHASES = {"Original": "a1111", "No norm": "no_norm", "None": "none"}
 
 
 def a1111(texts: Mapping[str, str], size: tuple[int, int]) -> OtherPicture | None:
@@ -75,7 +75,7 @@ def a1111(texts: Mapping[str, str], size: tuple[int, int]) -> OtherPicture | Non
             reading.take_lora(
                 "Lora weights", name.strip(), weight, hash=reading.lora_hashes.get(name.strip(), "")
             )
-    reading.take("Emphasis", "emphasis", _EMPHASES.__getitem__)
+    reading.take("Emphasis", "emphasis", EMPHASES.__getitem__)
     for key, allowed in _FOOOCUS_HARMLESS.items():
         if reading.facts.get(key) in allowed:
             reading.pop(key)
@@ -188,7 +188,7 @@ def _take_passes(reading: Reading) -> None:
         if upscaler != "Latent (bicubic)":
             reading.leave("Hires upscaler", upscaler, "enlarged with the filter of --hires-by")
     elif upscaler != "Lanczos":
-        reading.take_upscaler(_UPSCALERS.get(upscaler, upscaler))
+        reading.take_upscaler(UPSCALERS.get(upscaler, upscaler))
     for key, name in (
         ("Hires CFG Scale", "cfg"),
         ("Hires sampler", "sampler"),

@@ -1,0 +1,1 @@
+"""Pull: files that people share on Civitai, fetched into the user's folders."""
