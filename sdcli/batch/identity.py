@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -49,8 +48,6 @@ def identity(key: str, files: Mapping[str, str], machine: Mapping[str, Any]) -> 
 
 def machine_of(request: Request) -> dict[str, Any]:
     """What of this machine decides the last bits of a request's picture."""
-    from importlib.metadata import PackageNotFoundError, version
-
     on_gpu = request.device.startswith("cuda") or (request.device == "auto" and machine.has_gpu())
     found: dict[str, Any] = {"device": "cuda" if on_gpu else "cpu", "dtype": request.dtype}
     if not on_gpu:
@@ -58,23 +55,11 @@ def machine_of(request: Request) -> dict[str, Any]:
         found["cpu"] = (
             f"{machine.cpu_maker()} {os.environ.get('ATEN_CPU_CAPABILITY') or machine.instructions()}"
         )
-    try:
-        found["torch"] = version("torch")
-    except PackageNotFoundError:
-        found["torch"] = "unknown"
-    if request.engine != "torch":
-        found |= _engine_of(request.engine)
+    found["torch"] = machine.installed_version("torch") or "unknown"
+    engine = request.engine.partition(":")[0]  # has the name of its package; `compile` is a part of torch
+    if engine != "torch" and (version := machine.installed_version(engine)):
+        found[engine] = version
     return found
-
-
-def _engine_of(engine: str) -> dict[str, str]:
-    """The version of the package that an engine has its name from; `compile` is a part of torch."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    name = engine.partition(":")[0]
-    with contextlib.suppress(PackageNotFoundError):
-        return {name: version(name)}
-    return {}
 
 
 class FileHashes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 
 from sdcli import settings, store
@@ -33,8 +34,11 @@ WORDS = ("prompt", "negative")
 COSTS_NOTHING = ("prompt", "negative", "prompt_2", "negative_2", "variants", *SEEDS)
 """Fields on whose values the time and memory of a picture do not depend."""
 
-DECIDE_SETTINGS = tuple(name for name in declared_in(Request) if name not in (*SEEDS, *WORDS))
-DECIDE_COST = tuple(name for name in declared_in(Request) if name not in COSTS_NOTHING)
+settings_of = attrgetter(*(name for name in declared_in(Request) if name not in (*SEEDS, *WORDS)))
+"""All of a request but its seeds and words."""
+
+what_costs = attrgetter(*(name for name in declared_in(Request) if name not in COSTS_NOTHING))
+"""All of a request that the time and memory of its picture may depend on."""
 
 
 def make_plan(
@@ -112,7 +116,7 @@ class _Planner:
 
         Its settings are checked once, and its words once for these settings.
         """
-        settings = (suffix, *(getattr(request, name) for name in DECIDE_SETTINGS))
+        settings = (suffix, *settings_of(request))
         if settings not in self.checked:
             self.checked[settings] = self._check_settings(request, suffix)
         checked = self.checked[settings]
@@ -166,7 +170,7 @@ class _Planner:
 
     def _estimate(self, found: Checkpoint, request: Request) -> Estimate | None:
         """The estimate of a request, which does not depend on its words and its seed."""
-        key = (found.path, *(getattr(request, name) for name in DECIDE_COST))
+        key = (found.path, *what_costs(request))
         if key not in self.estimates:
             self.estimates[key] = estimate(found, request)
         return self.estimates[key]

@@ -6,11 +6,10 @@ import hashlib
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sdcli import store
 from sdcli.batch import journal as journals
@@ -20,6 +19,9 @@ from sdcli.batch.outcome import Failure, Outcome, State
 from sdcli.batch.plan import Plan, Planned
 from sdcli.errors import SdError, WriteError
 from sdcli.request.request import Request
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 MAX_UNSAVED = 2  # pictures that wait to be encoded and saved while the next one is drawn
 
@@ -135,6 +137,8 @@ class Run:
             for planned in self.records.plan.order
             if self.records.by_number[planned.number].state == "not_run"
         ]
+        from concurrent.futures import ThreadPoolExecutor  # a plan does without
+
         with ThreadPoolExecutor(1, "sd-save") as saver:
             self._draw(tasks, saver)
             self._wait(0)

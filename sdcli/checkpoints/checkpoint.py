@@ -8,11 +8,10 @@ import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from sdcli import settings
+from sdcli import settings, tiny
 from sdcli.checkpoints import (
     compatibility,
     completeness,
@@ -152,7 +151,7 @@ def _find_local(name: str) -> Path | None:
         toy.family(name)  # raises if there is no such test model
         return Path(name)
     if name == "tiny":
-        return Path(str(files("sdcli.tiny")))
+        return tiny.FOLDER
     path = Path(expand_home(name))
     if os.path.exists(path):  # False, and no error, for a name that no file can have
         return path

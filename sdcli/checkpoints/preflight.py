@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from sdcli.checkpoints import hypernets, ip_adapters
 from sdcli.checkpoints.checkpoint import Checkpoint
-from sdcli.checkpoints.control_fit import check_controls
 from sdcli.checkpoints.defaults import job_by
-from sdcli.checkpoints.embeddings import check_fit
-from sdcli.checkpoints.lora_file import check_blocks, check_loras
-from sdcli.checkpoints.lora_hints import lora_notes
 from sdcli.request.encode import Encoding
 from sdcli.request.inputs import InputImages
 from sdcli.request.job import Job
@@ -41,13 +36,10 @@ def check_settings(
         encoding.check_size(*inputs.mask.size)
     told = [*inputs.notes, *_losses(inputs, encoding)]
     job = job_by(found.family, found.size, inputs.fill_in_size(request))
-    check_blocks(found.family.name, job.lora)
-    left = check_loras(found, [lora.path for lora in job.lora], job.allow_partial)
-    check_fit(found, job.embedding, [lora.path for lora in job.lora])
-    check_controls(found, job.controls)
-    told += lora_notes(left, request)
-    hypernets.check_fit(found, job.hypernet)
-    ip_adapters.check_fit(found, job.ip_adapter)
+    if job.lora or job.embedding or job.controls or job.hypernet or job.ip_adapter:
+        from sdcli.checkpoints.adapters_fit import check_adapters  # they take long to import
+
+        told += check_adapters(found, job, request)
     return job, told
 
 

@@ -8,9 +8,8 @@ from pathlib import Path
 from sdcli.checkpoints.embeddings import with_embeddings
 from sdcli.checkpoints.named_options import with_named_files
 from sdcli.checkpoints.networks import with_networks
-from sdcli.checkpoints.upscaler_file import with_hires_upscaler
 from sdcli.request.prepare import prepared
-from sdcli.request.request import Request
+from sdcli.request.request import HIRES_BY, Request
 
 
 def recorded(request: Request, embeddings: Sequence[Path] = ()) -> Request:
@@ -22,4 +21,10 @@ def recorded(request: Request, embeddings: Sequence[Path] = ()) -> Request:
     `with_hires_upscaler` do.
     """
     found = with_networks(with_named_files(prepared(request)))
-    return with_hires_upscaler(with_embeddings(found, embeddings))
+    found = with_embeddings(found, embeddings)
+    if found.hires_by in HIRES_BY:
+        return found
+
+    from sdcli.checkpoints.upscaler_file import with_hires_upscaler  # it takes long to import
+
+    return with_hires_upscaler(found)

@@ -24,7 +24,7 @@ from sdcli.checkpoints.upscalers.esrgan import RRDB_BLOCK, compact, rrdb
 from sdcli.checkpoints.upscalers.network import Shapes, UpscalerNetwork
 from sdcli.checkpoints.upscalers.swinir import BIASES, BUFFERS, swinir
 from sdcli.errors import ModelError, UsageError
-from sdcli.request.request import HIRES_BY, Request
+from sdcli.request.request import Request
 
 KINDS = {
     "rrdb": "an ESRGAN upscaler",
@@ -92,8 +92,6 @@ def with_hires_upscaler(request: Request) -> Request:
 
     Raises UsageError if there is no such file, or several, and ModelError if it is no upscaler.
     """
-    if request.hires_by in HIRES_BY:
-        return request
     found = find(request.hires_by, "--hires-by")
     if found is None and not os.path.exists(request.hires_by):
         raise UsageError(

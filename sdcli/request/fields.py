@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import operator
 import os
 import textwrap
 from collections.abc import Mapping
@@ -157,8 +158,16 @@ def _check_text(name: str, value: str) -> None:
 
 def as_dict(values: Any) -> dict[str, Any]:
     """The fields that differ from their defaults, as plain JSON values."""
-    pairs = ((each, getattr(values, each.name)) for each in declared_in(type(values)).values())  # type: ignore[arg-type]
-    return {each.name: _to_json(value) for each, value in pairs if value != each.default}
+    names, defaults, get = _values_of(type(values))  # type: ignore[arg-type]
+    pairs = zip(names, get(values), defaults, strict=True)
+    return {name: _to_json(value) for name, value, default in pairs if value != default}
+
+
+@functools.cache
+def _values_of(values: type) -> tuple[tuple[str, ...], tuple[Any, ...], operator.attrgetter[Any]]:
+    """The names of a dataclass's fields, their defaults, and what reads them all at once."""
+    declared = declared_in(values)
+    return tuple(declared), tuple(each.default for each in declared.values()), operator.attrgetter(*declared)
 
 
 def as_record(values: Any) -> dict[str, Any]:

@@ -471,9 +471,12 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
 
     def with_seed(self) -> Request:
         """The same request; where it has no seed, with one drawn at random."""
+        if self.seed is not None:
+            return self
+
         import secrets
 
-        return self if self.seed is not None else self.replace(seed=secrets.randbelow(MAX_SEED + 1))
+        return self.replace(seed=secrets.randbelow(MAX_SEED + 1))
 
     def nth(self, i: int) -> Request:
         """Picture i of a count: seed + i; with a variation seed, the same seed and variation seed + i."""
@@ -515,6 +518,9 @@ def parse_size(text: str) -> tuple[int, int]:
 
 def parse_colour(text: str) -> tuple[int, int, int]:
     """A colour's name or #rrggbb -> red, green, blue; raises UsageError."""
+    if text == "white":  # the default, which takes no table of colours
+        return 255, 255, 255
+
     from PIL import ImageColor
 
     try:

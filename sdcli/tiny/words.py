@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 EXAMPLES = "a cat, a red apple, a castle in the snow"
@@ -30,7 +30,7 @@ def untaught(prompt: str) -> list[str]:
 
 @functools.cache
 def _words() -> dict[str, Any]:
-    words: dict[str, Any] = json.loads((files("sdcli.tiny") / "words.json").read_text(encoding="utf-8"))
+    words: dict[str, Any] = json.loads(Path(__file__).with_name("words.json").read_text(encoding="utf-8"))
     return words
 
 

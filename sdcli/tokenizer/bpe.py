@@ -10,7 +10,7 @@ import functools
 import itertools
 import re
 import zlib
-from importlib.resources import files
+from pathlib import Path
 
 _FILE = "bpe_simple_vocab_16e6.txt.gz"
 _PAIRS = 49152 - 256 - 2  # CLIP uses only these first lines of the file, which follow a comment
@@ -25,7 +25,7 @@ _LONG_WORD = re.compile(r"\S{50}")  # the time that a word takes grows with the 
 @functools.cache
 def pairs() -> list[str]:
     """CLIP's pairs of tokens that are joined, such as `re d</w>`, the most frequent first."""
-    packed = (files("sdcli.tokenizer") / _FILE).read_bytes()
+    packed = Path(__file__).with_name(_FILE).read_bytes()
     text = (
         zlib.decompressobj(_GZIP).decompress(packed, _SIZE).decode("utf-8", "ignore")
     )  # may end within a letter

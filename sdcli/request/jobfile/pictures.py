@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sdcli.errors import UsageError
 from sdcli.home import expand_home
 from sdcli.request.jobfile.batch_job import BatchJob, Source
-from sdcli.request.other_tools.reading import FindModel
-from sdcli.request.other_tools.recognise import recognise
-from sdcli.request.png_metadata import read_png_metadata
 from sdcli.request.prepare import retyped, with_what_follows
+
+if TYPE_CHECKING:
+    from sdcli.request.other_tools.reading import FindModel
 
 SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 
@@ -26,6 +26,9 @@ def picture_job(
     path: str, source: Source, number: int, given: Mapping[str, Any], find_model: FindModel
 ) -> BatchJob:
     """The job that makes a picture again; raises SdError if its metadata do not tell how."""
+    from sdcli.request.other_tools.recognise import recognise  # they take long to import
+    from sdcli.request.png_metadata import read_png_metadata
+
     metadata = read_png_metadata(expand_home(path), path)
     name = os.path.splitext(os.path.basename(path))[0]
     other = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sdcli.errors import SdError
 from sdcli.request.jobfile.batch_job import BatchJob, JobFileError, Source
@@ -22,7 +22,9 @@ from sdcli.request.jobfile.requests import Settings, no_settings
 from sdcli.request.jobfile.rows import is_header, read_rows
 from sdcli.request.jobfile.sources import check_size, read_bytes, text_of
 from sdcli.request.jobfile.strict_json import read_json, read_json_line
-from sdcli.request.other_tools.reading import FindModel
+
+if TYPE_CHECKING:
+    from sdcli.request.other_tools.reading import FindModel
 
 _YAML = re.compile(rf"(?:---.*\n|#.*\n|\s*\n)*(?:\{{?\s*({'|'.join(TOP)}|prompt)\s*:|-\s+[\w-]+\s*:|-\s*\{{)")
 _JSON = re.compile(r"\s*(\{\s*[\"}]|\[\s*[\[{\"\]])")

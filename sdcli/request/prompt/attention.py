@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 from sdcli.request.prompt.pieces import BREAK, Piece, joined
 
@@ -31,6 +32,11 @@ def parse(text: str, break_in_brackets: bool = True) -> list[Piece]:
     never closed reaches to the end. Weights may be 0 or negative. A BREAK inside brackets ends the chunk as well; A1111
     itself (`break_in_brackets` False) reads the word BREAK there, with a negative weight.
     """
+    return list(_parsed(text, break_in_brackets))
+
+
+@lru_cache(maxsize=64)  # for a prompt is read several times before it is drawn
+def _parsed(text: str, break_in_brackets: bool) -> tuple[Piece, ...]:
     texts: list[str] = []
     weights: list[float] = []
     opened: dict[str, list[int]] = {"(": [], "[": []}  # where the open brackets began
@@ -55,7 +61,7 @@ def parse(text: str, break_in_brackets: bool = True) -> list[Piece]:
         for first in opened[bracket]:
             multiply(first, factor)
     pieces = zip(texts, weights, strict=True)
-    return joined(_as_piece(*piece, break_in_brackets) for piece in pieces) or [Piece("")]
+    return tuple(joined(_as_piece(*piece, break_in_brackets) for piece in pieces)) or (Piece(""),)
 
 
 def _tokens(text: str) -> Iterator[tuple[str, str | None]]:

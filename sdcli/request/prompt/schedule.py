@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 _PLAIN = re.compile(r"(?:[^\\\[\]():|]|\\.)+")
@@ -84,6 +85,7 @@ class Timeline:
         return int(max(min(self.steps, count), -1))
 
 
+@lru_cache(maxsize=64)  # for a prompt is read several times before it is drawn
 def parse(text: str) -> Items:
     """The items of a text. One that cannot be read, for a stray | or backslash, is a single plain item."""
     items, end = _text(_Source(text), 0)
