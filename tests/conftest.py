@@ -14,6 +14,7 @@ import functools
 import io
 import json
 import math
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,11 @@ from sdcli.checkpoints import toy as toy_models
 
 for _name in [name for name in os.environ if name.startswith("SD_") and name != "SD_SETTINGS"]:
     del os.environ[_name]
+
+if (
+    signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+):  # in the background; programs that tests start would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No example has a deadline: a busy machine is no fault of the code.
 hypothesis.settings.register_profile(

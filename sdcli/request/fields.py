@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import operator
 import os
 import textwrap
 from collections.abc import Mapping
@@ -158,16 +157,14 @@ def _check_text(name: str, value: str) -> None:
 
 def as_dict(values: Any) -> dict[str, Any]:
     """The fields that differ from their defaults, as plain JSON values."""
-    names, defaults, get = _values_of(type(values))  # type: ignore[arg-type]
-    pairs = zip(names, get(values), defaults, strict=True)
-    return {name: _to_json(value) for name, value, default in pairs if value != default}
+    own, defaults = vars(values), _defaults_of(type(values))  # type: ignore[arg-type]
+    return {name: _to_json(own[name]) for name, default in defaults if own[name] != default}
 
 
 @functools.cache
-def _values_of(values: type) -> tuple[tuple[str, ...], tuple[Any, ...], operator.attrgetter[Any]]:
-    """The names of a dataclass's fields, their defaults, and what reads them all at once."""
-    declared = declared_in(values)
-    return tuple(declared), tuple(each.default for each in declared.values()), operator.attrgetter(*declared)
+def _defaults_of(values: type) -> tuple[tuple[str, Any], ...]:
+    """(name, default) of each field of a dataclass."""
+    return tuple((name, each.default) for name, each in declared_in(values).items())
 
 
 def as_record(values: Any) -> dict[str, Any]:
