@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from sdcli.commands._generate import duration
 from sdcli.commands._streams import print_note, print_result
+from sdcli.estimate import duration
 from sdcli.models.cache import ModelCache
 from sdcli.train.plan import Plan, make_plan
 from sdcli.train.settings import Training
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from sdcli.train.run import Progress
 
 INTERVAL = 5.0
-"""Seconds between lines of progress where standard error is no terminal."""
+"""Seconds between lines of progress where standard error is no terminal; more in a long training."""
+LINES = 30
+"""The next line waits for at least the time that has passed, divided by this."""
 
 
 def train_and_report(settings: Training, as_json: bool, quiet: bool) -> None:
@@ -85,11 +87,12 @@ def _lines(steps: Iterator[Progress], plan: Plan) -> Iterator[Progress]:
     for progress in steps:
         if progress.loss is None:  # pictures were encoded or drawn: the time of the steps counts from here
             begun, first = time.monotonic(), first if progress.doing == "pictures" else progress.number
-        elif time.monotonic() - last >= INTERVAL:
+        elif time.monotonic() - last >= max(INTERVAL, (last - begun) / LINES):
             last = time.monotonic()
             each = (last - begun) / (progress.number - first)
             left = duration(each * (progress.total - progress.number))
             print_note(
-                f"step {progress.number} of {progress.total}, loss {progress.loss:.4f}, {each:.2g} s a step, {left} left"
+                f"step {progress.number} of {progress.total}, loss {progress.loss:.4f}, "
+                f"{each:.2g} s a step, {left} left"
             )
         yield progress

@@ -15,7 +15,9 @@ class Batches:
 
     def __init__(self, buckets: Sequence[Hashable], size: int, seed: int) -> None:
         self.size, self.seed = size, seed
-        self.members = [[i for i, each in enumerate(buckets) if each == bucket] for bucket in dict.fromkeys(buckets)]
+        self.members = [
+            [i for i, each in enumerate(buckets) if each == bucket] for bucket in dict.fromkeys(buckets)
+        ]
         self.per_epoch = sum(-(-len(members) // size) for members in self.members)
         self._epoch = lru_cache(maxsize=1)(self._shuffled)
 

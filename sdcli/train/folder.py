@@ -82,7 +82,9 @@ def _tell_of(folder: Path, files: Sequence[Path], examples: Sequence[Example]) -
     if lost := [path.name for path in files if path.suffix.lower() == ".txt" and path.stem not in stems]:
         tell(f"{folder}: {len(lost)} captions have no picture and are not used, such as {lost[0]}")
     if others := [each.name for each in files if each.suffix.lower() not in (*SUFFIXES, ".txt")]:
-        tell(f"{folder}: {len(others)} files are neither pictures nor captions and are not used, such as {others[0]}")
+        tell(
+            f"{folder}: {len(others)} files are neither pictures nor captions and are not used, such as {others[0]}"
+        )
 
 
 def in_buckets(examples: Sequence[Example], sizes: Sequence[Size]) -> list[Size]:
@@ -90,7 +92,9 @@ def in_buckets(examples: Sequence[Example], sizes: Sequence[Size]) -> list[Size]
     found = [bucket_of(each.size, sizes) for each in examples]
     pairs = list(zip(examples, found, strict=True))
     if enlarged := [each.path.name for each, bucket in pairs if scale_to(each.size, bucket) > 1]:
-        tell(f"{len(enlarged)} pictures are smaller than they are trained at and are enlarged, such as {enlarged[0]}")
+        tell(
+            f"{len(enlarged)} pictures are smaller than they are trained at and are enlarged, such as {enlarged[0]}"
+        )
     if cut := [each.path.name for each, bucket in pairs if _kept(each.size, bucket) < 0.75]:
         tell(f"{len(cut)} pictures lose more than a quarter at their edges, such as {cut[0]}")
     return found
@@ -105,5 +109,3 @@ def digest(examples: Sequence[Example]) -> str:
     """The sha256 of all pictures and captions."""
     lines = (f"{each.path.name}\0{each.digest}\0{each.caption}" for each in examples)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-

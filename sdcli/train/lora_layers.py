@@ -50,7 +50,9 @@ class LoraLayers:
     1 / sqrt(inputs). The scale is alpha / rank for all; `alphas` are those of each layer, as the file tells them.
     """
 
-    def __init__(self, unet: nn.Module, rank: int, alpha: float, conv_rank: int, seed: int, device: torch.device) -> None:
+    def __init__(
+        self, unet: nn.Module, rank: int, alpha: float, conv_rank: int, seed: int, device: torch.device
+    ) -> None:
         generator = torch.Generator("cpu").manual_seed(seed)
         self.scale = alpha / rank
         self.down: dict[str, Tensor] = {}
@@ -87,7 +89,9 @@ class LoraLayers:
             for _, layer in layers:
                 vars(layer).pop("forward", None)
 
-    def _with_lora(self, forward: Callable[[Tensor], Tensor], path: str, layer: Any) -> Callable[[Tensor], Tensor]:
+    def _with_lora(
+        self, forward: Callable[[Tensor], Tensor], path: str, layer: Any
+    ) -> Callable[[Tensor], Tensor]:
         widen = F.conv2d if isinstance(layer, nn.Conv2d) else F.linear
         down, up = self.down[path], self.up[path]
 

@@ -26,7 +26,12 @@ V_BASES = {"sd2": ("sd_v2_768_v", "stable-diffusion-v2-768-v")}
 
 
 def shared(
-    settings: Training, family: str, prediction: str, model_sha256: str, examples: Sequence[Example], steps: int
+    settings: Training,
+    family: str,
+    prediction: str,
+    model_sha256: str,
+    examples: Sequence[Example],
+    steps: int,
 ) -> dict[str, str]:
     """What the files of both kinds of training say."""
     facts: dict[str, Any] = {
@@ -53,7 +58,9 @@ def shared(
     return {"format": "pt", **{key: str(value) for key, value in facts.items()}}
 
 
-def of_lora(rank: int, alpha: float, conv_rank: int, architecture: str, examples: Sequence[Example]) -> dict[str, str]:
+def of_lora(
+    rank: int, alpha: float, conv_rank: int, architecture: str, examples: Sequence[Example]
+) -> dict[str, str]:
     """What a LoRA says beside the facts of `shared`."""
     facts = {
         "modelspec.architecture": f"{architecture}/lora",

@@ -20,12 +20,14 @@ from sdcli.pipeline.unet import told
 def predict(model: Model, x: Tensor, t: Tensor, conds: Sequence[Cond]) -> Tensor:
     """The U-Net's answer (n, 4, h/8, w/8) in float32 for x of unit variance at timesteps t (n,); gradients flow."""
     out: Tensor = model.unet(
-        x.to(model.placement.dtype).contiguous(memory_format=torch.channels_last), t.float(), **told(model, conds)
+        x.to(model.placement.dtype).contiguous(memory_format=torch.channels_last),
+        t.float(),
+        **told(model, conds),
     )
     return out.float()
 
 
-def sized(cond: Cond, original: tuple[int, int], crop: tuple[int, int], target: tuple[int, int]) -> Cond:
+def with_sizes(cond: Cond, original: tuple[int, int], crop: tuple[int, int], target: tuple[int, int]) -> Cond:
     """A cond that tells a network with size conditioning (SDXL) of the picture: (height, width), (top, left) each."""
     if cond.pooled is None:
         return cond

@@ -14,7 +14,9 @@ from sdcli.train.settings import OPTIMIZERS
 WEIGHT_DECAY = 0.01
 
 
-def optimizer_of(name: str, parameters: Iterable[Tensor], lr: float, decays: bool = True) -> torch.optim.Optimizer:
+def optimizer_of(
+    name: str, parameters: Iterable[Tensor], lr: float, decays: bool = True
+) -> torch.optim.Optimizer:
     """The optimizer of this name; vectors of words, which have a length of their own, do not decay towards 0."""
     _, module, kind = OPTIMIZERS[name]
     made: torch.optim.Optimizer = getattr(import_module(module), kind)(

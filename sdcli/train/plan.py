@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,6 @@ from sdcli.checkpoints.embedding_file import NO_TRIGGERS
 from sdcli.errors import UsageError, WriteError
 from sdcli.models.cache import ModelCache
 from sdcli.notes import tell
-from sdcli.request import fields
 from sdcli.request.request import Loading
 from sdcli.train import folder, state
 from sdcli.train.buckets import Size, buckets, step_of
@@ -105,7 +105,7 @@ def _filled_in(settings: Training, found: Checkpoint) -> Training:
 
 
 def _check_word(settings: EmbeddingTraining, found: Checkpoint) -> None:
-    """Raise UsageError for a word that could not be typed in a prompt afterwards, or for first words without a token."""
+    """Raise UsageError for a word that no prompt could name afterwards, and for words without a token."""
     word, stem = str(settings.word), settings.path.stem
     by_name = word.lower() in (stem.lower(), f"<{stem.lower()}>")
     if len(found.tokenizers) > 1 and not by_name:
@@ -122,7 +122,8 @@ def _check_word(settings: EmbeddingTraining, found: Checkpoint) -> None:
 
 def _record(settings: Training, found: Checkpoint, examples: Sequence[Example]) -> dict[str, Any]:
     """All that decides what is learned, as JSON values."""
-    own = {each: getattr(settings, each) for each in fields.declared_in(type(settings)) if each not in NOT_RECORDED}
+    names = [each.name for each in dataclasses.fields(settings) if each.name not in NOT_RECORDED]
+    own = {name: getattr(settings, name) for name in names}
     if settings.lr_schedule != "constant":
         own["steps"] = settings.steps
     own["pictures"] = folder.digest(examples)[:16]

@@ -23,7 +23,7 @@ from sdcli.request.resize import fit_image
 from sdcli.train import loss as losses_of
 from sdcli.train import samples, state
 from sdcli.train.batches import Batches
-from sdcli.train.network import gradient_checkpointing, predict, sized
+from sdcli.train.network import gradient_checkpointing, predict, with_sizes
 from sdcli.train.optimizers import optimizer_of, rate
 from sdcli.train.plan import Plan
 from sdcli.train.plot import as_table, plot_losses
@@ -46,7 +46,9 @@ class Progress:
 
 def with_training_dtype(plan: Plan) -> Plan:
     """The plan with bfloat16 on a GPU that has it, float32 on others; a CPU's default is right already."""
-    on_cuda = plan.loading.device.startswith("cuda") or (plan.loading.device == "auto" and torch.cuda.is_available())
+    on_cuda = plan.loading.device.startswith("cuda") or (
+        plan.loading.device == "auto" and torch.cuda.is_available()
+    )
     if plan.loading.dtype != "auto" or not on_cuda:
         return plan
     dtype = "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
@@ -80,7 +82,13 @@ class _Loop:
 
     def __init__(self, plan: Plan, models: ModelCache, model: Model, latents: Sequence[Tensor]) -> None:
         settings = plan.settings
-        self.plan, self.settings, self.models, self.model, self.latents = plan, settings, models, model, latents
+        self.plan, self.settings, self.models, self.model, self.latents = (
+            plan,
+            settings,
+            models,
+            model,
+            latents,
+        )
         self.trained: Trained = trained_of(plan, model)
         self.parameters = list(self.trained.parameters.values())
         self.optimizer = optimizer_of(settings.optimizer, self.parameters, settings.lr, self.trained.decays)
@@ -129,7 +137,9 @@ class _Loop:
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
         if not torch.isfinite(torch.tensor(total)):
-            raise NotFinite(f"the loss of step {done + 1} is {total}; choose a smaller --lr, or --dtype float32")
+            raise NotFinite(
+                f"the loss of step {done + 1} is {total}; choose a smaller --lr, or --dtype float32"
+            )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.losses.append(total)
@@ -142,7 +152,8 @@ class _Loop:
         noise, t = losses_of.draw(settings.seed, number, tuple(z.shape), model.levels)
         noised = losses_of.noised(z, noise.to(z.device), t, model.levels, model.prediction)
         conds = [
-            sized(cond, *self._sizes(i)) for i, cond in zip(examples, self.trained.conds(examples), strict=True)
+            with_sizes(cond, *self._sizes(i))
+            for i, cond in zip(examples, self.trained.conds(examples), strict=True)
         ]
         out = predict(model, noised.x, noised.t, conds)
         return losses_of.loss_of(out, noised, model.prediction, settings.min_snr)

@@ -43,13 +43,17 @@ class Training(fields.Checked):
         None, "-o", "--out", type=str, path=True,
         help="The .safetensors file to write; what is made on the way goes into the folder NAME-training beside it.",
     )  # fmt: skip
-    steps: int = option(1000, "-s", "--steps", type=int, low=1, high=1_000_000, help="Updates of the weights.")
+    steps: int = option(
+        1000, "-s", "--steps", type=int, low=1, high=1_000_000, help="Updates of the weights."
+    )
     lr: float = option(1e-4, "--lr", type=float, low=0.0, high=100.0, help="Learning rate.")
     lr_schedule: str = option(
         "constant", "--lr-schedule", type=str, choices=RATE_SCHEDULES,
         help="How the learning rate goes: constant, or linear or cosine down to 0.",
     )  # fmt: skip
-    batch: int = option(1, "--batch", type=int, low=1, high=1024, help="Pictures that are learned from at once.")
+    batch: int = option(
+        1, "--batch", type=int, low=1, high=1024, help="Pictures that are learned from at once."
+    )
     accumulate: int = option(
         1, "--accumulate", type=int, low=1, high=1024,
         help="Batches whose gradients are averaged for one update: a larger batch in the memory of a small one.",
@@ -100,11 +104,16 @@ class Training(fields.Checked):
 
     def __post_init__(self) -> None:
         fields.check_fields(self)
-        for name, flag, what in (("data", "--data", "the folder with pictures"), ("out", "-o", "the file to write")):
+        for name, flag, what in (
+            ("data", "--data", "the folder with pictures"),
+            ("out", "-o", "the file to write"),
+        ):
             if getattr(self, name) is None:
                 raise UsageError(f"{flag} is missing: name {what}")
         if self.path.suffix != SUFFIX:
-            raise UsageError(f"{self.out}: what is learned is written as {SUFFIX}; name it {self.out}{SUFFIX}")
+            raise UsageError(
+                f"{self.out}: what is learned is written as {SUFFIX}; name it {self.out}{SUFFIX}"
+            )
         package = OPTIMIZERS[self.optimizer][0]
         if find_spec(package.replace("-", "_")) is None:
             raise UsageError(
@@ -129,7 +138,9 @@ class Training(fields.Checked):
 class LoraTraining(Training):
     """A LoRA of the U-Net's transformer blocks and, if `conv_rank` is not 0, of its other layers."""
 
-    rank: int = option(16, "--rank", type=int, low=1, high=1024, help="Rank of the LoRA: how much it can learn.")
+    rank: int = option(
+        16, "--rank", type=int, low=1, high=1024, help="Rank of the LoRA: how much it can learn."
+    )
     alpha: float | None = option(
         None, "--alpha", type=float, low=0.0, high=100_000.0,
         help="The LoRA is scaled by alpha / rank; alpha is the rank if not given.",
@@ -153,7 +164,9 @@ class EmbeddingTraining(Training):
     word: str | None = option(
         None, "--word", type=str, help="The word that is learned, such as <mine>; prompts name it."
     )
-    init: str = option("*", "--init", type=str, help="Words whose vectors are the first ones of the new word.")
+    init: str = option(
+        "*", "--init", type=str, help="Words whose vectors are the first ones of the new word."
+    )
     vectors: int = option(1, "--vectors", type=int, low=1, high=75, help="Vectors, and tokens, of the word.")
     lr: float = option(5e-3, "--lr", type=float, low=0.0, high=100.0, help="Learning rate.")
 
@@ -164,5 +177,3 @@ class EmbeddingTraining(Training):
         for prompt in self.sample:
             if self.word.lower() not in prompt.lower():
                 raise UsageError(f"--sample {prompt!r} does not name {self.word}; write it where it belongs")
-
-

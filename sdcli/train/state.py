@@ -72,11 +72,13 @@ def read(path: Path) -> State:
 
     try:
         with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             scalars = json.loads(file.metadata()[_SCALARS])
     except (SafetensorError, OSError, KeyError, ValueError):
         raise ModelError(f"{path}: is damaged; remove it to begin anew") from None
-    parameters = {key.removeprefix("parameter."): each for key, each in tensors.items() if key.startswith("parameter.")}
+    parameters = {
+        key.removeprefix("parameter."): each for key, each in tensors.items() if key.startswith("parameter.")
+    }
     values: dict[int, dict[str, Any]] = {int(i): dict(own) for i, own in scalars["state"].items()}
     for key, each in tensors.items():
         if key.startswith("optimizer."):

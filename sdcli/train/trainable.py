@@ -13,20 +13,24 @@ _REASONS = {
 }
 
 
-def check_trainable(found: Checkpoint) -> None:
-    """Raise ModelError, which says what to take instead, for a model that cannot be trained here."""
+def check_trainable(found: Checkpoint, what: str = "trained") -> None:
+    """Raise ModelError, which says what to take instead, for a model whose U-Net sees more than noisy latents and text.
+
+    `what` is what cannot be done with it.
+    """
     if found.family.name in _REASONS:
-        raise ModelError(f"{found.name} cannot be trained: {_REASONS[found.family.name]}")
+        raise ModelError(f"{found.name} cannot be {what}: {_REASONS[found.family.name]}")
     if found.family.signature.channels != 4:
         raise ModelError(
-            f"{found.name} cannot be trained: an inpainting model is told the mask; train on the base model of its kind, "
+            f"{found.name} cannot be {what}: an inpainting model is told the mask; train on the base model, "
             "whose LoRAs and embeddings fit it"
         )
     if found.family.embeds_guidance:
         raise ModelError(
-            f"{found.name} cannot be trained: a latent consistency model is distilled; train on the model it was made from"
+            f"{found.name} cannot be {what}: a latent consistency model is distilled; train on the model that it was "
+            "made from"
         )
     if found.levels.sigma_data is not None:
         raise ModelError(
-            f"{found.name} cannot be trained: EDM models such as Playground 2.5 are not; take another SDXL model"
+            f"{found.name} cannot be {what}: EDM models such as Playground 2.5 are not; take another SDXL model"
         )

@@ -25,9 +25,15 @@ from sdcli.train.settings import EmbeddingTraining, LoraTraining
 class Trained(Protocol):
     """What is learned."""
 
-    parameters: Mapping[str, Tensor]  # by name, float32
-    adapters: Sequence[Adapter]  # that the networks are in while training
     decays: bool  # its parameters are of a size that may shrink
+
+    @property
+    def parameters(self) -> Mapping[str, Tensor]:
+        """What is learned by name, float32."""
+
+    @property
+    def adapters(self) -> Sequence[Adapter]:
+        """What the networks are in while training."""
 
     def conds(self, numbers: Sequence[int]) -> list[Cond]:
         """What the U-Net is told of these examples, all of one length."""
@@ -42,7 +48,9 @@ class Trained(Protocol):
 def trained_of(plan: Plan, model: Model) -> Trained:
     """What the plan asks to learn, at its first values. Raises OutOfMemory if the model cannot be held for it."""
     if model.networks.streams:
-        raise OutOfMemory(f"{model.name}: training needs its U-Net in memory, which is short; take a smaller model")
+        raise OutOfMemory(
+            f"{model.name}: training needs its U-Net in memory, which is short; take a smaller model"
+        )
     if isinstance(plan.settings, EmbeddingTraining):
         return TrainedEmbedding(plan, plan.settings, model)
     assert isinstance(plan.settings, LoraTraining)
@@ -69,9 +77,14 @@ class TrainedLora:
         self._states = captions.kept_states(model, [each.caption for each in plan.examples])
         self._empty = captions.kept_states(model, [""])[0].context
         self.layers = LoraLayers(
-            model.unet, settings.rank, settings.alpha, settings.conv_rank, settings.seed, model.placement.device
+            model.unet,
+            settings.rank,
+            settings.alpha,
+            settings.conv_rank,
+            settings.seed,
+            model.placement.device,
         )
-        self.parameters = self.layers.parameters
+        self.parameters: Mapping[str, Tensor] = self.layers.parameters
         self.adapters: Sequence[Adapter] = (self.layers.adapted,)
 
     def conds(self, numbers: Sequence[int]) -> list[Cond]:
@@ -113,10 +126,12 @@ class TrainedEmbedding:
             )
         self.plan, self.settings, self.model, self.word = plan, settings, model, str(settings.word)
         self.vectors = {part: _first_vectors(model, part, settings) for part in model.tokenizers}
-        self.parameters = dict(self.vectors)
+        self.parameters: Mapping[str, Tensor] = dict(self.vectors)
         self.adapters: Sequence[Adapter] = ()
         words = {self.word: settings.vectors}
-        self._chunks = [captions.chunks_of(model, caption_with(self.word, each), words) for each in plan.examples]
+        self._chunks = [
+            captions.chunks_of(model, caption_with(self.word, each), words) for each in plan.examples
+        ]
         with torch.no_grad():
             self._empty = captions.states_of(model, captions.chunks_of(model, "")).context
 
@@ -128,7 +143,7 @@ class TrainedEmbedding:
 
     def file(self, steps: int) -> bytes:
         """An embedding as diffusers saves it, under the word; for SDXL a pair."""
-        names = {part: self.word for part in self.vectors}
+        names = dict.fromkeys(self.vectors, self.word)
         if len(self.vectors) > 1:
             names = dict(zip(self.vectors, PAIR, strict=True))
         elif self.word.strip("<>").lower() == self.plan.settings.path.stem.lower():
@@ -161,5 +176,3 @@ def _first_vectors(model: Model, part: str, settings: EmbeddingTraining) -> Tens
 def _bytes(tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> bytes:
     plain = {name: each.detach().cpu().contiguous() for name, each in tensors.items()}
     return to_bytes(plain, dict(facts))
-
-
