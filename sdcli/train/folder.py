@@ -69,7 +69,7 @@ def caption_beside(path: Path) -> str | None:
 
 def words_of(stem: str) -> str:
     """A file's name as a caption: `red-apple_02` is "red apple"."""
-    return " ".join(re.sub(r"[\W_]+", " ", re.sub(r"[\W_]*\d*$", "", stem)).split())
+    return " ".join(re.sub(r"[\W_]+", " ", re.sub(r"[\W_]*\d*[\W_]*$", "", stem)).split())
 
 
 def _tell_of(folder: Path, files: Sequence[Path], examples: Sequence[Example]) -> None:

@@ -27,6 +27,10 @@ NOT_RECORDED = ("data", "model", "revision", "out", "steps", "save_every", "samp
 """Settings that a training which goes on may have changed; what they name is recorded by its content."""
 
 
+LORA_RATE, TINY_LORA_RATE, EMBEDDING_RATE = 1e-4, 1e-3, 5e-3
+"""Learning rates where none is given."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """A training that can begin. `done` is how many steps an earlier run has gone."""
@@ -97,15 +101,18 @@ def _filled_in(settings: Training, found: Checkpoint) -> Training:
     if settings.sample and not settings.sample_every:
         settings = replace(settings, sample_every=max(settings.steps // 4, 1))
     if not isinstance(settings, LoraTraining):
-        return settings
+        return replace(settings, lr=EMBEDDING_RATE if settings.lr is None else settings.lr)
+    is_tiny = found.family.name == "tiny"
+    if settings.lr is None:
+        settings = replace(settings, lr=TINY_LORA_RATE if is_tiny else LORA_RATE)
     conv_rank = settings.conv_rank
     if conv_rank is None:  # tiny has transformers only where a picture is 8 by 8: a style is not in them
-        conv_rank = settings.rank if found.family.name == "tiny" else 0
+        conv_rank = settings.rank if is_tiny else 0
     return replace(settings, alpha=settings.alpha or float(settings.rank), conv_rank=conv_rank)
 
 
 def _check_word(settings: EmbeddingTraining, found: Checkpoint) -> None:
-    """Raise UsageError for a word that no prompt could name afterwards, and for words without a token."""
+    """Raise UsageError for a word that no prompt could name afterwards."""
     word, stem = str(settings.word), settings.path.stem
     by_name = word.lower() in (stem.lower(), f"<{stem.lower()}>")
     if len(found.tokenizers) > 1 and not by_name:
@@ -115,9 +122,6 @@ def _check_word(settings: EmbeddingTraining, found: Checkpoint) -> None:
         )
     if not by_name and ("." in word or word in NO_TRIGGERS):
         raise UsageError(f"--word {word} cannot be told by the file; choose a word such as <{stem}>")
-    for flag, text in (("--word", word), ("--init", settings.init)):
-        if not all(tokenizer.ids(text) for tokenizer in found.tokenizers.values()):
-            raise UsageError(f"{flag} {text!r}: has no letters that the tokenizer knows; choose another word")
 
 
 def _record(settings: Training, found: Checkpoint, examples: Sequence[Example]) -> dict[str, Any]:

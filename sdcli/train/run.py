@@ -89,9 +89,11 @@ class _Loop:
             model,
             latents,
         )
+        assert settings.lr is not None
+        self.lr = settings.lr
         self.trained: Trained = trained_of(plan, model)
         self.parameters = list(self.trained.parameters.values())
-        self.optimizer = optimizer_of(settings.optimizer, self.parameters, settings.lr, self.trained.decays)
+        self.optimizer = optimizer_of(settings.optimizer, self.parameters, self.lr, self.trained.decays)
         self.batches = Batches(plan.buckets, settings.batch, settings.seed)
         self.losses: list[float] = []
         self.saved_at = time.monotonic()
@@ -130,7 +132,7 @@ class _Loop:
         """One update of the weights; returns the mean loss of its batches."""
         settings, done = self.settings, len(self.losses)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate(settings.lr, settings.lr_schedule, done, settings.steps)
+            group["lr"] = rate(self.lr, settings.lr_schedule, done, settings.steps)
         total = 0.0
         for number in range(done * settings.accumulate, (done + 1) * settings.accumulate):
             loss = self._loss(number) / settings.accumulate

@@ -46,7 +46,10 @@ class Training(fields.Checked):
     steps: int = option(
         1000, "-s", "--steps", type=int, low=1, high=1_000_000, help="Updates of the weights."
     )
-    lr: float = option(1e-4, "--lr", type=float, low=0.0, high=100.0, help="Learning rate.")
+    lr: float | None = option(
+        None, "--lr", type=float, low=0.0, high=100.0,
+        help="Learning rate. For a LoRA 0.0001, or 0.001 on tiny, and for a word 0.005, if not given.",
+    )  # fmt: skip
     lr_schedule: str = option(
         "constant", "--lr-schedule", type=str, choices=RATE_SCHEDULES,
         help="How the learning rate goes: constant, or linear or cosine down to 0.",
@@ -168,7 +171,6 @@ class EmbeddingTraining(Training):
         "*", "--init", type=str, help="Words whose vectors are the first ones of the new word."
     )
     vectors: int = option(1, "--vectors", type=int, low=1, high=75, help="Vectors, and tokens, of the word.")
-    lr: float = option(5e-3, "--lr", type=float, low=0.0, high=100.0, help="Learning rate.")
 
     def __post_init__(self) -> None:
         super().__post_init__()

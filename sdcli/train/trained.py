@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from sdcli.checkpoints.embedding_file import PAIR
 from sdcli.checkpoints.keys.adapters import ldm_path
+from sdcli.convert.tensors import OutputTensor, safetensors
 from sdcli.diffusion.conditioning import Cond
 from sdcli.errors import OutOfMemory
 from sdcli.models.model import Model
@@ -173,6 +174,24 @@ def _first_vectors(model: Model, part: str, settings: EmbeddingTraining) -> Tens
     return first.requires_grad_()
 
 
+@dataclass(frozen=True)
+class _Weights:
+    """Tensors by name, as a file's writer takes them."""
+
+    tensors: Mapping[str, Tensor]
+
+    def tensor(self, name: str) -> Tensor:
+        return self.tensors[name].detach().cpu().reshape(-1)
+
+    def dtype(self, name: str) -> str:
+        return "F32"
+
+    def where(self, name: str) -> str:
+        return "what was learned"
+
+
 def _bytes(tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> bytes:
-    plain = {name: each.detach().cpu().contiguous() for name, each in tensors.items()}
-    return to_bytes(plain, dict(facts))
+    """A safetensors file; unlike the format's own library, it writes the metadata in the same order each time."""
+    weights = _Weights(tensors)
+    named = [OutputTensor(name, list(each.shape), weights, [name]) for name, each in tensors.items()]
+    return b"".join(safetensors(named, torch.float32, facts))
