@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 INTERVAL = 5.0
 """Seconds between lines of progress where standard error is no terminal; more in a long training."""
+BARS = ("pictures", "training")
+"""What there is a bar for."""
 LINES = 30
 """The next line waits for at least the time that has passed, divided by this."""
 
@@ -30,18 +32,17 @@ def train_and_report(settings: Training, as_json: bool, quiet: bool) -> None:
 
     from sdcli.train.run import run
 
-    begun, losses = time.monotonic(), []
+    begun, loss, path = time.monotonic(), None, ""
     steps = run(plan, models)
     for progress in steps if quiet else shown(steps, plan):
-        if progress.loss is not None:
-            losses.append(progress.loss)
-    path = str(settings.path)
+        loss = loss if progress.loss is None else progress.loss
+        path = str(progress.path or path)
     report = {
         "path": path,
         "folder": str(settings.folder),
         "steps": settings.steps,
         "pictures": len(plan.examples),
-        "loss": losses[-1] if losses else None,
+        "loss": loss,
         "seconds": round(time.monotonic() - begun, 3),
     }
     print_result(json.dumps(report) if as_json else path, saved=path)
@@ -60,7 +61,7 @@ def _bars(steps: Iterator[Progress], plan: Plan) -> Iterator[Progress]:
     doing = ""
     try:
         for progress in steps:
-            if progress.loss is None and progress.doing != "pictures":
+            if progress.doing not in BARS:
                 yield progress
                 continue
             if progress.doing != doing:

@@ -20,9 +20,9 @@ from sdcli.models.offload import Adapter
 from sdcli.pipeline import vae
 from sdcli.request.images import open_image
 from sdcli.request.resize import fit_image
-from sdcli.train import loss as losses_of
 from sdcli.train import samples, state
 from sdcli.train.batches import Batches
+from sdcli.train.loss import draw, loss_of, noised
 from sdcli.train.network import gradient_checkpointing, predict, with_sizes
 from sdcli.train.optimizers import optimizer_of, rate
 from sdcli.train.plan import Plan
@@ -36,12 +36,16 @@ STATE_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a training is: what it is doing, `number` of `total` of that, and the loss of the last step."""
+    """How far a training is: what it is doing, `number` of `total` of that, and the loss of the last step.
+
+    `path` is the file at the end.
+    """
 
     doing: str
     number: int
     total: int
     loss: float | None = None
+    path: Path | None = None
 
 
 def with_training_dtype(plan: Plan) -> Plan:
@@ -67,7 +71,7 @@ def run(plan: Plan, models: ModelCache) -> Iterator[Progress]:
         for number in range(1, len(plan.examples) + 1):
             latents.append(encode_example(plan, model, number - 1))
             yield Progress("pictures", number, len(plan.examples))
-        yield from _Loop(plan, models, model, latents).run()
+        yield from Loop(plan, models, model, latents).run()
 
 
 def encode_example(plan: Plan, model: Model, number: int) -> Tensor:
@@ -77,18 +81,13 @@ def encode_example(plan: Plan, model: Model, number: int) -> Tensor:
     return vae.encode(model, pixels).clone()
 
 
-class _Loop:
+class Loop:
     """A training while it runs."""
 
     def __init__(self, plan: Plan, models: ModelCache, model: Model, latents: Sequence[Tensor]) -> None:
         settings = plan.settings
-        self.plan, self.settings, self.models, self.model, self.latents = (
-            plan,
-            settings,
-            models,
-            model,
-            latents,
-        )
+        self.plan, self.settings, self.latents = plan, settings, latents
+        self.models, self.model = models, model
         assert settings.lr is not None
         self.lr = settings.lr
         self.trained: Trained = trained_of(plan, model)
@@ -111,8 +110,9 @@ class _Loop:
                 self._save_so_far()
             self._save_state()
             yield from self._draw_samples()
-        store.save(self.trained.file(len(self.losses)), self.settings.path)
+        path = store.save(self.trained.file(len(self.losses)), self.settings.path)
         self.plan.state_path.unlink(missing_ok=True)
+        yield Progress("saved", len(self.losses), self.settings.steps, path=path)
 
     def _steps_until_a_pause(self) -> Iterator[float]:
         """Steps up to the next one after which something is saved or drawn."""
@@ -151,14 +151,14 @@ class _Loop:
         """The loss of a batch; batches count from 0."""
         examples, model, settings = self.batches[number], self.model, self.settings
         z = torch.cat([self.latents[i] for i in examples])
-        noise, t = losses_of.draw(settings.seed, number, tuple(z.shape), model.levels)
-        noised = losses_of.noised(z, noise.to(z.device), t, model.levels, model.prediction)
+        noise, t = draw(settings.seed, number, tuple(z.shape), model.levels)
+        seen = noised(z, noise.to(z.device), t, model.levels, model.prediction)
         conds = [
             with_sizes(cond, *self._sizes(i))
             for i, cond in zip(examples, self.trained.conds(examples), strict=True)
         ]
-        out = predict(model, noised.x, noised.t, conds)
-        return losses_of.loss_of(out, noised, model.prediction, settings.min_snr)
+        out = predict(model, seen.x, seen.t, conds)
+        return loss_of(out, seen, model.prediction, settings.min_snr)
 
     def _sizes(self, number: int) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
         """What SDXL is told of an example, (height, width) each: its own size, the crop's corner, the bucket."""

@@ -12,7 +12,7 @@ from sdcli.request.request import Request
 from sdcli.train.captions import chunks_of, states_of
 from sdcli.train.folder import Example
 from sdcli.train.plan import make_plan
-from sdcli.train.run import _Loop, encode_example
+from sdcli.train.run import Loop, encode_example
 from sdcli.train.trained import caption_with
 from tests.train.folders import embedding_settings, train, write_pictures
 
@@ -29,7 +29,7 @@ def loop(folder):
         plan = make_plan(embedding_settings(folder, **settings), models)
         with models.use(plan.loading) as model:
             latents = [encode_example(plan, model, i) for i in range(len(plan.examples))]
-            return _Loop(plan, models, model, latents), model
+            return Loop(plan, models, model, latents), model
 
     return call
 

@@ -19,7 +19,7 @@ from sdcli.request.request import Request
 from sdcli.train import run as running
 from sdcli.train.network import predict, with_sizes
 from sdcli.train.plan import make_plan
-from sdcli.train.run import _Loop, encode_example
+from sdcli.train.run import Loop, encode_example
 from tests.train.folders import lora_settings, train, write_pictures
 
 FAMILIES = ["test:sd1", "test:sd2", "test:sd2-v", "test:sdxl"]
@@ -39,7 +39,7 @@ def loop(folder):
         plan = make_plan(lora_settings(folder, **settings), models)
         with models.use(plan.loading) as model:
             latents = [encode_example(plan, model, i) for i in range(len(plan.examples))]
-            return _Loop(plan, models, model, latents), model
+            return Loop(plan, models, model, latents), model
 
     return call
 
