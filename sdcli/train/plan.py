@@ -63,6 +63,9 @@ def make_plan(settings: Training, models: ModelCache) -> Plan:
     loading = Loading(
         model=settings.model,
         revision=settings.revision,
+        vae=settings.vae,
+        prediction=settings.prediction,
+        ztsnr=settings.ztsnr,
         device=settings.device,
         dtype=settings.dtype,
         threads=settings.threads,

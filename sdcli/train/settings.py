@@ -39,6 +39,21 @@ class Training(fields.Checked):
     revision: str | None = option(
         None, "--revision", type=str, help="Revision of a hub repo; the newest if not given."
     )
+    vae: str | None = option(
+        None,
+        "--vae",
+        type=str,
+        path=True,
+        help="Use another VAE: a safetensors file or a folder that holds one.",
+    )
+    prediction: str = option(
+        "auto", "--prediction", type=str, choices=("auto", "epsilon", "v_prediction", "sample"),
+        help="What the U-Net predicts, if it is not recognised: auto, epsilon, v_prediction or sample.",
+    )  # fmt: skip
+    ztsnr: bool = option(
+        False, "--ztsnr", type=bool,
+        help="Rescale the noise levels to zero terminal SNR, for models trained so that do not say it.",
+    )  # fmt: skip
     out: str | None = option(
         None, "-o", "--out", type=str, path=True,
         help="The .safetensors file to write; what is made on the way goes into the folder NAME-training beside it.",

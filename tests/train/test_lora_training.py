@@ -196,6 +196,12 @@ def test_the_metadata_are_true(folder):
     assert tags == {"a cat": 3, "picture number one": 1, "picture number two": 1, "picture number three": 1}
 
 
+def test_a_prediction_type_that_is_not_recognised_can_be_told(loop):
+    training, model = loop(prediction="v_prediction", ztsnr=True)
+    assert model.prediction == "v_prediction" and model.levels.sigma_max > 4095
+    assert training.plan.record["prediction"] == "v_prediction"
+
+
 # --- going on
 
 
