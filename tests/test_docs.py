@@ -39,6 +39,7 @@ def _examples(page):
 def _in_few_steps(text):
     """A shell example that draws each picture in 2 steps; an upscaler file, which takes no prompt, has none."""
     text = re.sub(r"--steps \d+", "", text)
+    text = re.sub(r"\bsd train (lora|embedding)\b", r"sd train \1 --steps 2", text)
     return re.sub(
         r"\bsd (txt2img|img2img|inpaint|outpaint|upscale(?=.*--prompt))\b", r"sd \1 --steps 2", text
     )
@@ -69,6 +70,13 @@ def _write_upscaler(folder):
     pictures.photo().save(folder / "photo.png")
 
 
+def _write_pictures_to_learn_from(folder):
+    """The pictures of the page on training."""
+    folder.mkdir()
+    for name in ("red-apple", "blue-boat_2"):
+        pictures.photo().save(folder / f"{name}.png")
+
+
 @pytest.fixture(scope="module")
 def folder_of(tmp_path_factory):
     """A page -> the folder that its examples are run in."""
@@ -76,6 +84,7 @@ def folder_of(tmp_path_factory):
     _write_what_a_reader_has(folders["docs/control.md"])
     _write_what_a_reader_has(folders["docs/loras.md"])
     _write_pickles(folders["docs/models.md"])
+    _write_pictures_to_learn_from(folders["docs/train.md"] / "pictures")
     _write_upscaler(folders["docs/pictures-in.md"])
     return folders.__getitem__
 

@@ -60,6 +60,9 @@ def test_drawing_a_picture_imports_none_of_the_reference_libraries(model, tmp_pa
         (["txt2img", "a cat", "-m", "no-such-model"], 3),
         (["txt2img", "a cat", "-m", "broken.safetensors"], 3),
         (["info", "broken.safetensors"], 3),
+        (["train", "lora", "--help"], 0),
+        (["train", "lora", "--data", "none", "-o", "x.safetensors"], 2),
+        (["noise", "none.png"], 2),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

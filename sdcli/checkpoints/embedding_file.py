@@ -32,7 +32,7 @@ BUNDLED = "bundle_emb."
 """What the keys of the embeddings in a LoRA file begin with."""
 
 _PAIRS = (PAIR, ("text_encoders_0", "text_encoders_1"))
-_NO_TRIGGERS = ("emb_params", *PAIR, "*", "weight", "embedding", "embeddings", "vector", "vectors", "tensor")
+NO_TRIGGERS = ("emb_params", *PAIR, "*", "weight", "embedding", "embeddings", "vector", "vectors", "tensor")
 """Keys of a file's one tensor that are no word to type; nor are those with a dot."""
 _KINDS = {(768,): "SD 1", (1024,): "SD 2", (768, 1280): "SDXL", (1280,): "SDXL's second text encoder alone"}
 
@@ -195,7 +195,7 @@ def _shape(entry: Entry) -> tuple[int, int]:
 
 def _trigger(keys: Mapping[str, str]) -> str:
     key = keys.get(ONE, "").strip()
-    return "" if key in _NO_TRIGGERS or "." in key or not key.isprintable() else key
+    return "" if key in NO_TRIGGERS or "." in key or not key.isprintable() else key
 
 
 def _shown(key: str) -> str:

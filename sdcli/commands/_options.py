@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,7 +37,16 @@ def options_of(*names: str) -> Callable[[F], F]:
     An option that is not given has the value None.
     """
     fields = {each.name: each for each in dataclasses.fields(Request)}
-    declared = [fields[name] for name in names if option_of(fields[name]).flags]
+    return _options([fields[name] for name in names])
+
+
+def options_of_class(values: type) -> Callable[[F], F]:
+    """Decorate a command with an option for each field of a dataclass; one that is not given has the value None."""
+    return _options(dataclasses.fields(values))
+
+
+def _options(fields: Sequence[dataclasses.Field[Any]]) -> Callable[[F], F]:
+    declared = [field for field in fields if option_of(field).flags]
 
     def decorate(command: F) -> F:
         for field in reversed(declared):  # the decorator applied last is listed first in --help

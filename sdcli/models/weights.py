@@ -16,6 +16,7 @@ from sdcli.models.mapped import map_tensor, read_ahead
 from sdcli.models.tensors import all_finite, read_tensors
 
 
+@torch.inference_mode(False)  # also where a picture is drawn when it is loaded: training may follow
 def load_weights(part: str, module: nn.Module, component: Component, placement: Placement) -> nn.Module:
     """Fill a network on the meta device with its weights: those in its file, or a test model's random ones.
 

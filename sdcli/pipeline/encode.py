@@ -92,6 +92,18 @@ def encoder_states(
     Both are float32. `mask` (chunks, 77) is False for tokens that are hidden from all others.
     Raises UsageError if the encoder has fewer layers than `clip_skip` asks for.
     """
+    return differentiable_states(model, part, chunks, clip_skip, vectors, mask)
+
+
+def differentiable_states(
+    model: Model,
+    part: str,
+    chunks: Sequence[Chunk],
+    clip_skip: int = 1,
+    vectors: Vectors = NO_VECTORS,
+    mask: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """`encoder_states` with gradients, where torch records them, for vectors that are being learned."""
     use = model.family.text_encoders[part]
     check_clip_skip(clip_skip, model.name, model.family, part, model.configs[part])
     encoder = model.text_encoder(part)

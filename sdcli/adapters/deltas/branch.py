@@ -21,15 +21,15 @@ def branch(layer: Any, use: Use, tensors: Mapping[str, Tensor], base: Tensor) ->
         narrow, wide, _, factor = deltas.low_rank(tensors, layer.weight.shape)
         down, up = narrow.to(dtype), (wide * (factor * use.strength)).to(dtype)
         widen = F.conv2d if isinstance(layer, nn.Conv2d) else F.linear
-        return lambda x: widen(_answer(layer, down, None, x), up)
+        return lambda x: widen(answer(layer, down, None, x), up)
     bias = deltas.bias_delta(tensors)
     own_bias = None if bias is None else (bias * use.strength).to(dtype)
     weight = (delta_of(use, tensors, base) * use.strength).to(dtype)
-    return lambda x: _answer(layer, weight, own_bias, x)
+    return lambda x: answer(layer, weight, own_bias, x)
 
 
-def _answer(layer: Any, weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
-    """The layer's answer with another weight and bias."""
+def answer(layer: Any, weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
+    """The layer's answer with another weight and bias; of a convolution, with its stride and padding."""
     if isinstance(layer, nn.Linear):
         return F.linear(x, weight, bias)
     if isinstance(layer, nn.Conv2d):
