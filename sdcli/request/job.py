@@ -81,6 +81,12 @@ class Job:
         words: dict[str, Any] = {"prompt": prompt, "negative": negative, **_second_words(request)}
         return dataclasses.replace(self, request=request, **words)
 
+    @property
+    def second_size(self) -> tuple[int, int]:
+        """(width, height) in pixels of the second pass of `--hires`; the job's own size if there is none."""
+        width, height = (round(side * self.hires.hires / 8) * 8 for side in (self.width, self.height))
+        return width, height
+
     def enlarged(self, width: int, height: int) -> Job:
         """The second pass of `--hires`: the same job at a larger size, over what the first pass left."""
         return dataclasses.replace(

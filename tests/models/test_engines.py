@@ -63,7 +63,8 @@ def test_what_alters_the_inside_of_a_network_is_refused_by_name(engine, option):
 
 def test_a_size_that_is_not_compiled_is_refused_with_the_command_that_compiles_it():
     with pytest.raises(
-        UsageError, match="latents of 8x8 in float32 on this CPU; run sd models compile test:sd1"
+        UsageError,
+        match="64x64 pixels in float32 on this CPU; run sd models compile test:sd1 --width 64 --height 64",
     ):
         generate(Request(**COMMON, engine="compile"))
 
