@@ -40,6 +40,7 @@ def check_engine(engine: str, networks: str, job: Job, attention: Sequence[str])
         "--reference": job.reference,
         "--freeu": job.freeu,
         "--tome": job.tome,
+        "--deepcache": job.deepcache > 1,
         f"--tile {job.tile}": job.tile != "none",
         f"--guidance {job.guidance.name}": job.guidance.name in LOOKING_INSIDE,
         "--attention": attention,

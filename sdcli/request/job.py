@@ -44,6 +44,7 @@ class Job:
     reference: tuple[Reference, ...]  # one, or none
     freeu: tuple[FreeU, ...]  # one, or none
     tome: float  # share of the tokens that are merged
+    deepcache: int  # the whole U-Net runs at every so many noise levels
     allow_partial: bool  # an adapter may have tensors that fit nothing in the model
     clip_skip: (
         int  # text encoder layer, counted from the end; 1 is the last, or the family's own if that is earlier

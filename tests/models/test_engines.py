@@ -47,6 +47,7 @@ REFUSED = {
     "--lora": {"lora": ("x.safetensors",)},
     "--freeu": {"freeu": "1.5,1.6,0.9,0.2,by=block"},
     "--tome": {"tome": 0.5},
+    "--deepcache": {"deepcache": 2},
     "--tile x": {"tile": "x"},
     "--guidance pag": {"guidance": "pag"},
     "--guidance sag": {"guidance": "sag"},

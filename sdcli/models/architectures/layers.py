@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -21,12 +22,12 @@ ACTIVATIONS: dict[str, Activation] = {
 
 
 OVERWRITTEN = 2**20
-"""Values from which an activation overwrites them; of less, torch may choose another layout, and so other last bits."""
+"""Values of a row from which an activation overwrites it; of less, torch may choose another layout: other last bits."""
 
 
 def activated(act: Activation, x: Tensor) -> Tensor:
     """act(x), for an x that nobody uses afterwards: SiLU overwrites a large one, which spares memory and time."""
-    if act is F.silu and x.numel() >= OVERWRITTEN and not x.requires_grad:
+    if act is F.silu and math.prod(x.shape[1:]) >= OVERWRITTEN and not x.requires_grad:
         return F.silu(x, inplace=True)
     return act(x)
 

@@ -113,7 +113,7 @@ def _failures(network: EngineNetwork) -> Iterator[None]:
     """Turn what torch's exporter and compiler raise into one ModelError."""
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError, ValueError) as error:  # the exporter's own assertions too
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise ModelError(
             f"{network.model}: torch cannot compile its {network.name}: {reason}; use --engine torch"
