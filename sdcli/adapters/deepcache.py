@@ -30,7 +30,7 @@ class DeepCache:
         self.every = every
         self._level, self._sigma = -1, -1.0  # number of the noise level in the run, from 0
         self._call: object = None
-        self._kept: dict[object, Tensor] = {}
+        self._kept: dict[object, tuple[int, Tensor]] = {}  # rows and window -> level, features
 
     def begin(self, levels: Sequence[float]) -> None:
         """A run begins: nothing is kept for it yet."""
@@ -50,28 +50,31 @@ class DeepCache:
             yield
             return
         block = module.up_blocks[-1].resnets[FIRST_OF_LAST_BLOCK]  # type: ignore[index,union-attr]
-        hook = block.register_forward_pre_hook(self._keeping(_width_of_features(module)))
+        keep = self._keeping(_width_of_features(module))
+        hook = block.register_forward_pre_hook(keep, prepend=True)  # before FreeU weighs the features
         whole = module.forward
         module.forward = self._forward(module, whole)
         try:
             yield
         finally:
             del module.forward
-            hook.remove()
-            self._kept = {}
+            hook.remove()  # what is kept stays: the U-Net may be unloaded and loaded again within a run
 
     def _keeping(self, width: int) -> Any:
         """A hook that keeps the features that a residual block is given, without the skip connection behind them."""
 
         def keep(_: nn.Module, inputs: tuple[Any, ...]) -> None:
             if self._is_whole:
-                self._kept[self._call] = inputs[0][:, :width].clone(memory_format=torch.preserve_format)
+                features = inputs[0][:, :width].clone(memory_format=torch.preserve_format)
+                self._kept[self._call] = (self._level, features)
 
         return keep
 
     @property
     def _is_whole(self) -> bool:
-        return self._level % self.every == 0 or self._call not in self._kept
+        """True if the call runs all layers: nothing is kept for its rows, or what is kept is of this level or too old."""
+        level, _ = self._kept.get(self._call, (self._level, None))
+        return not 0 < self._level - level < self.every
 
     def _forward(self, unet: Any, whole: Any) -> Any:
         """The forward of the U-Net that runs it whole, or its outer layers alone."""
@@ -80,7 +83,7 @@ class DeepCache:
             if self._is_whole:
                 out: Tensor = whole(x, t, context, **more)
                 return out
-            return outer_layers(unet, self._kept[self._call], x, t, context, **more)
+            return outer_layers(unet, self._kept[self._call][1], x, t, context, **more)
 
         return forward
 

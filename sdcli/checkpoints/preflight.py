@@ -8,7 +8,7 @@ from sdcli.checkpoints.control_fit import check_controls
 from sdcli.checkpoints.defaults import job_by
 from sdcli.checkpoints.embeddings import check_fit
 from sdcli.checkpoints.lora_file import check_blocks, check_loras
-from sdcli.checkpoints.lora_hints import lora_notes
+from sdcli.checkpoints.lora_hints import lora_notes, model_notes
 from sdcli.request.encode import Encoding
 from sdcli.request.inputs import InputImages
 from sdcli.request.job import Job
@@ -46,6 +46,7 @@ def check_settings(
     check_fit(found, job.embedding, [lora.path for lora in job.lora])
     check_controls(found, job.controls)
     told += lora_notes(left, request)
+    told += model_notes(found, request)
     hypernets.check_fit(found, job.hypernet)
     ip_adapters.check_fit(found, job.ip_adapter)
     return job, told
