@@ -71,11 +71,7 @@ def hint(name: str, metadata: Mapping[str, str], asked: Request) -> str:
     for kind in DISTILLED:
         if re.search(rf"(?<![a-z])(?:{kind.words})(?![a-z])", named):
             options = _options(kind, named, asked)
-            return (
-                f"{name} is for few steps ({kind.name}); it is meant for {options}"
-                if options
-                else ""
-            )
+            return f"{name} is for few steps ({kind.name}); it is meant for {options}" if options else ""
     return ""
 
 
