@@ -33,6 +33,7 @@ from sdcli.models.model import Model
 from sdcli.pipeline import vae
 from sdcli.pipeline.adapters import JobAdapters, adapters_of, facts_of
 from sdcli.pipeline.attention import check_attention, check_recorded, rows_of
+from sdcli.pipeline.deepcache import check_deepcache
 from sdcli.pipeline.engine_limits import check_engine, check_size
 from sdcli.pipeline.hires import second_pass
 from sdcli.pipeline.preview import preview
@@ -76,6 +77,7 @@ def generate(
         clock("load")
         job = model.with_defaults(inputs.fill_in_size(request))
         check_engine(request.engine, request.networks, job, attention)
+        check_deepcache(job, request.networks, attention)
         check_attention(attention, job, model.name, model.tokenizers, model.configs["unet"])
         maps = AttentionMaps(attention)
         images = inputs.at_size(job)
@@ -111,6 +113,7 @@ def _rehearse(found: Checkpoint, request: Request, inputs: InputImages, attentio
     placement = choose_device(request.device, request.dtype, parameters(found))
     job = job_by(found.family, found.size, inputs.fill_in_size(request))
     check_engine(request.engine, request.networks, job, attention)
+    check_deepcache(job, request.networks, attention)
     check_size(found, request.engine, placement, job)
     unet = network_config.settings("unet", found.components["unet"].config)
     check_attention(attention, job, found.name, found.tokenizers, unet)

@@ -112,6 +112,7 @@ def speed_key(found: Checkpoint, request: Request) -> str:
     threads = request.threads or os.environ.get("OMP_NUM_THREADS") or "auto"
     kept = f" store={request.store}" if request.store != "auto" else ""
     kept += " stream" if request.stream else ""
+    kept += f" engine={request.engine}" if request.engine != "torch" else ""
     return f"{found.family.name} {request.device} {request.dtype} {request.networks} threads={threads}{kept}"
 
 

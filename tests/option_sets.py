@@ -28,6 +28,7 @@ CHOICES = {  # option -> its values; each set has some of them
     "--tile": ["both", "x"],
     "--freeu": ["auto,by=block"],
     "--tome": [0.5],
+    "--deepcache": [2],
     "--lora": ["style.safetensors@0.7", "style.safetensors@0.8:0-0.5"],
     "--seed-size": ["128x64"],
     "--region": ["a dog@0,0,0.5,1", "a dog@mask.png,0.5"],

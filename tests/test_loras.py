@@ -187,3 +187,10 @@ def test_block_weights_for_another_family_are_refused(sd, folder):
 def test_tokens_lists_the_networks_that_a_prompt_names(sd, tmp_path, folder):
     lines = sd("tokens", "a cat <lora:style:0.5>", "-m", "test:sd1").lines
     assert lines[0] == f"lora: {folder / 'style.safetensors'}@0.5"
+
+
+def test_a_single_file_for_few_steps_says_how_it_is_meant(sd, tmp_path):
+    assert sd("models", "convert", "test:sd1", "lightning_2step.safetensors").code == 0
+    ran = sd("txt2img", "a cat", "-m", "lightning_2step.safetensors", "-s", 2, "-o", "a.png")
+    options = "--sampler euler --schedule sgm_uniform --cfg 1"
+    assert f"lightning_2step.safetensors is for few steps (Lightning); it is meant for {options}" in ran.err

@@ -1,18 +1,20 @@
 """Compare programs at one CFG step and one VAE decode in one run, in turns, and print a Markdown table.
 
-    python scripts/bench/compare.py [--rounds 3] [--size 512] [--model sd1] [--only NAME ...]
+    python scripts/bench/compare.py [--rounds 3] [--size 512] [--model sd1] [--only NAME ...] [--threads N]
 
-Programs: sdcli in float32 and bfloat16, diffusers with its defaults, OpenVINO (float32, on our networks),
-torch.compile (on our networks; needs a C++ compiler and minutes), and stable-diffusion.cpp, of which it is said only
-whether its wheel is installed. Each is a process of its own; they take turns, so that what else the machine does falls
-on all of them.
-Given are CPU seconds and wall seconds, each as the median with the least and the most, and their ratio to sdcli in
-float32. The weights are random, because the time does not depend on them.
+Programs: sdcli in float32 and bfloat16, diffusers with its defaults, OpenVINO in float32 and bfloat16 (on our
+networks), torch.compile (on our networks; needs a C++ compiler and minutes), and stable-diffusion.cpp, of which it is
+said only whether its wheel is installed. Each is a process of its own; they take turns, so that what else the machine
+does falls on all of them.
+Given are CPU seconds and wall seconds, each as the median with the least and the most, and their ratio to the first
+program's. The weights are random, because the time does not depend on them. Where other programs use the cores, give
+--threads 1: threads that wait for each other count as working.
 """
 
 import argparse
 import importlib.util
 import multiprocessing
+import os
 import platform
 import time
 import warnings
@@ -31,9 +33,14 @@ from sdcli.models import build, memory
 Calls = dict[str, Callable[[], object]]
 
 
+def threads() -> int:
+    """How many threads each program uses: those of --threads, which its process inherits, or as many as help."""
+    return int(os.environ.get("OMP_NUM_THREADS", 0)) or helpful_threads()
+
+
 def ours(model: str, side: int, dtype: torch.dtype = torch.float32, compiled: bool = False) -> Calls:
     """sdcli's modules in a dtype, as it runs them, or through torch.compile."""
-    torch.set_num_threads(helpful_threads())
+    torch.set_num_threads(threads())
     memory.keep_memory()
     parts = {
         part: step.ready(build.build_random(part, each), dtype, torch.channels_last)
@@ -65,11 +72,17 @@ def torch_compile(model: str, side: int) -> Calls:
 
 def diffusers(model: str, side: int) -> Calls:
     """diffusers with its defaults."""
+    torch.set_num_threads(threads())
     return step.diffusers(model, side)[1]
 
 
-def openvino(model: str, side: int) -> Calls:
-    """OpenVINO in float32 on sdcli's networks, with the settings of --engine openvino."""
+def openvino_in_bfloat16(model: str, side: int) -> Calls:
+    """OpenVINO in bfloat16."""
+    return openvino(model, side, "bf16")
+
+
+def openvino(model: str, side: int, precision: str = "f32") -> Calls:
+    """OpenVINO on sdcli's networks, with the settings of --engine openvino."""
     import openvino as ov
 
     from sdcli.models.engine_types import positional
@@ -87,8 +100,8 @@ def openvino(model: str, side: int) -> Calls:
         del network
         converted.reshape({i: [-1, *each.shape[1:]] if each.shape else [] for i, each in enumerate(values)})
         chosen = {
-            "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": 1,
-            "INFERENCE_NUM_THREADS": helpful_threads(),
+            "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision, "NUM_STREAMS": 1,
+            "INFERENCE_NUM_THREADS": threads(),
         }  # fmt: skip
         request = core.compile_model(converted, "CPU", chosen).create_infer_request()
         arrays = [each.numpy() for each in values]
@@ -101,6 +114,7 @@ PROGRAMS: dict[str, tuple[str, Callable[[str, int], Calls]]] = {
     "sdcli bfloat16": ("torch", in_bfloat16),
     "diffusers float32": ("diffusers", diffusers),
     "OpenVINO float32": ("openvino", openvino),
+    "OpenVINO bfloat16": ("openvino", openvino_in_bfloat16),
     "torch.compile float32": ("torch", torch_compile),
 }
 """Name -> the package it needs, and what makes its calls from a model and the side of its latents."""
@@ -178,7 +192,10 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--model", default="sd1")
     parser.add_argument("--only", nargs="*", choices=PROGRAMS, default=list(PROGRAMS))
+    parser.add_argument("--threads", type=int)
     options = parser.parse_args()
+    if options.threads:
+        os.environ["OMP_NUM_THREADS"] = str(options.threads)
     if importlib.util.find_spec("stable_diffusion_cpp") is None:
         print(
             "stable-diffusion.cpp: not installed (pip install stable-diffusion-cpp-python), and not compared"
@@ -187,7 +204,7 @@ def main() -> None:
     print(
         f"\n{options.model} at {options.size}x{options.size}, {options.rounds} rounds in turns; {processor()},"
     )
-    print(f"{helpful_threads()} threads, {instructions()}; {packages('torch', 'diffusers', 'openvino')}\n")
+    print(f"{threads()} threads, {instructions()}; {packages('torch', 'diffusers', 'openvino')}\n")
     print(
         "| what | program | CPU seconds | wall seconds | CPU ratio | wall ratio |\n|---|---|---|---|---|---|"
     )

@@ -325,3 +325,9 @@ def _numbers(value: Any) -> Iterator[float]:
             yield from _numbers(each)
     elif isinstance(value, int | float):
         yield value
+
+
+def pixels_per_latent(vae_config: Mapping[str, Any]) -> int:
+    """Pixels per latent on each side, by the config of the VAE: 8, but 4 for the x4 upscaler."""
+    levels = vae_config.get("block_out_channels") or vae_config["encoder_block_out_channels"]
+    return int(2 ** (len(levels) - 1))

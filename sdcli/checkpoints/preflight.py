@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sdcli.checkpoints.checkpoint import Checkpoint
 from sdcli.checkpoints.defaults import job_by
+from sdcli.checkpoints.distilled import model_notes
 from sdcli.request.encode import Encoding
 from sdcli.request.inputs import InputImages
 from sdcli.request.job import Job
@@ -40,6 +41,7 @@ def check_settings(
         from sdcli.checkpoints.adapters_fit import check_adapters  # they take long to import
 
         told += check_adapters(found, job, request)
+    told += model_notes(found, request)
     return job, told
 
 

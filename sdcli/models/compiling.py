@@ -17,7 +17,6 @@ from sdcli.models.engine_cache import engine_folder
 from sdcli.models.engine_networks import engine_networks
 from sdcli.models.engines.compile import Compiled, require_compiler
 from sdcli.models.load import load_own_network, parameters
-from sdcli.models.model import pixels_per_latent
 from sdcli.request.request import Loading
 
 ROWS = 2  # of the example: with one, torch would take the number for fixed
@@ -35,7 +34,7 @@ def compile_networks(found: Checkpoint, loading: Loading, width: int, height: in
     settings = {
         part: network_config.settings(part, found.components[part].config) for part in ("unet", "vae")
     }
-    factor = pixels_per_latent(settings["vae"])
+    factor = network_config.pixels_per_latent(settings["vae"])
     size = (height // factor, width // factor)
     examples = {
         "unet": _unet_example(settings["unet"], size, placement.dtype),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sdcli import registry
+from sdcli.checkpoints import network_config
 from sdcli.checkpoints.checkpoint import Checkpoint
 from sdcli.checkpoints.hashes import digest
 from sdcli.errors import UsageError
@@ -23,6 +25,9 @@ from sdcli.models.engine_types import Engine, EngineNetwork, TensorFunction
 
 PARTS = ("unet", "vae")
 """The parts of a checkpoint that an engine takes over; of the VAE the decoder."""
+
+MOST_FUNCTIONS = 4
+"""Shapes for which networks are kept ready: an engine may hold the weights once more for each of them."""
 
 Load = Callable[[str, Placement], nn.Module]
 """(part, placement) -> a network of its own with its weights."""
@@ -37,7 +42,7 @@ class EngineNetworks:
     def __init__(self, engine: Engine, name: str, unet: EngineNetwork, decoder: EngineNetwork) -> None:
         self.engine, self.name = engine, name
         self.networks = {"unet": unet, "vae_decoder": decoder}
-        self._functions: dict[object, TensorFunction] = {}
+        self._functions: OrderedDict[object, TensorFunction] = OrderedDict()  # the latest last
 
     def unet(
         self,
@@ -73,9 +78,12 @@ class EngineNetworks:
     def _function(self, name: str, arguments: dict[str, Tensor]) -> TensorFunction:
         key = (name, *((each, value.shape) for each, value in arguments.items()))
         if key not in self._functions:
-            network = self.networks[name]
-            self.engine.check(network, tuple(arguments["x"].shape[-2:]), engine_folder(self.name))  # type: ignore[arg-type]
+            network, (height, width) = self.networks[name], arguments["x"].shape[-2:]
+            self.engine.check(network, (height, width), engine_folder(self.name))
+            while len(self._functions) >= MOST_FUNCTIONS:
+                self._functions.popitem(last=False)
             self._functions[key] = self.engine.function(network, arguments, engine_folder(self.name))
+        self._functions.move_to_end(key)
         return self._functions[key]
 
 
@@ -105,7 +113,8 @@ def _network(found: Checkpoint, part: str, multiple: int, placement: Placement, 
     def loaded(dtype: torch.dtype) -> nn.Module:
         return load(part, Placement(placement.device, dtype))
 
-    return EngineNetwork(part, found.name, config_key, weights_key, multiple, placement, loaded)
+    factor = network_config.pixels_per_latent(network_config.settings("vae", found.components["vae"].config))
+    return EngineNetwork(part, found.name, config_key, weights_key, multiple, factor, placement, loaded)
 
 
 @functools.cache

@@ -21,7 +21,8 @@ class EngineNetwork:
     """A network that an engine is to run: the `unet`, or the `vae_decoder`.
 
     `config_key` is the sha256 of its settings and its source text, `weights_key()` that of its weights too. Latents
-    whose sides are multiples of `multiple` take the same path through it. `load` loads its weights in a dtype.
+    whose sides are multiples of `multiple` take the same path through it; `factor` are pixels per latent on each side.
+    `load` loads its weights in a dtype.
     """
 
     name: str
@@ -29,6 +30,7 @@ class EngineNetwork:
     config_key: str
     weights_key: Callable[[], str]
     multiple: int
+    factor: int
     placement: Placement
     load: Callable[[torch.dtype], nn.Module]
 

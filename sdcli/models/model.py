@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sdcli.checkpoints.defaults import job_by
 from sdcli.checkpoints.family import Family
+from sdcli.checkpoints.network_config import pixels_per_latent
 from sdcli.diffusion.conditioning import Cond
 from sdcli.diffusion.levels import Levels
 from sdcli.diffusion.limits import Threshold
@@ -84,9 +85,3 @@ class Model:
     def with_defaults(self, request: Request) -> Job:
         """The job of a request: the model's own defaults for what it leaves open, and a seed drawn if it has none."""
         return job_by(self.family, self.size, request)
-
-
-def pixels_per_latent(vae_config: Mapping[str, Any]) -> int:
-    """Pixels per latent on each side, by the config of the VAE: 8, but 4 for the x4 upscaler."""
-    levels = vae_config.get("block_out_channels") or vae_config["encoder_block_out_channels"]
-    return int(2 ** (len(levels) - 1))

@@ -12,9 +12,8 @@ from sdcli.errors import OutOfMemory
 from sdcli.models import layers, memory
 from sdcli.models.device import Placement
 
-WORKING_MEMORY = (
-    2 * 2**30
-)  # bytes that a step or a decode at 512x512 takes besides the weights of a large network
+WORKING_MEMORY = 2 * 2**30
+"""Bytes that a step or a decode at 512x512 takes besides the weights of a large network."""
 
 LEAST_WORKING_MEMORY = 2**30
 """Bytes beside a large network without which its layers are streamed."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sdcli import registry
+from sdcli.adapters.deepcache import DeepCache
 from sdcli.adapters.hypernet import hypernet
 from sdcli.adapters.reference import ReferenceFeatures
 from sdcli.adapters.tome import TokenMerging
@@ -69,6 +70,7 @@ def adapters_of(model: Model, job: Job, inputs: InputImages) -> JobAdapters:
         _reference(job),
         _freeu(model, job),
         _tome(job),  # behind the reference, which is then given the merged tokens
+        _deepcache(job),
     )
     return sum(parts, JobAdapters())
 
@@ -122,6 +124,13 @@ def _tome(job: Job) -> JobAdapters:
         return JobAdapters()
     found = TokenMerging(job.tome, job.seed)
     return JobAdapters((found.adapted,), (found.see,))
+
+
+def _deepcache(job: Job) -> JobAdapters:
+    if job.deepcache == 1:
+        return JobAdapters()
+    found = DeepCache(job.deepcache)
+    return JobAdapters((found.adapted,), (found.see,), (found.begin,))
 
 
 def _seamless(job: Job) -> JobAdapters:

@@ -12,7 +12,6 @@ from sdcli.checkpoints.checkpoint import Checkpoint
 from sdcli.errors import UsageError
 from sdcli.models.device import Placement
 from sdcli.models.engine_networks import engine_networks
-from sdcli.models.model import pixels_per_latent
 from sdcli.request.job import Job
 
 LOOKING_INSIDE = ("pag", "sag")
@@ -41,6 +40,7 @@ def check_engine(engine: str, networks: str, job: Job, attention: Sequence[str])
         "--reference": job.reference,
         "--freeu": job.freeu,
         "--tome": job.tome,
+        "--deepcache": job.deepcache > 1,
         f"--tile {job.tile}": job.tile != "none",
         f"--guidance {job.guidance.name}": job.guidance.name in LOOKING_INSIDE,
         "--attention": attention,
@@ -58,10 +58,11 @@ def check_size(found: Checkpoint, engine: str, placement: Placement, job: Job) -
     by_engine = engine_networks(found, engine, placement, never_loaded)
     if by_engine is None:
         return
-    factor = pixels_per_latent(network_config.settings("vae", found.components["vae"].config))
-    whole = (job.height // factor, job.width // factor)
-    unet = tuple(min(side, job.window // factor or side) for side in whole)
-    by_engine.check((unet[0], unet[1]), whole)
+    factor = network_config.pixels_per_latent(network_config.settings("vae", found.components["vae"].config))
+    window = job.window // factor
+    for width, height in ((job.width, job.height), job.second_size):
+        rows, columns = height // factor, width // factor
+        by_engine.check((min(rows, window or rows), min(columns, window or columns)), (rows, columns))
 
 
 def never_loaded(part: str, placement: Placement) -> nn.Module:

@@ -27,7 +27,7 @@ def second_pass(
     The picture is enlarged with Lanczos' filter, or by the network of an upscaler file and then to the size; latents
     bicubically: enlarged latents hold nothing sharp, and need a strength of 0.5 or more.
     """
-    width, height = (round(side * job.hires.hires / 8) * 8 for side in (job.width, job.height))
+    width, height = job.second_size
     larger = job.enlarged(width, height)
     if job.hires.hires_by == "latents":
         size = (height // model.factor, width // model.factor)

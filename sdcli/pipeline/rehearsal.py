@@ -17,7 +17,6 @@ from sdcli.diffusion.conditioning import Composed, Cond, composed
 from sdcli.diffusion.conventions import CONVENTIONS
 from sdcli.diffusion.levels import Levels
 from sdcli.errors import ModelError, UsageError
-from sdcli.models.model import pixels_per_latent
 from sdcli.pipeline import latents_file
 from sdcli.pipeline.depth import LACKING, PART
 from sdcli.pipeline.encode import check_clip_skip
@@ -90,7 +89,7 @@ def _check_pictures(found: Checkpoint, inputs: InputImages, extra_channels: int)
 
 def _remaining(found: Checkpoint, job: Job, sigmas: list[float]) -> list[float]:
     """The levels that are left for the latents of a file, which is read to its end."""
-    factor = pixels_per_latent(network_config.settings("vae", found.components["vae"].config))
+    factor = network_config.pixels_per_latent(network_config.settings("vae", found.components["vae"].config))
     shape = (1, 4, job.height // factor, job.width // factor)
     _, sigma, _ = latents_file.read(job.latents_in, shape, factor)
     return sigmas if sigma is None else latents_file.remaining_sigmas(job.latents_in, sigma, sigmas)

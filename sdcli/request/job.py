@@ -44,6 +44,7 @@ class Job:
     reference: tuple[Reference, ...]  # one, or none
     freeu: tuple[FreeU, ...]  # one, or none
     tome: float  # share of the tokens that are merged
+    deepcache: int  # the whole U-Net runs at every so many noise levels
     allow_partial: bool  # an adapter may have tensors that fit nothing in the model
     clip_skip: (
         int  # text encoder layer, counted from the end; 1 is the last, or the family's own if that is earlier
@@ -82,6 +83,12 @@ class Job:
         changed: Job = object.__new__(Job)  # in a third of the time that dataclasses.replace takes
         changed.__dict__.update(self.__dict__, request=request, **words)
         return changed
+
+    @property
+    def second_size(self) -> tuple[int, int]:
+        """(width, height) in pixels of the second pass of `--hires`; the job's own size if there is none."""
+        width, height = (round(side * self.hires.hires / 8) * 8 for side in (self.width, self.height))
+        return width, height
 
     def enlarged(self, width: int, height: int) -> Job:
         """The second pass of `--hires`: the same job at a larger size, over what the first pass left."""

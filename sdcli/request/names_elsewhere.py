@@ -14,6 +14,7 @@ WORDS = {
     "hypernet": "hypernetwork hypernetworks",
     "reference": "reference_only reference_image ref_image",
     "tome": "token_merging_ratio tome_ratio",
+    "deepcache": "cache_interval deepcache_interval",
     "wildcards": "wildcard_dir wildcards_dir wildcards_folder",
     "seed": "generator noise_seed",
     "steps": "num_inference_steps ddim_steps sample_steps sampling_steps num_steps inference_steps",

@@ -307,6 +307,11 @@ class Request(Hires, Upscale, Depth, Mask, StartImage, Loading):
         help="Merge this share of the tokens that are alike before self-attention: faster on large pictures, less "
              "exact; 0.5 is common.",
     )  # fmt: skip
+    deepcache: int = option(
+        1, "--deepcache", type=int, low=1, high=20,
+        help="Run the whole U-Net at every N-th noise level only, and its outer layers at the others: faster, less "
+             "exact; 2 or 3 is common, and 1 always runs all of it.",
+    )  # fmt: skip
     allow_partial: bool = option(
         False, "--allow-partial", type=bool,
         help="Draw with an adapter of which some tensors fit nothing in the model; they are listed.",

@@ -47,6 +47,7 @@ REFUSED = {
     "--lora": {"lora": ("x.safetensors",)},
     "--freeu": {"freeu": "1.5,1.6,0.9,0.2,by=block"},
     "--tome": {"tome": 0.5},
+    "--deepcache": {"deepcache": 2},
     "--tile x": {"tile": "x"},
     "--guidance pag": {"guidance": "pag"},
     "--guidance sag": {"guidance": "sag"},
@@ -63,7 +64,8 @@ def test_what_alters_the_inside_of_a_network_is_refused_by_name(engine, option):
 
 def test_a_size_that_is_not_compiled_is_refused_with_the_command_that_compiles_it():
     with pytest.raises(
-        UsageError, match="latents of 8x8 in float32 on this CPU; run sd models compile test:sd1"
+        UsageError,
+        match="64x64 pixels in float32 on this CPU; run sd models compile test:sd1 --width 64 --height 64",
     ):
         generate(Request(**COMMON, engine="compile"))
 

@@ -33,6 +33,7 @@ WAYS = {
     "reference": {"reference": "face.png:mode=both"},
     "freeu": {"freeu": "auto,by=block"},
     "tome": {"tome": 0.5},
+    "deepcache": {"deepcache": 2},
     "tile": {"tile": "both"},
     "pag": {"guidance": "pag"},
     "sag": {"guidance": "sag"},

@@ -51,22 +51,25 @@ def attend_heads(attention: Attention, q: Tensor, source: Tensor) -> Tensor:
 def softmax_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q k^T / sqrt(width)) v: q (n, heads, tokens, width), k and v (n, heads, text tokens, width) -> as q.
 
-    In bfloat16 on a CPU it is calculated in blocks of rows, which takes two thirds of the time of torch's own.
+    In bfloat16 on a CPU it is calculated in blocks of rows, which takes 0.6 of the time of torch's own.
     """
     if q.dtype != torch.bfloat16 or q.device.type != "cpu" or torch.is_grad_enabled():
         return F.scaled_dot_product_attention(q, k, v)
     n, heads, tokens, width = q.shape
-    q = q.reshape(n * heads, tokens, width)
-    k, v = (each.reshape(n * heads, -1, width) for each in (k, v))
+    out = q.new_empty(n, tokens, heads, width).transpose(1, 2)  # lies in memory as `join_heads` gives it
+    q, k = (each.reshape(n * heads, -1, width) for each in (q, k))
+    # a width that is no multiple of 16 (Stable Diffusion 1 has 40) makes the last product a quarter slower
+    v = F.pad(v, (0, -width % 16)).reshape(n * heads, k.shape[1], -1)
     rows = max(1, min(tokens, MAX_SCORES // (heads * k.shape[1])))
-    scores, out = q.new_empty(n * heads, rows, k.shape[1]), torch.empty_like(q)
+    scores = q.new_empty(n * heads, rows, k.shape[1])
     for start in range(0, tokens, rows):
         part = q[:, start : start + rows]
         own = scores[:, : part.shape[1]]
         torch.baddbmm(own, part, k.transpose(1, 2), beta=0, alpha=width**-0.5, out=own)
         torch.softmax(own, -1, out=own)
-        out[:, start : start + rows] = torch.bmm(own, v)
-    return out.view(n, heads, tokens, width)
+        weighted = torch.bmm(own, v)[..., :width]
+        out[:, :, start : start + rows] = weighted.view(n, heads, -1, width)
+    return out
 
 
 def check_heads(width: int, heads: int) -> None:

@@ -19,6 +19,7 @@ from sdcli.models.architectures.layers import (
     Downsample,
     ResnetBlock,
     Upsample,
+    activated,
     per_level,
 )
 from sdcli.models.architectures.text_pooling import TextTimeEmbedding
@@ -158,7 +159,7 @@ class UNet(UNetEncoder):
             x = x + control.mid
         for up in self.up_blocks:
             x = up(x, skips, time, contexts)
-        out: Tensor = self.conv_out(self.act(self.conv_norm_out(x)))
+        out: Tensor = self.conv_out(activated(self.act, self.conv_norm_out(x)))
         return out
 
 

@@ -9,7 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdcli.models.architectures.attention import Attention
-from sdcli.models.architectures.layers import ACTIVATIONS, Activation, Downsample, ResnetBlock, Upsample
+from sdcli.models.architectures.layers import (
+    ACTIVATIONS,
+    Activation,
+    Downsample,
+    ResnetBlock,
+    Upsample,
+    activated,
+)
 
 EPS = 1e-6  # of all its group norms
 
@@ -133,7 +140,7 @@ class Encoder(nn.Module):
         x = self.conv_in(x)
         for block in self.down_blocks:
             x = block(x)
-        out: Tensor = self.conv_out(F.silu(self.conv_norm_out(self.mid_block(x))))
+        out: Tensor = self.conv_out(activated(F.silu, self.conv_norm_out(self.mid_block(x))))
         return out
 
 
@@ -159,5 +166,5 @@ class Decoder(nn.Module):
         x = self.mid_block(self.conv_in(z))
         for block in self.up_blocks:
             x = block(x)
-        out: Tensor = self.conv_out(F.silu(self.conv_norm_out(x)))
+        out: Tensor = self.conv_out(activated(F.silu, self.conv_norm_out(x)))
         return out

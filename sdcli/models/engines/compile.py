@@ -36,6 +36,9 @@ def compile() -> Engine:
 class Compiled:
     """Runs networks that torch's AOTInductor compiled into a package of C++ code."""
 
+    def __init__(self) -> None:
+        self._loaded: dict[Path, TensorFunction] = {}  # one takes any number of rows and tokens
+
     def versions(self) -> Mapping[str, str]:
         """None but torch's own."""
         return {}
@@ -52,9 +55,11 @@ class Compiled:
     ) -> TensorFunction:
         """The network of a package, with the weights of the model."""
         height, width = arguments["x"].shape[-2:]
-        module = positional(network.name, network.load(network.placement.dtype), arguments)
         package = folder / _key(network, (height, width)) / "network.pt2"
-        return _loaded(package, network, module)
+        if package not in self._loaded:
+            module = positional(network.name, network.load(network.placement.dtype), arguments)
+            self._loaded[package] = _load(package, network, module)
+        return self._loaded[package]
 
     def make(self, network: EngineNetwork, arguments: Mapping[str, Tensor], folder: Path) -> Path:
         """Compile a network for latents of this size, with any number of rows and tokens; returns the package's folder.
@@ -83,11 +88,10 @@ def _key(network: EngineNetwork, size: tuple[int, int]) -> str:
 
 
 def _not_compiled(network: EngineNetwork, size: tuple[int, int]) -> str:
-    what = f"the {network.name.replace('_', ' ')} of {network.model} is not compiled for latents of {size[1]}x{size[0]}"
-    dtype = str(network.placement.dtype).removeprefix("torch.")
-    return (
-        f"{what} in {dtype} on this CPU; run sd models compile {network.model} with that --width and --height"
-    )
+    height, width = (network.factor * side for side in size)
+    part, dtype = network.name.replace("_", " "), str(network.placement.dtype).removeprefix("torch.")
+    what = f"the {part} of {network.model} is not compiled for {width}x{height} pixels in {dtype} on this CPU"
+    return f"{what}; run sd models compile {network.model} --width {width} --height {height} --dtype {dtype}"
 
 
 def _compile(network: EngineNetwork, arguments: Mapping[str, Tensor], folder: Path) -> None:
@@ -109,7 +113,7 @@ def _failures(network: EngineNetwork) -> Iterator[None]:
     """Turn what torch's exporter and compiler raise into one ModelError."""
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError, ValueError) as error:  # the exporter's own assertions too
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise ModelError(
             f"{network.model}: torch cannot compile its {network.name}: {reason}; use --engine torch"
@@ -129,7 +133,7 @@ def _dynamic(arguments: Mapping[str, Tensor]) -> dict[str, Any]:
     return {**shapes, "more": more} if more else shapes
 
 
-def _loaded(package: Path, network: EngineNetwork, module: nn.Module) -> TensorFunction:
+def _load(package: Path, network: EngineNetwork, module: nn.Module) -> TensorFunction:
     from torch import _inductor as inductor
 
     with warnings.catch_warnings():

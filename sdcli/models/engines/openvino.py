@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -40,7 +41,7 @@ class OpenVINO:
             found = importlib.util.find_spec(package)
             if (
                 found is None or found.origin is None
-            ):  # a folder of that name beside the program is no package
+            ):  # a folder of that name in the current one is no package
                 option = "openvino:int8=true" if self.int8 else "openvino"
                 raise UsageError(
                     f"--engine {option}: {package} is not installed; pip install 'sdcli[openvino]'"
@@ -79,12 +80,27 @@ class OpenVINO:
 
         module = positional(network.name, network.load(torch.float32), arguments)
         examples = tuple(each.float() if each.is_floating_point() else each for each in arguments.values())
-        with warnings.catch_warnings(), torch.inference_mode():
+        with warnings.catch_warnings(), torch.inference_mode(), _failures(network, "convert"):
             warnings.simplefilter("ignore")  # of the tracer: which path is taken is part of the key
             converted = ov.convert_model(module, example_input=examples)
-        if self._compresses(network):
-            converted = _in_8_bits(converted)
+            if self._compresses(network):
+                converted = _in_8_bits(converted)
         ov.save_model(converted, str(folder / "network.xml"), compress_to_fp16=False)
+
+
+@contextlib.contextmanager
+def _failures(network: EngineNetwork, doing: str) -> Iterator[None]:
+    """Turn what OpenVINO raises into one ModelError that says what it cannot do, such as `convert`."""
+    from openvino.frontend import GeneralFailure, OpConversionFailure, OpValidationFailure
+
+    try:
+        yield
+    except (RuntimeError, GeneralFailure, OpConversionFailure, OpValidationFailure) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1][:200]
+        part = network.name.replace("_", " ")
+        raise ModelError(
+            f"{network.model}: OpenVINO cannot {doing} its {part}: {reason}; use --engine torch"
+        ) from error
 
 
 def _in_8_bits(network: Any) -> Any:
@@ -110,15 +126,10 @@ def _compiled(path: Path, network: EngineNetwork, arguments: Mapping[str, Tensor
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "NUM_STREAMS": 1,
     }
-    try:
+    with _failures(network, "run"):
         read = core.read_model(str(path))
         read.reshape({i: _sides(each.shape) for i, each in enumerate(arguments.values())})
         compiled = core.compile_model(read, "CPU", settings)
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise ModelError(
-            f"{network.model}: OpenVINO cannot run its {network.name}: {reason}; use --engine torch"
-        ) from None
     request = compiled.create_infer_request()
 
     def run(values: list[Tensor]) -> Tensor:

@@ -1,15 +1,13 @@
-"""LoRA hints: how a LoRA that makes a model draw in few steps is meant to be used."""
+"""Distilled: how a LoRA or a model that draws in few steps is meant to be used."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sdcli.checkpoints import lora_file
-from sdcli.checkpoints.component import listing
-from sdcli.checkpoints.lora_file import LoraFile
+from sdcli.checkpoints.checkpoint import Checkpoint
 from sdcli.request.request import Request
 
 TITLES = ("modelspec.title", "ss_output_name", "ss_training_comment")
@@ -43,30 +41,25 @@ DISTILLED = (
 Yin et al. 2024 (DMD2), Sauer et al. 2023 (Turbo). Each name is looked for as a whole word, in this order."""
 
 
-def lora_notes(left: Mapping[str, Sequence[str]], asked: Request) -> Iterator[str]:
-    """What is to be said of LoRAs: which keys of each file fit nothing in the model, and how the file is used."""
-    for path, keys in left.items():
-        if keys:
-            yield f"{path}: {listing(list(keys))} fit nothing in the model and are left out"
-        if line := hint(lora_file.read_header(Path(path)), asked):
-            yield line
+def model_notes(found: Checkpoint, asked: Request) -> Iterator[str]:
+    """What is to be said of a model that does not say by itself that it was distilled to few steps."""
+    header = found.components["unet"].header
+    if header is None or found.family.cfg == 1:
+        return
+    if line := hint(Path(found.name).name, header.metadata, asked):
+        yield line
 
 
-def hint(file: LoraFile, asked: Request) -> str:
-    """A line that says how the LoRA is meant to be used, if it is asked to be used otherwise; else empty.
+def hint(name: str, metadata: Mapping[str, str], asked: Request) -> str:
+    """A line that says how a file is meant to be used, if it is asked to be used otherwise; else empty.
 
-    It goes by what the file's metadata and its name call it.
+    It goes by what the file's name and its metadata call it.
     """
-    texts = [file.header.metadata.get(key, "") for key in TITLES]
-    named = " ".join([*texts, file.path.stem]).lower()
+    named = " ".join([*(metadata.get(key, "") for key in TITLES), name]).lower()
     for kind in DISTILLED:
         if re.search(rf"(?<![a-z])(?:{kind.words})(?![a-z])", named):
             options = _options(kind, named, asked)
-            return (
-                f"{file.path.name} is for few steps ({kind.name}); it is meant for {options}"
-                if options
-                else ""
-            )
+            return f"{name} is for few steps ({kind.name}); it is meant for {options}" if options else ""
     return ""
 
 
