@@ -13,6 +13,7 @@ import click
 import sdcli
 from sdcli import registry
 from sdcli.commands import IN_FORCE, SERVER
+from sdcli.commands._interrupted import Interrupted
 from sdcli.commands._interrupts import handle_interrupts, unwind
 from sdcli.commands._streams import flush_standard_streams, open_standard_streams, print_note, print_result
 from sdcli.errors import SdError, UsageError, WriteError, naming_options
@@ -200,13 +201,6 @@ def _run(arguments: list[str]) -> int:
         return _fail(arguments, Interrupted("interrupted; finished pictures are kept"))
     except BrokenPipeError:  # whoever read our output is gone
         return READER_LEFT
-
-
-class Interrupted(SdError):
-    """Ctrl-C."""
-
-    code = 130
-    kind = "interrupted"
 
 
 def _print_help(error: click.exceptions.NoArgsIsHelpError) -> int:

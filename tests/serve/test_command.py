@@ -69,7 +69,8 @@ def test_a_signal_ends_it_cleanly_in_the_middle_of_a_picture(tmp_path, number, c
         assert served.process.wait() == code
         assert answer.startswith(b"HTTP/1.1 409")
         lines = (tmp_path / "server.log").read_text().splitlines()
-        assert len(lines) <= 1, lines
+        assert len(lines) == (number == signal.SIGINT), lines
+        assert all("the server has ended" in line for line in lines)
     finally:
         stop(served)
 
