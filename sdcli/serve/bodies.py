@@ -126,7 +126,7 @@ def read_body(
         node = node_of(plain, 0)
     except NotReadable as error:
         raise BodyError([problem for _, problem in error.problems]) from None
-    place = BodyPlace(BODY, texts, rules=rules, pictures=pictures)
+    place = BodyPlace(BODY, texts, max_values=rules.budget.max_pictures, rules=rules, pictures=pictures)
     shared = Document(place, {}, _own_model(rules), max_jobs=rules.budget.max_pictures)
     if is_job_file:
         entries = read_document(node, shared, _no_include, faults)
