@@ -166,9 +166,12 @@ class Queue:
         return [drawing for drawing in self._open.values() if drawing.state == "running"]
 
     def submit(self, asks: Sequence[Ask], keep: bool = False) -> list[Job]:
-        """A job for each ask; raises QueueFull, and takes none of them, if there are too few places."""
+        """A job for each ask; raises QueueFull, and takes none of them, if there are too few places.
+
+        Where nothing waits, any number is taken: what asks for more pictures than there are places would else never be.
+        """
         new = {ask.key for ask in asks} - self._open.keys()
-        if self.waiting + len(new) > self.places and new:
+        if new and self.waiting and self.waiting + len(new) > self.places:
             self.refused += 1
             raise QueueFull(self.seconds_to_wait())
         return [self._submit(ask, keep) for ask in asks]
