@@ -15,8 +15,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from sdcli.errors import UsageError
-from sdcli.serve.a1111 import answers, extras, lists
+from sdcli.serve.a1111 import answers, lists
 from sdcli.serve.a1111.answers import as_a1111
+from sdcli.serve.a1111.extras import Enlarger
 from sdcli.serve.a1111.fields import values_of
 from sdcli.serve.a1111.runs import Run, Runs
 from sdcli.serve.a1111.sent import Sent
@@ -31,7 +32,7 @@ PREFIX = "/sdapi/v1"
 
 def routes(service: Service) -> list[BaseRoute]:
     """The routes of this API."""
-    api = Api(service, Settings(service.rules.served), Runs(service.queue))
+    api = Api(service, Settings(service.rules.served), Runs(service.queue), Enlarger(service))
 
     def route(path: str, answer: Callable[[Request], Awaitable[Response]], method: str = "GET") -> Route:
         async def endpoint(_: Service, http: Request) -> Response:
@@ -82,6 +83,7 @@ class Api:
     service: Service
     settings: Settings
     runs: Runs
+    enlarger: Enlarger
 
     async def txt2img(self, http: Request) -> Response:
         """Pictures of a prompt."""
@@ -134,8 +136,7 @@ class Api:
     async def extra_single_image(self, http: Request) -> Response:
         """A picture that is enlarged."""
         body = await object_of(http)
-        found = await self.service.in_thread(lambda: extras.enlarged(body, self.service.rules.budget))
-        return JSONResponse(found)
+        return JSONResponse(await self.enlarger.answer(http, body))
 
     async def png_info(self, http: Request) -> Response:
         """What a picture says of how it was made."""

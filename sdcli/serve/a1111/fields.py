@@ -20,6 +20,7 @@ from sdcli.serve.a1111.hires import hires_values
 from sdcli.serve.a1111.sent import Sent
 from sdcli.serve.a1111.start import start_values
 from sdcli.serve.budget import Budget
+from sdcli.serve.pictures import FIELDS as PICTURE_FIELDS
 
 TAKEN_OVER: Mapping[str, Callable[[Sent, str], object]] = {
     "prompt": Sent.text,
@@ -48,7 +49,10 @@ REFUSED: Mapping[str, tuple[object, ...]] = {
     "initial_noise_multiplier": (1,),
 }
 """A field that is not done here -> its values that change nothing."""
-IMAGE_FIELDS = ("init_images", "mask")
+OURS_ELSEWHERE = {"count": "send batch_size or n_iter"}
+"""Keys of a job that A1111 has other words for -> what to do."""
+IMAGE_FIELDS = ("init_images", *PICTURE_FIELDS)
+"""What an answer does not send back with the other fields of the body."""
 
 
 def values_of(sent: Sent, settings: Mapping[str, Any], budget: Budget, is_img2img: bool) -> dict[str, Any]:
@@ -72,7 +76,8 @@ def values_of(sent: Sent, settings: Mapping[str, Any], budget: Budget, is_img2im
     sent.drop(HARMLESS)
     for name, value in sent.left.items():  # fields of a Request, by our names, may be sent too
         if name not in DECLARED:
-            raise UsageError(f"{name:.80}: is not done here, and may change the picture; leave it out")
+            advice = OURS_ELSEWHERE.get(name, "leave it out")
+            raise UsageError(f"{name:.80}: is not done here, and may change the picture; {advice}")
         if name in values and name != "like" and values[name] != value:
             raise UsageError(
                 f"{name}: {value!r:.80} is not the {values[name]!r:.80} of another field; keep one"
