@@ -23,7 +23,10 @@ from sdcli.commands._streams import (
     write_result,
 )
 from sdcli.errors import ImageError, SdError, UsageError
+from sdcli.home import expand_home
+from sdcli.request import regions
 from sdcli.request.encode import SUFFIXES
+from sdcli.request.file_options import SETTING
 from sdcli.request.request import Request
 
 if TYPE_CHECKING:
@@ -81,21 +84,49 @@ def draw_remotely(request: Request, output: Output, server: Server) -> None:
         _draw(request.nth(i), pictures, output, server, label)
 
 
-def _pictures(request: Request) -> dict[str, dict[str, str]]:
-    """The pictures of a request by their fields: what is in the files, and the names that were typed."""
+def _pictures(request: Request) -> dict[str, Any]:
+    """The fields of a request that hold or name pictures, with what is in the files, and the names that were typed."""
     paths = {name: getattr(request, name) for name in ("image", "mask", "depth")}
-    return {
-        name: {"data": base64.b64encode(_read(path)).decode("ascii"), "name": path}
-        for name, path in paths.items()
-        if isinstance(path, str)
-    }
+    found: dict[str, Any] = {name: _picture(path) for name, path in paths.items() if isinstance(path, str)}
+    found |= {name: [_shown(text) for text in getattr(request, name)] for name in ("control", "ip_adapter")}
+    found["region"] = [_masked(text) for text in request.region]
+    if request.reference is not None:
+        path, *settings = SETTING.split(request.reference)
+        found["reference"] = {"image": _picture(path), **_settings(settings)}
+    return {name: value for name, value in found.items() if value}
+
+
+def _picture(path: str) -> dict[str, str]:
+    return {"data": base64.b64encode(_read(path)).decode("ascii"), "name": path}
+
+
+def _shown(text: str) -> str | dict[str, Any]:
+    """`FILE:image=PICTURE:…` as an object that holds the picture; without one, the text."""
+    path, *settings = SETTING.split(text)
+    found = _settings(settings)
+    return {"file": path, **found, "image": _picture(found["image"])} if "image" in found else text
+
+
+def _settings(texts: list[str]) -> dict[str, str]:
+    return {name: value for name, _, value in (text.partition("=") for text in texts)}
+
+
+def _masked(text: str) -> str | dict[str, Any]:
+    """`PROMPT@MASK,STRENGTH` as an object that holds the mask; a region in a box is the text."""
+    mask = regions.parse(text).mask
+    if not mask:
+        return text
+    prompt, _, place = text.rpartition("@")
+    strength = {} if expand_home(place) == mask else {"strength": place.rpartition(",")[2]}
+    typed = place.removesuffix("".join(f",{each}" for each in strength.values()))
+    return {"prompt": prompt, "mask": _picture(typed), **strength}
 
 
 def _read(path: str) -> bytes:
     try:
         if path == "-":
             return standard_input("a picture").read()
-        with open(path, "rb") as file:
+        with open(expand_home(path), "rb") as file:
             return file.read()
     except OSError as error:
         reason = (error.strerror or "unknown reason").lower()
@@ -238,8 +269,6 @@ class _Progress:
 def read_token(path: str | None) -> str:
     """The token that a server asks for: that in the file, else SD_TOKEN; empty without both. Raises UsageError."""
     from pathlib import Path
-
-    from sdcli.home import expand_home
 
     if path is None:
         return os.environ.get("SD_TOKEN", "")

@@ -52,11 +52,12 @@ class Ask:
     name: str = ""
     notes: tuple[str, ...] = ()
     model: str = "tiny"  # as the picture records it: its name for clients
+    attached: tuple[tuple[str, InlineImage], ...] = ()  # the pictures that options of the request name
 
     @property
     def key(self) -> tuple[Any, ...]:
         """Two asks of equal keys get the same bytes."""
-        return (self.request, self.suffix, self.quality, self.metadata)
+        return (self.request, self.suffix, self.quality, self.metadata, self.attached)
 
 
 @dataclass(frozen=True)
@@ -276,7 +277,7 @@ class Queue:
         self.counts[state] += 1
         if self._open.get(drawing.ask.key) is drawing:
             del self._open[drawing.ask.key]
-        drawing.ask = replace(drawing.ask, request=without_pixels(drawing.ask.request))
+        drawing.ask = replace(drawing.ask, request=without_pixels(drawing.ask.request), attached=())
         for job in drawing.jobs:
             job.ended = time.monotonic()
         drawing.jobs.clear()

@@ -93,9 +93,11 @@ class Worker(threading.Thread):
 def draw(ask: Ask, device: str, models: ModelCache, watch: Watcher) -> Finished:
     """Draw what is asked for on a device; the bytes are those that the command line saves. Raises SdError."""
     from sdcli.engine import generate
+    from sdcli.request.inputs import open_inputs
     from sdcli.request.picture import encoding_of
 
-    result = generate(ask.request.replace(device=device), models, watch)
+    inputs = open_inputs(ask.request, attached=dict(ask.attached))
+    result = generate(ask.request.replace(device=device), models, watch, inputs)
     drawn = result.picture.request.replace(device=ask.request.device, model=ask.model)
     request = without_folders(drawn)
     picture = dataclasses.replace(result.picture, request=request)
