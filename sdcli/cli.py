@@ -13,7 +13,6 @@ import click
 import sdcli
 from sdcli import registry
 from sdcli.commands import IN_FORCE, SERVER
-from sdcli.commands._interrupted import Interrupted
 from sdcli.commands._interrupts import handle_interrupts, unwind
 from sdcli.commands._streams import flush_standard_streams, open_standard_streams, print_note, print_result
 from sdcli.errors import SdError, UsageError, WriteError, naming_options
@@ -198,6 +197,8 @@ def _run(arguments: list[str]) -> int:
             error = with_source(error, in_force)
         return _fail(arguments, error)
     except (click.Abort, KeyboardInterrupt):
+        from sdcli.commands._interrupted import Interrupted
+
         return _fail(arguments, Interrupted("interrupted; finished pictures are kept"))
     except BrokenPipeError:  # whoever read our output is gone
         return READER_LEFT

@@ -100,7 +100,7 @@ def test_a_field_becomes_what_it_means(body, found):
     [
         ({"restore_faces": True}, "restore_faces"),
         ({"script_name": "x/y/z plot", "script_args": [1]}, "script_name"),
-        ({"alwayson_scripts": {"ControlNet": {"args": [{"model": "x"}]}}}, "ControlNet"),
+        ({"alwayson_scripts": {"ControlNet": {"args": [{"model": "x"}]}}}, "controlnet unit 0: model"),
         ({"alwayson_scripts": {"ADetailer": {"args": [True, {}]}}}, "ADetailer"),
         ({"refiner_checkpoint": "xl"}, "refiner_checkpoint"),
         ({"s_churn": 5}, "s_churn"),

@@ -196,10 +196,3 @@ def test_refusals_name_the_field(api):
         api.txt2img(prompt="a cat", restore_faces=True, **SMALL)
     status, text = caught.value.args
     assert status == 422 and json.loads(text)["detail"].startswith("restore_faces: ")
-
-
-def test_controlnet_is_refused_by_name(api):
-    unit = webuiapi.ControlNetUnit(image=photo(), module="canny", model="canny")
-    with pytest.raises(RuntimeError) as caught:
-        api.txt2img(prompt="a cat", controlnet_units=[unit], alwayson_scripts={}, **SMALL)
-    assert caught.value.args[0] == 422 and "ControlNet" in caught.value.args[1]
