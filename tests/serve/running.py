@@ -64,14 +64,14 @@ class Served:
         connection.sendall(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
         return connection
 
-    def occupy(self, jobs: int, seed: int = 0) -> list[str]:
-        """Let it draw long pictures; returns the ids of their jobs."""
+    def occupy(self, jobs: int, seed: int = 0, running: int = 1) -> list[str]:
+        """Let it draw long pictures, until so many are drawn at once; returns the ids of their jobs."""
         ids: list[str] = []
         for first, count in ((seed, 1), (seed + 1, jobs - 1)):
             if count:
                 body = {"prompt": "a cat", "count": count, "seed": first, **LONG}
                 ids += [job["id"] for job in self.json("POST", "/v1/jobs", body)[1]["jobs"]]
-                self.until(lambda: self.metric("sd_running") == 1)
+                self.until(lambda: self.metric("sd_running") == running)
         return ids
 
     def free(self, ids: list[str]) -> None:

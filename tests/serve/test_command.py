@@ -1,5 +1,6 @@
 """`sd serve` as a command: what it refuses before it listens, and how it ends."""
 
+import base64
 import signal
 import socket
 import subprocess
@@ -106,6 +107,21 @@ def test_a_killed_client_stops_its_picture(tmp_path):
         client.kill()
         client.wait()
         served.until(lambda: served.metric('sd_pictures_total{state="cancelled"}') == 1)
+    finally:
+        stop(served)
+
+
+def test_each_device_draws_its_own_pictures_which_are_the_command_lines(tmp_path, sd):
+    served = start(tmp_path, "--device", "cpu", "--device", "cpu")
+    try:
+        ids = served.occupy(1, running=1) + served.occupy(1, seed=50, running=2)
+        served.free(ids)
+        body = {"prompt": "a cat", "seed": "1..4", "steps": 3, "width": 64, "height": 64}
+        events = events_of(served.ask("POST", "/v1/jobs", body, Accept="text/event-stream")[2])
+        drawn = {each["seed"]: each["picture"] for each in events if each["type"] == "job_done"}
+        sd("txt2img", "a cat", "--seed", 1, "-c", 4, "-s", 3, "-W", 64, "-H", 64)
+        here = {seed: (tmp_path / f"a-cat-{seed}.png").read_bytes() for seed in range(1, 5)}
+        assert {seed: base64.b64decode(text) for seed, text in drawn.items()} == here
     finally:
         stop(served)
 
