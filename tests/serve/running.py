@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,10 +93,20 @@ class Served:
         raise AssertionError("it never held")
 
 
+@contextlib.contextmanager
+def heeding_interrupts() -> Iterator[None]:
+    """Inside, programs are started that Ctrl-C ends, even if this one was started with Ctrl-C ignored, as by nohup."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def start(folder: Path, *options: str, **environment: str) -> Served:
     """Start `sd serve` on a free port, and wait until it has printed its address."""
     command = [sys.executable, "-m", "sdcli", "serve", "--port", "0", *options]
-    with open(folder / "server.log", "wb") as log:
+    with open(folder / "server.log", "wb") as log, heeding_interrupts():
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=log, cwd=folder, env={**os.environ, **environment}
         )
