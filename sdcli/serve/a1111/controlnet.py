@@ -28,16 +28,20 @@ MODULES: Mapping[str, str] = {
     "invert": "invert",
     "scribble_xdog": "scribble",
     "lineart_standard": "lineart",
-    "t2ia_color_grid": "colour",
-    "tile_resample": "tile",
+    "tile_resample": "",
 }
-"""A module -> our annotator of the same arithmetic."""
+"""A module -> our annotator that makes the same hint, but for rounding; empty: the picture is the hint."""
 THRESHOLDS: Mapping[str, tuple[str, ...]] = {
     "canny": ("low", "high"),
-    "scribble": ("threshold",),
-    "tile": ("shrink",),
+    "scribble_xdog": ("threshold",),
+    "lineart_standard": ("blur",),
 }
-"""An annotator -> the options that threshold_a and threshold_b are."""
+"""A module -> the options of our annotator that threshold_a and threshold_b are."""
+FIXED: Mapping[str, tuple[float | None, ...]] = {
+    "lineart_standard": (None, 8.0),  # the least contrast of a line
+    "tile_resample": (1.0,),  # made smaller by this factor first
+}
+"""A module -> the only values of threshold_a and threshold_b that are done here; None: any."""
 REFERENCES = {"reference_only": "attention", "reference_adain": "adain", "reference_adain+attn": "both"}
 """A module -> the mode of --reference."""
 SIZELESS = ("", "invert")
@@ -176,8 +180,12 @@ def _annotator(
             raise UsageError(
                 "processor_res: hints are made at the size of the picture; send pixel_perfect true, or the shorter side"
             )
-    options = THRESHOLDS.get(name, ())
-    given = {key: value for key, value in zip(options, thresholds, strict=False) if value not in (None, -1)}
+    sent = [None if value == -1 else value for value in thresholds]  # -1 is the module's own
+    for letter, value, fixed in zip("ab", sent, FIXED.get(module, ()), strict=False):
+        if value is not None and fixed is not None and value != fixed:
+            raise UsageError(f"threshold_{letter}: {module} has {fixed:g} here; send that, or -1")
+    options = zip(THRESHOLDS.get(module, ()), sent, strict=False)
+    given = {key: value for key, value in options if value is not None}
     return {"annotate": name, **given} if name else {}
 
 

@@ -59,6 +59,9 @@ UNIT = {"model": "canny", "image": png(photo())}
         ({"control_mode": 2, "resize_mode": 2}, "mode=control:fit=pad"),
         ({"module": "canny", "pixel_perfect": True, "threshold_a": 50, "threshold_b": 150},
          "annotate=canny:low=50:high=150"),
+        ({"module": "lineart_standard", "pixel_perfect": True, "threshold_a": 5, "threshold_b": 8},
+         "annotate=lineart:blur=5"),
+        ({"module": "tile_resample", "threshold_a": 1}, "weight=1"),
         ({"module": "invert (from white bg & black line)", "resize_mode": "Crop and Resize"}, "annotate=invert"),
     ],
     ids=str,
@@ -129,6 +132,8 @@ def test_hints_at_another_size_than_is_drawn_are_refused(values):
     ("unit", "named"),
     [
         ({"module": "openpose"}, "module"),
+        ({"module": "lineart_standard", "pixel_perfect": True, "threshold_b": 64}, "threshold_b"),
+        ({"module": "tile_resample", "threshold_a": 4}, "threshold_a"),
         ({"model": "nope"}, "model"),
         ({"model": "canny [0123abcd]"}, "another hash"),
         ({"model": "None"}, "model"),
