@@ -197,16 +197,11 @@ def _run(arguments: list[str]) -> int:
             error = with_source(error, in_force)
         return _fail(arguments, error)
     except (click.Abort, KeyboardInterrupt):
+        from sdcli.commands._interrupted import Interrupted
+
         return _fail(arguments, Interrupted("interrupted; finished pictures are kept"))
     except BrokenPipeError:  # whoever read our output is gone
         return READER_LEFT
-
-
-class Interrupted(SdError):
-    """Ctrl-C."""
-
-    code = 130
-    kind = "interrupted"
 
 
 def _print_help(error: click.exceptions.NoArgsIsHelpError) -> int:

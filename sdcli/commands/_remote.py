@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import http.client
 import json
 import os
@@ -15,21 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 from sdcli import errors, store
 from sdcli.commands._output import Output, suffixes_of
-from sdcli.commands._streams import (
-    check_result_can_be_written,
-    print_note,
-    print_result,
-    standard_input,
-    write_result,
-)
-from sdcli.errors import ImageError, SdError, UsageError
+from sdcli.commands._remote_pictures import fields_with_pictures
+from sdcli.commands._streams import check_result_can_be_written, print_note, print_result, write_result
+from sdcli.errors import SdError, UsageError
+from sdcli.home import expand_home
 from sdcli.request.encode import SUFFIXES
 from sdcli.request.request import Request
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-COMMANDS = ("txt2img", "img2img", "inpaint", "outpaint")
+COMMANDS = ("txt2img", "img2img", "inpaint", "outpaint", "depth2img", "upscale")
 """The commands that a server can draw for."""
 IN_NAMES = ("prompt", "steps", "cfg", "sampler", "schedule", "width", "height")
 """Fields in the names of files that the model fills in, or the styles."""
@@ -62,6 +59,27 @@ class Server:
     token: str = ""
 
 
+@dataclass(frozen=True)
+class ServedModel:
+    """What a server tells of a model: its family, the size that it draws by itself, and its U-Net's input channels."""
+
+    family: str
+    size: int
+    channels: int
+
+
+def served_model(model: str, server: Server) -> ServedModel:
+    """What a server tells of a model that it serves; raises the SdError of its refusal, or ServerError."""
+    with _answer(server, "GET", f"/v1/models/{urllib.parse.quote(model)}", None, {}) as answer:
+        try:
+            told = json.loads(answer.read())
+            return ServedModel(str(told["family"]), int(told["defaults"]["width"]), int(told["channels"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ServerError(
+                f"{server.url}: does not tell of {model}: {error}; is it this version?"
+            ) from None
+
+
 def draw_remotely(request: Request, output: Output, server: Server) -> None:
     """Let a server draw each picture, save it, and print its line. Raises the SdError that drawing here would."""
     for name, typed in ONLY_HERE.items():
@@ -75,31 +93,10 @@ def draw_remotely(request: Request, output: Output, server: Server) -> None:
         check_result_can_be_written()
     request = request.with_seed()
     request.nth(output.count - 1)  # raises if the last picture's seed is out of range
-    pictures = _pictures(request)
+    pictures = fields_with_pictures(request)
     for i in range(output.count):
         label = f"{i + 1}/{output.count}" if output.count > 1 else "steps"
         _draw(request.nth(i), pictures, output, server, label)
-
-
-def _pictures(request: Request) -> dict[str, dict[str, str]]:
-    """The pictures of a request by their fields: what is in the files, and the names that were typed."""
-    paths = {name: getattr(request, name) for name in ("image", "mask", "depth")}
-    return {
-        name: {"data": base64.b64encode(_read(path)).decode("ascii"), "name": path}
-        for name, path in paths.items()
-        if isinstance(path, str)
-    }
-
-
-def _read(path: str) -> bytes:
-    try:
-        if path == "-":
-            return standard_input("a picture").read()
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError as error:
-        reason = (error.strerror or "unknown reason").lower()
-        raise ImageError(f"{path}: cannot be read: {reason}; check the path") from None
 
 
 def _draw(request: Request, pictures: Mapping[str, Any], output: Output, server: Server, label: str) -> None:
@@ -154,20 +151,27 @@ def _events(body: Mapping[str, Any], output: Output, format: str, server: Server
     wanted: dict[str, Any] = {"metadata": str(output.metadata).lower()}
     wanted |= {"format": format} | ({} if output.quality is None else {"quality": output.quality})
     headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
-    if server.token:
-        headers["Authorization"] = f"Bearer {server.token}"
-    connection = _connection(server)
-    path = urllib.parse.urlsplit(server.url).path.rstrip("/")
-    try:
-        connection.request(
-            "POST", f"{path}/v1/jobs?{urllib.parse.urlencode(wanted)}", json.dumps(body).encode(), headers
-        )
-        answer = connection.getresponse()
-        if answer.status != 200:
-            raise _refusal(server, answer)
+    path = f"/v1/jobs?{urllib.parse.urlencode(wanted)}"
+    with _answer(server, "POST", path, json.dumps(body).encode(), headers) as answer:
         while line := answer.readline():
             if line.startswith(b"data: "):
                 yield json.loads(line[6:])
+
+
+@contextlib.contextmanager
+def _answer(
+    server: Server, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
+) -> Iterator[http.client.HTTPResponse]:
+    """The answer 200 of a server; raises the SdError of another one, and ServerError for what goes wrong on the way."""
+    more = {"Authorization": f"Bearer {server.token}"} if server.token else {}
+    connection = _connection(server)
+    base = urllib.parse.urlsplit(server.url).path.rstrip("/")
+    try:
+        connection.request(method, base + path, body, {**headers, **more})
+        answer = connection.getresponse()
+        if answer.status != 200:
+            raise _refusal(server, answer)
+        yield answer
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
         raise ServerError(f"{server.url}: cannot be asked: {reason}; is sd serve running there?") from None
@@ -238,8 +242,6 @@ class _Progress:
 def read_token(path: str | None) -> str:
     """The token that a server asks for: that in the file, else SD_TOKEN; empty without both. Raises UsageError."""
     from pathlib import Path
-
-    from sdcli.home import expand_home
 
     if path is None:
         return os.environ.get("SD_TOKEN", "")

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from sdcli.commands._interrupted import Interrupted
 from sdcli.commands._options import options_of, with_settings
 from sdcli.commands._streams import print_note, print_result
 from sdcli.commands._types import PATH, ModelName
@@ -130,7 +131,9 @@ def serve(
         print_note,
     )
     if number == signal.SIGINT:
-        raise KeyboardInterrupt
+        raise Interrupted(
+            "interrupted; the server has ended, and the pictures that it had not finished are lost"
+        )
     raise click.exceptions.Exit(128 + number)  # by which the process ends at once, whatever its threads do
 
 

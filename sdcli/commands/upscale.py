@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sdcli.checkpoints import upscaler_file
+from sdcli.commands import SERVER
 from sdcli.commands._help import GroupedCommand
 from sdcli.commands._options import (
     options_typed,
@@ -20,6 +21,9 @@ from sdcli.commands._streams import print_note, print_result
 from sdcli.commands._types import PATH
 from sdcli.errors import ModelError, SdError, UsageError
 from sdcli.request.request import Loading, Request, StartImage, Upscale, flag
+
+if TYPE_CHECKING:
+    from sdcli.commands._remote import Server
 
 
 @click.command(cls=GroupedCommand)
@@ -44,14 +48,16 @@ def upscale(pictures: tuple[str, ...], **values: Any) -> None:
     if sides and "scale" in options:
         raise UsageError(f"--scale and {sides[0]} both say how large the result is; leave one of them out")
     loading = Request(**options, image=pictures[0]).loading
+    server = click.get_current_context().meta.get(SERVER)
     if "model" in options and upscaler_file.find(loading.model) is not None:
+        _check_no_server()
         from sdcli.commands._enlarge import output_of, used
 
         output = output_of(values)
         one = _enlarger(loading.model, typed, used(options), output)
     else:
         output = Output.from_options(values)
-        one = _redrawer(loading, options, output)
+        one = _redrawer(loading, options, output, server)
     if len(pictures) > 1:
         _check_several(pictures, output)
     if len(pictures) == 1:
@@ -87,27 +93,50 @@ def _enlarger(
     return one
 
 
-def _redrawer(loading: Loading, options: dict[str, Any], output: Output) -> Callable[[str], None]:
-    """What enlarges a picture by a diffusion model, which is loaded once."""
+def _check_no_server() -> None:
+    """Raise UsageError if a server was typed: none enlarges by an upscaler file. One of SD_SERVER is passed by."""
+    parent = click.get_current_context().parent
+    if parent and parent.get_parameter_source("server") is click.core.ParameterSource.COMMANDLINE:
+        raise UsageError("--server draws with diffusion models; leave it out for an upscaler file")
+
+
+def _redrawer(
+    loading: Loading, options: dict[str, Any], output: Output, server: Server | None
+) -> Callable[[str], None]:
+    """What enlarges a picture by a diffusion model, which is loaded once, or by that of a server."""
+    if server is not None:
+        from sdcli.commands._remote import draw_remotely, served_model
+
+        served = served_model(loading.model, server)
+        defaults = _defaults(served.family, served.size, options)
+        return lambda picture: draw_remotely(
+            Request(**{**defaults, **options}, image=picture), output, server
+        )
     from sdcli.commands._generate import draw
     from sdcli.models.cache import ModelCache
 
     models = ModelCache()
     checkpoint = models.checkpoint(loading)
-    if checkpoint.family.name == "x4_upscaler":
-        if options.get("scale", 4) != 4:
-            raise UsageError(f"--scale {options['scale']:g}: an x4 upscaler enlarges 4 times; leave it out")
-        defaults = {"scale": 4.0, "window": 512}
-    else:
-        defaults = {"scale": 2.0, "strength": 0.3, "window": checkpoint.size}
-    if {"width", "height"} & options.keys():
-        del defaults["scale"]
+    defaults = _defaults(checkpoint.family.name, checkpoint.size, options)
 
     def one(picture: str) -> None:
         for _ in draw(Request(**{**defaults, **options}, image=picture), output, models):
             pass
 
     return one
+
+
+def _defaults(family: str, size: int, options: dict[str, Any]) -> dict[str, Any]:
+    """What enlarging by a model of this family and size sets where nothing was typed; raises UsageError."""
+    if family == "x4_upscaler":
+        if options.get("scale", 4) != 4:
+            raise UsageError(f"--scale {options['scale']:g}: an x4 upscaler enlarges 4 times; leave it out")
+        defaults: dict[str, Any] = {"scale": 4.0, "window": 512}
+    else:
+        defaults = {"scale": 2.0, "strength": 0.3, "window": size}
+    if {"width", "height"} & options.keys():
+        del defaults["scale"]
+    return defaults
 
 
 def _done(one: Callable[[str], None], picture: str, output: Output) -> bool:

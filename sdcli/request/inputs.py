@@ -7,8 +7,9 @@ import hashlib
 import io
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from sdcli.errors import ImageError, UsageError
@@ -206,9 +207,12 @@ class SizedImages:
         return plane.crop((-left, -top, picture.image.width - left, picture.image.height - top))
 
 
-def open_inputs(request: Request, stdin: BinaryIO | None = None) -> InputImages:
+def open_inputs(
+    request: Request, stdin: BinaryIO | None = None, attached: Mapping[str, InlineImage] | None = None
+) -> InputImages:
     """Open the images that a request names; `-` reads `stdin`.
 
+    `attached` are the pictures that its controls, IP-Adapters, reference and regions name, which are then no files.
     Raises ImageError for a bad image, UsageError for a request that cannot be meant.
     """
     if request.latents_in is not None and not os.path.isfile(request.latents_in):
@@ -227,17 +231,18 @@ def open_inputs(request: Request, stdin: BinaryIO | None = None) -> InputImages:
         depth = opened["depth"].image.convert("L")
         if picture is not None:
             _check_size(opened["depth"].name, depth.size, picture, request.fit)
-    region_masks = _region_masks(request)
-    hints = _hints(request, background)
+    named = partial(_named, attached)
+    region_masks = _region_masks(request, named)
+    hints = _hints(request, named, background)
     files: dict[str, OpenedImage | OpenedMask] = {**opened, **({"mask": mask_file} if mask_file else {})}
     files |= {f"region {i}": each for i, each in enumerate(region_masks, 1) if each is not None}
     files |= {f"picture of control {i}": each for i, each in enumerate(hints, 1) if each is not None}
-    shown = [open_image(ip_adapters.parse(each).image, background=background) for each in request.ip_adapter]
+    shown = [open_image(*named(ip_adapters.parse(each).image), background) for each in request.ip_adapter]
     files |= {f"IP-Adapter picture {i}": each for i, each in enumerate(shown, 1)}
     reference = None
     if request.reference is not None:
         files["reference"] = reference = open_image(
-            references.parse(request.reference).image, background=background
+            *named(references.parse(request.reference).image), background
         )
     facts = {role: each.sha256 for role, each in files.items()}
     if request.latents_in is not None:
@@ -259,16 +264,28 @@ def open_inputs(request: Request, stdin: BinaryIO | None = None) -> InputImages:
     return dataclasses.replace(inputs, notes=(*inputs.notes, *_rounded_size(request, inputs)))
 
 
-def _region_masks(request: Request) -> list[OpenedMask | None]:
+Named = Callable[[str], tuple[Source, str]]
+"""The name of a picture -> what to read it from, and its name in messages."""
+
+
+def _named(attached: Mapping[str, InlineImage] | None, name: str) -> tuple[Source, str]:
+    if attached is None:
+        return name, name
+    if name not in attached:
+        raise UsageError(f"{name}: no picture of this name was sent along")
+    return io.BytesIO(attached[name].png), name
+
+
+def _region_masks(request: Request, named: Named) -> list[OpenedMask | None]:
     """The mask of each region that has one; raises ImageError."""
     masks = (regions.parse(each).mask for each in request.region)
-    return [open_mask(mask, f"--region …@{mask}") if mask else None for mask in masks]
+    return [open_mask(named(mask)[0], f"--region …@{mask}") if mask else None for mask in masks]
 
 
-def _hints(request: Request, background: Colour) -> list[OpenedImage | None]:
+def _hints(request: Request, named: Named, background: Colour) -> list[OpenedImage | None]:
     """The picture that each control is shown, if it names one; raises ImageError."""
     images = (controls.parse(each).image for each in request.control)
-    return [open_image(image, background=background) if image else None for image in images]
+    return [open_image(*named(image), background) if image else None for image in images]
 
 
 def _source(role: str, path: str | InlineImage, stdin: BinaryIO | None) -> tuple[Source, str]:

@@ -12,8 +12,9 @@ the endpoint raises (SdError, QueueFull, HTTPException) becomes one. What an end
 
 1. A body becomes pictures to draw. `asks = await service.asks(body, suffix=".png", …)`: `body` is a dict with the keys
    of a job (a field of a Request or another tool's word for it, `count`, `name`, `size`), and pictures as base64, as a
-   `data:` URL or as `InlineImage`. Models, LoRAs and other files are named as they are listed. Each `Ask` is checked by
-   the headers of its model and against the budget, and has a seed. What is not understood is a UsageError by name.
+   `data:` URL or as `InlineImage`; what `--control` and its like take is an object that holds its picture (see
+   `attached`). Models, LoRAs and other files are named as they are listed. Each `Ask` is checked by the headers of its
+   model and against the budget, and has a seed. What is not understood is a UsageError by name.
 2. `jobs = service.queue.submit(asks)` raises `QueueFull`, which is answered 429. Equal asks share one drawing. With
    `keep=True`, a job can be found by `service.queue.find(id)` for a while after it has ended.
 3. Watch: `async for drawing in job.follow():` gives the drawing at once and after each change, until it has ended:

@@ -11,6 +11,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
+from sdcli.serve import a1111
+from sdcli.serve.a1111.answers import as_a1111
 from sdcli.serve.security import Rules, Security, error_body
 from sdcli.serve.service import Problem, Service, problem_of
 
@@ -32,7 +34,7 @@ def make_app(service: Service, security: Rules) -> ASGIApp:
         problem = problem_of(error)
         if error.status_code == 404:
             problem = Problem(404, f"{http.method} {http.url.path[:100]}: there is no such path", "not_found")
-        return as_openai(problem)
+        return (as_a1111 if http.url.path.startswith(a1111.PREFIX) else as_openai)(problem)
 
     return Security(Starlette(routes=routes, exception_handlers={HTTPException: not_found}), security)
 

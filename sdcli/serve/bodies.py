@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sdcli import settings
-from sdcli.checkpoints import checkpoint
-from sdcli.checkpoints.checkpoint import Checkpoint
-from sdcli.checkpoints.preflight import preflight
-from sdcli.checkpoints.recorded import recorded
 from sdcli.errors import UsageError
 from sdcli.request import loras
-from sdcli.request.inputs import open_inputs
-from sdcli.request.job import Job
+from sdcli.request.file_options import SETTING
+from sdcli.request.inline_image import InlineImage
 from sdcli.request.jobfile.batch_job import BatchJob
 from sdcli.request.jobfile.document import Document, read_document
 from sdcli.request.jobfile.keys import OPTIONS
 from sdcli.request.jobfile.nodes import Faults, Node, NotReadable, node_of
 from sdcli.request.jobfile.places import Place
-from sdcli.request.picture import encoding_of
-from sdcli.request.prepare import prepared
-from sdcli.request.request import MAX_SEED, Loading, Request
+from sdcli.request.request import MAX_SEED
 from sdcli.request.weighted_file import parse_weighted_file
+from sdcli.serve import attached
 from sdcli.serve.budget import Budget
-from sdcli.serve.names import Served, UnknownModel, check_prompt_names, path_of
+from sdcli.serve.names import Served, UnknownModel, path_of
 from sdcli.serve.pictures import Pictures
-from sdcli.serve.queue import Ask
 
 BODY = "the body"
 REFUSED = {
@@ -39,9 +30,6 @@ REFUSED = {
     "styles_file": "the server's own styles are used",
     "wildcards": "the server's own lists are used",
     "latents_in": "no files of the server are read",
-    "control": "it is not done over HTTP yet",
-    "ip_adapter": "it is not done over HTTP yet",
-    "reference": "it is not done over HTTP yet",
 }
 """Field -> why a client may not give it."""
 
@@ -79,8 +67,12 @@ class BodyPlace(Place):
             except UnknownModel as error:
                 self.unknown.append(error)
                 raise
-        if name == "region" and "@" in value:
-            return _region(value)
+        if name in attached.FIELDS:
+            self._check_attached(name, value)
+        if name in ("control", "ip_adapter"):
+            return _with_paths(name, value)
+        if name == "reference":
+            return value
         if name == "lora":
             typed = loras.path_of(value)
             return path_of(name, typed) + value[len(typed) :]
@@ -89,15 +81,25 @@ class BodyPlace(Place):
             return path_of(name, typed) + value[len(typed) :]
         return path_of(name, value) if option.path else value
 
+    def _check_attached(self, name: str, text: str) -> None:
+        """Raise UsageError for a text that names a picture which was not sent along."""
+        assert self.pictures is not None
+        for each in attached.names_in(name, text):
+            if each not in self.pictures.attached:
+                how = "mask" if name == "region" else "image"
+                raise UsageError(
+                    f"{name}: {each!r:.80} is not read here; send an object with the picture in base64 as its {how}"
+                )
 
-def _region(text: str) -> str:
-    from sdcli.request import regions
 
-    if regions.parse(text).mask:
-        raise UsageError(
-            "region: a mask is a file, which is not read over HTTP; write a box: 'a cat@0,0,0.5,1'"
-        )
-    return text
+def _with_paths(name: str, text: str) -> str:
+    """`FILE:image=…:encoder=FILE` with the paths of its listed files."""
+    file, *settings = SETTING.split(text)
+    parts = [path_of(name, file)]
+    for setting in settings:
+        key, _, value = setting.partition("=")
+        parts.append(f"encoder={path_of(key, value)}" if key == "encoder" else setting)
+    return ":".join(parts)
 
 
 class BodyError(UsageError):
@@ -109,10 +111,18 @@ class BodyError(UsageError):
         super().__init__(faults[0] + (f" (and {more} more fault{'s' * (more > 1)})" if more else ""))
 
 
+@dataclass(frozen=True)
+class Body:
+    """What a body asks for: the jobs, and the pictures that their options name."""
+
+    jobs: Sequence[BatchJob]
+    attached: Mapping[str, InlineImage]
+
+
 def read_body(
     body: Mapping[str, Any] | Sequence[Any], rules: Rules, *, is_job_file: bool = False, texts: bool = False
-) -> list[BatchJob]:
-    """The jobs that a body asks for: those of one job or, if `is_job_file`, of a whole job file.
+) -> Body:
+    """What a body asks for: the jobs are those of one job or, if `is_job_file`, of a whole job file.
 
     `texts`: the values of a body are texts, as in a form. Without a seed, a job gets a random one; a job file's get one
     that its text decides, as `sd batch` draws it. Raises BodyError, UsageError, ImageError and UnknownModel.
@@ -126,7 +136,7 @@ def read_body(
         node = node_of(plain, 0)
     except NotReadable as error:
         raise BodyError([problem for _, problem in error.problems]) from None
-    place = BodyPlace(BODY, texts, rules=rules, pictures=pictures)
+    place = BodyPlace(BODY, texts, max_values=rules.budget.max_pictures, rules=rules, pictures=pictures)
     shared = Document(place, {}, _own_model(rules), max_jobs=rules.budget.max_pictures)
     if is_job_file:
         entries = read_document(node, shared, _no_include, faults)
@@ -150,7 +160,7 @@ def read_body(
     for job in jobs:
         if job.out is not None:
             raise UsageError("out: pictures are sent, and no file is written here; leave it out")
-    return jobs
+    return Body(jobs, pictures.attached)
 
 
 def _with_seed(body: dict[str, Any]) -> dict[str, Any]:
@@ -178,58 +188,3 @@ def _check_count(stated: Any, budget: Budget) -> None:
         raise UsageError(
             f"count: {count} is more than the {budget.max_pictures} pictures that are drawn at once"
         )
-
-
-# --- from a request to an ask
-
-
-def asks_of(
-    jobs: Sequence[BatchJob],
-    rules: Rules,
-    suffix: str = ".png",
-    quality: int | None = None,
-    metadata: bool = True,
-) -> list[Ask]:
-    """What is to be drawn for these jobs, checked as far as headers and input pictures tell, and by the budget.
-
-    Raises SdError, as drawing would.
-    """
-    asks: list[Ask] = []
-    checked: list[Job] = []
-    for job in jobs:
-        request = prepared(_admitted(job.request, rules).with_seed())
-        check_prompt_names(request)  # which may be drawn from variants
-        request = recorded(request, settings.network_folders("embeddings"))
-        encoding = encoding_of(suffix, quality, request)
-        found, notes = preflight(_headers(request.loading), request, open_inputs(request), encoding)
-        encoding.check_size(found.width, found.height)
-        checked.append(found)
-        asks.append(
-            Ask(
-                request,
-                suffix,
-                quality,
-                metadata,
-                job.name,
-                tuple(dict.fromkeys(notes)),
-                rules.served.name_of(request.model),
-            )
-        )
-    rules.budget.check(checked)
-    return asks
-
-
-def _admitted(request: Request, rules: Rules) -> Request:
-    """The request if this server may draw it; raises UsageError."""
-    for name, reason in REFUSED.items():
-        if getattr(request, name) != Request.__dataclass_fields__[name].default:
-            raise UsageError(f"{name}: {reason}; leave it out")
-    if request.device != "auto" and request.device not in rules.devices:
-        raise UsageError(f"device: {request.device} is not used here; leave it out")
-    return request
-
-
-@functools.lru_cache(32)
-def _headers(loading: Loading) -> Checkpoint:
-    """What the headers of a model say."""
-    return checkpoint.read_for(dataclasses.replace(loading, device="auto", threads=None))

@@ -20,8 +20,8 @@ from sdcli.request.prompt.networks import take_networks
 from sdcli.request.request import HIRES_BY, Loading, Request
 
 FOLDERS = {"lora": "loras", "hypernet": "hypernets", "control": "controls", "embedding": "embeddings",
-           "hires_by": "upscalers"}  # fmt: skip
-"""Field of a request -> the kind of folder in which the files are that it may name."""
+           "hires_by": "upscalers", "ip_adapter": "ip_adapters", "encoder": "image_encoders"}  # fmt: skip
+"""Field of a request, or a setting in one, -> the kind of folder in which the files are that it may name."""
 _FOLDER = r"[^/\\:,;@'\"\s](?:[^/\\:,;@'\"\n]*[^/\\:,;@'\"\s])?[/\\]"
 _FOLDERS_IN_TEXT = re.compile(rf"(?<![\w.~/\\])(?:~|[A-Za-z]:)?[/\\](?:{_FOLDER})+")
 

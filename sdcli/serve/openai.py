@@ -266,6 +266,7 @@ def _model(served: ServedModel) -> dict[str, Any]:
         "created": 0,
         "owned_by": "sdcli",
         "family": served.found.family.name,
+        "channels": served.found.family.signature.channels,
         "defaults": _defaults(served),
     }
 

@@ -9,6 +9,7 @@ import sdcli
 from sdcli.errors import in_python_words
 from sdcli.request.fields import Option
 from sdcli.request.jobfile.keys import OPTIONS
+from sdcli.serve import attached
 from sdcli.serve.bodies import REFUSED
 
 _TYPES = {int: "integer", float: "number", str: "string", bool: "boolean"}
@@ -19,7 +20,9 @@ def openapi() -> dict[str, Any]:
     """The description, as OpenAPI 3.1."""
     request = {
         "type": "object",
-        "properties": {name: _schema(option) for name, option in OPTIONS.items() if name not in REFUSED},
+        "properties": {
+            name: _schema(name, option) for name, option in OPTIONS.items() if name not in REFUSED
+        },
     }
     return {
         "openapi": "3.1.0",
@@ -91,7 +94,7 @@ def _bodies() -> dict[str, Any]:
     }
 
 
-def _schema(option: Option) -> dict[str, Any]:
+def _schema(name: str, option: Option) -> dict[str, Any]:
     """A field as JSON Schema."""
     found: dict[str, Any] = {"type": _TYPES[option.type]}
     if option.picture:
@@ -102,6 +105,10 @@ def _schema(option: Option) -> dict[str, Any]:
         found["maximum"] = option.high
     if option.choices:
         found["enum"] = list(option.choices)
+    if name in attached.FIELDS:
+        found = {
+            "anyOf": [found, {"type": "object", "description": "Its parts, with the picture in base64."}]
+        }
     if option.many:
         found = {"type": "array", "items": found}
     return {**found, "description": in_python_words(option.help)}

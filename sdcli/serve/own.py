@@ -31,6 +31,7 @@ from sdcli.request.command_line import command_line
 from sdcli.request.encode import SUFFIXES
 from sdcli.request.request import Request
 from sdcli.serve.app import as_openai
+from sdcli.serve.attached import is_nameless, names_of
 from sdcli.serve.names import without_folders
 from sdcli.serve.openapi import openapi
 from sdcli.serve.queue import MAX_PREVIEWS, Drawing, Job
@@ -182,7 +183,8 @@ def _command(request: Request) -> str:
     """The command that draws the same; empty if none can be typed, as for two pictures without a name."""
     as_typed = request.as_dict()
     nameless = [name for name in ("image", "mask", "depth") if as_typed.get(name) == "-"]
-    return "" if len(nameless) > 1 else command_line(Request.from_dict(as_typed))
+    is_lost = len(nameless) > 1 or any(map(is_nameless, names_of(request)))
+    return "" if is_lost else command_line(Request.from_dict(as_typed))
 
 
 # --- events

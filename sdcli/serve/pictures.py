@@ -12,6 +12,7 @@ from typing import Any
 from sdcli.errors import ImageError, UsageError
 from sdcli.request.inline_image import InlineImage
 from sdcli.request.jobfile.keys import OPTIONS, our_key
+from sdcli.serve import attached
 from sdcli.serve.budget import Budget
 
 FIELDS = tuple(name for name, option in OPTIONS.items() if option.picture)
@@ -69,10 +70,14 @@ def _size(key: str, data: bytes) -> tuple[int, int]:
 
 
 class Pictures:
-    """The pictures of one body, each of which a short token stands for while the body is read."""
+    """The pictures of one body, each of which a short token stands for while the body is read.
+
+    Those that are `attached` to an option are named in its text instead, by the names that are recorded.
+    """
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
+        self.attached: dict[str, InlineImage] = {}
         self._by_token: dict[str, InlineImage] = {}
 
     def taken_out(self, value: Any, depth: int = 0) -> Any:
@@ -86,11 +91,27 @@ class Pictures:
         return {key: self._value(key, each, depth) for key, each in value.items()}
 
     def _value(self, key: str, value: Any, depth: int) -> Any:
-        if value is None or not _is_picture_field(key):
+        field = _field(key)
+        if field in attached.FIELDS:
+            return self._text(field, value, depth)
+        if value is None or field not in FIELDS:
             return self.taken_out(value, depth + 1)
         if isinstance(value, list):
             return [self._token(key, each) for each in value]
         return self._token(key, value)
+
+    def _text(self, field: str, value: Any, depth: int) -> Any:
+        """The value of an option in which each object is the text that the command line has for it."""
+        if isinstance(value, list) and depth < 12:
+            return [self._text(field, each, depth + 1) for each in value]
+        return attached.text_of(field, value, self._attach) if isinstance(value, Mapping) else value
+
+    def _attach(self, where: str, value: object) -> InlineImage:
+        picture = picture_of(where, value, self.budget)
+        name = attached.name_of(picture)
+        if self.attached.setdefault(name, picture).png != picture.png:
+            raise UsageError(f"{where}: another picture is called {name!r:.80} too; give it another name")
+        return picture
 
     def _token(self, key: str, value: object) -> str:
         picture = picture_of(key, value, self.budget)
@@ -106,8 +127,9 @@ class Pictures:
         return token in self._by_token
 
 
-def _is_picture_field(key: str) -> bool:
+def _field(key: str) -> str:
+    """Our name of a key; empty for one that is nobody's, which is refused by whoever reads it."""
     try:
-        return our_key(key) in FIELDS
+        return our_key(key)
     except UsageError:
-        return False
+        return ""

@@ -52,11 +52,12 @@ class Ask:
     name: str = ""
     notes: tuple[str, ...] = ()
     model: str = "tiny"  # as the picture records it: its name for clients
+    attached: tuple[tuple[str, InlineImage], ...] = ()  # the pictures that options of the request name
 
     @property
     def key(self) -> tuple[Any, ...]:
         """Two asks of equal keys get the same bytes."""
-        return (self.request, self.suffix, self.quality, self.metadata)
+        return (self.request, self.suffix, self.quality, self.metadata, self.attached)
 
 
 @dataclass(frozen=True)
@@ -166,9 +167,12 @@ class Queue:
         return [drawing for drawing in self._open.values() if drawing.state == "running"]
 
     def submit(self, asks: Sequence[Ask], keep: bool = False) -> list[Job]:
-        """A job for each ask; raises QueueFull, and takes none of them, if there are too few places."""
+        """A job for each ask; raises QueueFull, and takes none of them, if there are too few places.
+
+        Where nothing waits, any number is taken: what asks for more pictures than there are places would else never be.
+        """
         new = {ask.key for ask in asks} - self._open.keys()
-        if self.waiting + len(new) > self.places and new:
+        if new and self.waiting and self.waiting + len(new) > self.places:
             self.refused += 1
             raise QueueFull(self.seconds_to_wait())
         return [self._submit(ask, keep) for ask in asks]
@@ -273,7 +277,7 @@ class Queue:
         self.counts[state] += 1
         if self._open.get(drawing.ask.key) is drawing:
             del self._open[drawing.ask.key]
-        drawing.ask = replace(drawing.ask, request=without_pixels(drawing.ask.request))
+        drawing.ask = replace(drawing.ask, request=without_pixels(drawing.ask.request), attached=())
         for job in drawing.jobs:
             job.ended = time.monotonic()
         drawing.jobs.clear()

@@ -140,6 +140,8 @@ class Security:
                 403, f"Origin {origin!r:.80} is foreign; start with --allow-origin to allow it", "origin"
             )
         site = headers.get("sec-fetch-site", "none")
+        if _opens_page(scope, headers):
+            return None
         if site not in ("none", "same-origin") and origin not in self.rules.origins:
             return Problem(403, f"a request from another site ({site!r:.20}) is not answered", "origin")
         return None
@@ -169,6 +171,12 @@ class Security:
             "Access-Control-Allow-Methods": "GET, POST, DELETE",
             "Vary": "Origin",
         }
+
+
+def _opens_page(scope: Scope, headers: Mapping[str, str]) -> bool:
+    """True for a click on a link to the page: it is shown to the user alone, and the page that links learns nothing."""
+    fetch = tuple(headers.get(f"sec-fetch-{name}") for name in ("mode", "dest"))
+    return scope["method"] == "GET" and scope["path"] == "/" and fetch == ("navigate", "document")
 
 
 class BodyRefused(HTTPException):

@@ -14,7 +14,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from sdcli.errors import SdError
-from sdcli.serve.bodies import Rules, asks_of, read_body
+from sdcli.serve.asks import asks_of
+from sdcli.serve.bodies import Rules, read_body
 from sdcli.serve.names import UnknownModel, text_without_folders
 from sdcli.serve.queue import Ask, Job, Queue, QueueFull
 
@@ -63,8 +64,8 @@ class Service:
         """The pictures that a body asks for, checked; see `bodies.read_body`. Raises SdError."""
 
         def read() -> list[Ask]:
-            jobs = read_body(body, self.rules, is_job_file=is_job_file, texts=texts)
-            return asks_of(jobs, self.rules, suffix, quality, metadata)
+            found = read_body(body, self.rules, is_job_file=is_job_file, texts=texts)
+            return asks_of(found, self.rules, suffix, quality, metadata)
 
         return await self.in_thread(read)
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
 MAX_FIELDS, MAX_FILES = 100, 17
+MAX_VALUES = 200_000  # of a JSON body: many small ones would take many times its bytes as Python's objects
 KEEP_ALIVE = b": still here\n\n"
 """A comment, which readers of events skip."""
 
@@ -39,6 +40,8 @@ async def object_of(http: Request) -> dict[str, Any]:
 
 def read_json(data: bytes) -> Any:
     """The value of a JSON text; raises UsageError as `json_of`."""
+    if sum(map(data.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise UsageError(f"the body has more than {MAX_VALUES:,} values or commas; split it")
     try:
         return json.loads(data, object_pairs_hook=_without_doubles, parse_constant=_refuse_constant)
     except UnicodeDecodeError:

@@ -7,9 +7,9 @@ import dataclasses
 import io
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sdcli.batch.outcome import Failure
 from sdcli.errors import SdError
@@ -19,6 +19,7 @@ from sdcli.serve.names import without_folders
 from sdcli.serve.queue import Ask, Drawing, Finished, Queue, without_pixels
 
 if TYPE_CHECKING:
+    from sdcli.request.picture import Picture
     from sdcli.result import Step, Watcher
 
 
@@ -41,6 +42,7 @@ class Worker(threading.Thread):
         self.queue, self.loading, self.loop, self.tell = queue, loading, loop, tell
         self.models = ModelCache()
         self.ready: Future[None] = Future()
+        self._encoding: threading.Thread | None = None  # that makes the last picture's file
 
     def run(self) -> None:
         """Load the model, then draw until the queue holds None."""
@@ -57,21 +59,36 @@ class Worker(threading.Thread):
             del drawing
 
     def _draw(self, drawing: Drawing) -> None:
+        """Draw a picture, and let its file be made while the next one is drawn."""
         self._post(self.queue.begin, drawing)
         try:
-            finished = draw(drawing.ask, self.loading.device, self.models, self._watcher(drawing))
-        except Stopped:
-            self._post(self.queue.end, drawing, "cancelled")
-        except SdError as error:
-            if error.kind == "memory":
+            drawn = draw(drawing.ask, self.loading.device, self.models, self._watcher(drawing))
+        except Exception as error:
+            if not isinstance(error, SdError) or error.kind == "memory":
                 self.models.unload()
-            self._post(self.queue.end, drawing, "failed", Failure.of(error))
-        except Exception as error:  # a bug in one picture must not end the server
-            self.models.unload()
-            self.tell(traceback.format_exc())
-            self._post(self.queue.end, drawing, "failed", Failure.of(error))
+            self._failed(drawing, error)
+            return
+        if self._encoding is not None:
+            self._encoding.join()  # no more than one picture waits for its file
+        self._encoding = threading.Thread(target=self._encode, args=(drawing, drawn), daemon=True)
+        self._encoding.start()
+
+    def _encode(self, drawing: Drawing, drawn: Drawn) -> None:
+        try:
+            finished = encode(drawing.ask, drawn)
+        except Exception as error:
+            self._failed(drawing, error)
         else:
             self._post(self.queue.end, drawing, "done", finished)
+
+    def _failed(self, drawing: Drawing, error: Exception) -> None:
+        """Tell why there is no picture; a bug in one must not end the server."""
+        if isinstance(error, Stopped):
+            self._post(self.queue.end, drawing, "cancelled")
+            return
+        if not isinstance(error, SdError):
+            self.tell("".join(traceback.format_exception(error)))
+        self._post(self.queue.end, drawing, "failed", Failure.of(error))
 
     def _watcher(self, drawing: Drawing) -> Watcher:
         def watch(steps: Iterator[Step]) -> Iterator[Step]:
@@ -90,26 +107,36 @@ class Worker(threading.Thread):
             self.loop.call_soon_threadsafe(call, *arguments)
 
 
-def draw(ask: Ask, device: str, models: ModelCache, watch: Watcher) -> Finished:
-    """Draw what is asked for on a device; the bytes are those that the command line saves. Raises SdError."""
+class Drawn(NamedTuple):
+    """A picture that is drawn and is no file yet. Nothing of it is on the device any more."""
+
+    picture: Picture
+    seconds: Mapping[str, float]
+    networks: str
+
+
+def draw(ask: Ask, device: str, models: ModelCache, watch: Watcher) -> Drawn:
+    """Draw what is asked for on a device. Raises SdError."""
     from sdcli.engine import generate
+    from sdcli.request.inputs import open_inputs
+
+    inputs = open_inputs(ask.request, attached=dict(ask.attached))
+    result = generate(ask.request.replace(device=device), models, watch, inputs)
+    return Drawn(result.picture, result.seconds, result.networks)
+
+
+def encode(ask: Ask, drawn: Drawn) -> Finished:
+    """The file of a picture, whose bytes are those that the command line saves. Raises SdError."""
     from sdcli.request.picture import encoding_of
 
-    result = generate(ask.request.replace(device=device), models, watch)
-    drawn = result.picture.request.replace(device=ask.request.device, model=ask.model)
-    request = without_folders(drawn)
-    picture = dataclasses.replace(result.picture, request=request)
+    picture = drawn.picture
+    request = without_folders(picture.request.replace(device=ask.request.device, model=ask.model))
+    picture = dataclasses.replace(picture, request=request)
     encoding = encoding_of(ask.suffix, ask.quality, request)
     data = picture.encoded(encoding, ask.metadata)
     facts = dict(picture.facts_in(encoding))
-    return Finished(
-        data,
-        without_pixels(request),
-        facts,
-        result.seconds,
-        result.networks,
-        (picture.image.width, picture.image.height),
-    )
+    size = (picture.image.width, picture.image.height)
+    return Finished(data, without_pixels(request), facts, drawn.seconds, drawn.networks, size)
 
 
 def _preview(step: Step) -> bytes:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,14 +67,14 @@ class Served:
         connection.sendall(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
         return connection
 
-    def occupy(self, jobs: int, seed: int = 0) -> list[str]:
-        """Let it draw long pictures; returns the ids of their jobs."""
+    def occupy(self, jobs: int, seed: int = 0, running: int = 1) -> list[str]:
+        """Let it draw long pictures, until so many are drawn at once; returns the ids of their jobs."""
         ids: list[str] = []
         for first, count in ((seed, 1), (seed + 1, jobs - 1)):
             if count:
                 body = {"prompt": "a cat", "count": count, "seed": first, **LONG}
                 ids += [job["id"] for job in self.json("POST", "/v1/jobs", body)[1]["jobs"]]
-                self.until(lambda: self.metric("sd_running") == 1)
+                self.until(lambda: self.metric("sd_running") == running)
         return ids
 
     def free(self, ids: list[str]) -> None:
@@ -90,10 +93,20 @@ class Served:
         raise AssertionError("it never held")
 
 
+@contextlib.contextmanager
+def heeding_interrupts() -> Iterator[None]:
+    """Inside, programs are started that Ctrl-C ends, even if this one was started with Ctrl-C ignored, as by nohup."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def start(folder: Path, *options: str, **environment: str) -> Served:
     """Start `sd serve` on a free port, and wait until it has printed its address."""
     command = [sys.executable, "-m", "sdcli", "serve", "--port", "0", *options]
-    with open(folder / "server.log", "wb") as log:
+    with open(folder / "server.log", "wb") as log, heeding_interrupts():
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=log, cwd=folder, env={**os.environ, **environment}
         )

@@ -119,7 +119,8 @@ GARBAGE = [
     b'{"defaults": 1, "jobs": [1]}',
     b'{"vars": {"x": "$x"}, "jobs": [{"prompt": "$x$x"}], "version": 2}', b'{"prompt": "a", "model": "../tiny"}',
     b'{"prompt": "a", "control": ["x"]}', b'{"prompt": "a", "background": "url(x)"}',
-    b'{"prompt": "a", "sigmas": "1,2"}',
+    b'{"prompt": "a", "sigmas": "1,2"}', b'{"prompt": "a", "seed": "1..1000000"}',
+    b'{"prompt": "a", "control": [{"file": "x", "image": "/etc/passwd"}]}', b'{"prompt": "a", "region": [{}]}',
 ]  # fmt: skip
 PATHS = [
     "/v1/images/generations",
@@ -129,6 +130,12 @@ PATHS = [
     "/v1/jobs/x",
     "/nope",
     "/v1/jobs?format=exe",
+    "/sdapi/v1/img2img",
+    "/sdapi/v1/options",
+    "/sdapi/v1/png-info",
+    "/sdapi/v1/extra-single-image",
+    "/sdapi/v1/progress",
+    "/controlnet/model_list",
 ]
 
 
@@ -188,6 +195,44 @@ def test_each_kind_of_garbage_is_refused_as_a_job_and_as_a_generation(server, bo
     for path in ("/v1/jobs", "/v1/images/generations"):
         status, _, data = server.ask("POST", path, body)
         assert 400 <= status < 500 and json.loads(data)["error"]["message"], (path, data)
+
+
+@pytest.mark.parametrize("path", ["img2img", "png-info", "extra-single-image"])
+def test_garbage_is_refused_by_a1111s_api(server, path):
+    for body in GARBAGE:
+        status, _, data = server.ask("POST", f"/sdapi/v1/{path}", body)
+        assert 400 <= status < 500 and json.loads(data)["detail"], (body, data)
+
+
+def test_bodies_that_come_slowly_keep_nobody_waiting(server):
+    slow = [server.connect() for _ in range(20)]
+    for connection in slow:
+        connection.sendall(
+            b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            b'Content-Length: 1000\r\n\r\n{"prompt": '
+        )
+    assert server.json("POST", "/v1/jobs", {"prompt": "a cat", "seed": 2, **SMALL})[0] == 202
+    for connection in slow:
+        connection.close()
+
+
+@pytest.mark.slow
+def test_a_body_that_does_not_come_is_answered_408(server):
+    with server.connect() as connection:
+        connection.sendall(
+            b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            b'Content-Length: 1000\r\n\r\n{"prompt": '
+        )
+        assert connection.recv(1000).startswith(b"HTTP/1.1 408")  # after 30 s
+
+
+def test_a_body_of_millions_of_values_is_refused_before_it_is_read(server):
+    for body in (
+        b"[" + b"[]," * 4_000_000 + b"[]]",
+        b'{"prompt": "a", "seed": [' + b"1," * 4_000_000 + b"1]}",
+    ):
+        status, _, data = server.ask("POST", "/v1/jobs", body)
+        assert status == 400 and b"values" in data
 
 
 def test_200_clients_at_once_get_a_picture_or_are_told_to_wait(server):

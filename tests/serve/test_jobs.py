@@ -137,7 +137,9 @@ def test_leaving_the_stream_of_a_submission_cancels_its_jobs(server):
     [
         ({"include": ["/etc/passwd"], "jobs": [{"prompt": "a cat"}]}, "include"),
         ({"prompt": "a cat", "count": 1_000_000}, "count"),
-        ({"prompt": "a cat", "cfg": "1..9 in 5000"}, "5,000 jobs"),
+        ({"prompt": "a cat", "cfg": "1..9 in 5000"}, "5,000 values, and at most 64"),
+        ({"prompt": "a cat", "seed": "1..1000000"}, "1,000,000 values, and at most 64"),
+        ({"prompt": "a cat", "seed": ["1..64"] * 2}, "at most 64 values"),
         ({"prompt": "a cat", "seed": "1..10", "cfg": "1..10"}, "100 jobs"),
         ({"prompt": "a cat", "out": "/tmp/x.png"}, "out"),
         ({"prompt": "a cat", "image": "photo.png"}, "image"),

@@ -36,6 +36,7 @@ def tab(opened, server):
     opened.open(server.url + "/")
     opened.wait_for("byId('model').options.length")
     yield opened
+    opened.value_of("location.protocol === 'http:' && sessionStorage.clear()")
     opened.open("about:blank", awaits_page=False)
     assert opened.errors == []
     server.until(lambda: server.metric("sd_queue_length") == server.metric("sd_running") == 0)
@@ -156,6 +157,27 @@ def test_who_leaves_the_page_cancels_what_it_waits_for(tab, server):
     before = server.metric('sd_pictures_total{state="cancelled"}')
     tab.open("about:blank", awaits_page=False)
     server.until(lambda: server.metric('sd_pictures_total{state="cancelled"}') == before + 1)
+
+
+def test_what_was_drawn_is_still_there_when_the_page_is_loaded_again(tab, server):
+    draw_to_the_end(tab, "a plum", count=2, **SMALL)
+    draw_to_the_end(tab, "a pear", count=1, **SMALL)
+    server.json("POST", "/v1/jobs", {"prompt": "of somebody else", **SMALL})
+    before = [picture_of(tab, index) for index in range(3)]
+    tab.open(server.url + "/")
+    tab.wait_for("jobs.length === 3 && jobs.every(job => job.url)", 600)
+    assert texts_of(tab, "#cards .name") == ["a pear", "a plum", "a plum"]
+    assert [picture_of(tab, index) for index in range(3)] == before
+
+
+def test_the_settings_of_a_picture_from_before_ask_for_its_files_again(tab, server, tmp_path):
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "photo.png")
+    tab.choose("#image", tmp_path / "photo.png")
+    draw_to_the_end(tab, "a plum", steps=2, seed=4)
+    tab.open(server.url + "/")
+    tab.wait_for("jobs.length === 1 && jobs[0].url", 600)
+    tab.value_of("document.querySelector('#cards .bar button').click()")
+    assert texts_of(tab, "#status") == ["The settings are in the form; choose its files again: photo.png"]
 
 
 def test_an_error_is_shown_as_the_server_tells_it(tab, server):

@@ -26,9 +26,18 @@ def test_equal_asks_share_a_drawing_and_take_one_place():
 
 def test_a_full_queue_takes_none_of_several():
     queue = Queue(places=2)
+    queue.submit([ask(9)])
     with pytest.raises(QueueFull):
-        queue.submit([ask(seed) for seed in range(3)])
-    assert queue.waiting == 0 and queue.inbox.empty()
+        queue.submit([ask(seed) for seed in range(2)])
+    assert queue.waiting == 1 and queue.inbox.qsize() == 1
+
+
+def test_more_pictures_than_there_are_places_are_taken_when_nothing_waits():
+    queue = Queue(places=2)
+    queue.begin(queue.submit([ask(9)])[0].drawing)
+    assert len(queue.submit([ask(seed) for seed in range(3)])) == 3
+    with pytest.raises(QueueFull):
+        queue.submit([ask(4)])
 
 
 def test_a_drawing_in_work_takes_no_place():

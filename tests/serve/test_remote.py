@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import upscaler_files
+from tests.serve.running import start, stop
 from tests.test_imports import RUN, among, loaded
 
 SMALL = ("--seed", 7, "-s", 2, "-W", 64, "-H", 64)
@@ -69,6 +71,41 @@ def test_pictures_are_sent_along_and_recorded_by_the_names_that_were_typed(both,
     (here, files), (there, files_there) = both(*arguments)
     assert (here.code, there.code) == (0, 0), there.err
     assert files_there == files and len(files) == 1
+
+
+@pytest.fixture
+def depth_server(tmp_path_factory):
+    """A running server with an SD 2 depth model and an x4 upscaler of toy width."""
+    served = start(tmp_path_factory.mktemp("server"), "-m", "test:depth", "-m", "test:x4")
+    yield served
+    stop(served)
+
+
+def test_depth2img_and_upscale_draw_the_same_files_there(depth_server, sd, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    for arguments in (
+        ("depth2img", "a cat", "-i", "photo.png", "-m", "test:depth", "--depth", "photo.png"),
+        ("upscale", "photo.png", "-m", "test:x4"),
+        ("upscale", "photo.png", "-m", "test:x4", "--prompt", "a cat", "--noise-level", 30),
+    ):
+        ran = [sd(*where, *arguments, "--seed", 7, "-s", 2) for where in ((), ("--server", depth_server.url))]
+        assert [each.code for each in ran] == [0, 0], [each.err for each in ran]
+        here, there = ((tmp_path / each.lines[0]).read_bytes() for each in ran)
+        assert here == there
+    refused = sd("--server", depth_server.url, "depth2img", "a cat", "-i", "photo.png", "-m", "test:x4")
+    assert refused.code == 3 and "takes no depth" in refused.err
+    refused = sd("--server", depth_server.url, "upscale", "photo.png", "-m", "test:x4", "--scale", 3)
+    assert refused.code == 2 and "enlarges 4 times" in refused.err
+
+
+def test_an_upscaler_file_enlarges_here(sd, server, tmp_path, monkeypatch):
+    upscaler_files.write(tmp_path / "x4.safetensors", upscaler_files.rrdb())
+    Image.new("RGB", (16, 16)).save(tmp_path / "photo.png")
+    refused = sd("--server", server.url, "upscale", "photo.png", "-m", "x4.safetensors")
+    assert refused.code == 2 and "upscaler file" in refused.err
+    monkeypatch.setenv("SD_SERVER", server.url)
+    assert sd("upscale", "photo.png", "-m", "x4.safetensors").lines == ["photo-x4.png"]
 
 
 def test_json_tells_the_same_but_for_the_seconds(both):

@@ -106,6 +106,30 @@ def test_requests_of_foreign_pages_are_not_answered(headers, is_answered, method
     assert ask(method=method, headers=headers)[0] == (200 if is_answered else 403)
 
 
+CLICK = [("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")]
+
+
+def test_a_link_of_a_foreign_page_opens_the_page():
+    assert ask(path="/", headers=CLICK)[0] == 200
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"path": "/v1/models"},
+        {"path": "/v1/jobs", "method": "POST"},
+        {"path": "/", "method": "POST"},
+        {"path": "/", "headers": [*CLICK[:2], ("sec-fetch-dest", "iframe")]},
+        {"path": "/", "headers": [CLICK[0], ("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "image")]},
+        {"path": "/", "headers": [*CLICK, ("origin", "http://evil.example")]},
+        {"path": "/", "host": "evil.example"},
+    ],
+    ids=str,
+)
+def test_a_foreign_page_opens_nothing_else(more):
+    assert ask(**{"headers": CLICK, **more})[0] == 403
+
+
 def test_no_page_may_read_an_answer_unless_its_origin_is_allowed():
     page = "https://draw.example"
     asked = [("origin", page), ("sec-fetch-site", "cross-site")]

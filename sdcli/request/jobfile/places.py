@@ -14,6 +14,7 @@ from sdcli.request.file_options import SETTING
 from sdcli.request.jobfile.batch_job import Source
 from sdcli.request.jobfile.keys import OPTIONS
 from sdcli.request.jobfile.nodes import Node
+from sdcli.request.jobfile.ranges import MAX_VALUES
 from sdcli.request.request import HIRES_BY
 from sdcli.request.weighted_file import parse_weighted_file
 
@@ -26,11 +27,15 @@ _FILE = re.compile(r"\.(safetensors|ckpt|pt|pth|bin|png|jpe?g|webp)$", re.IGNORE
 
 @dataclass(frozen=True)
 class Place:
-    """A job file. `texts`: its values are all texts, which a field's type converts, as in CSV."""
+    """A job file. `texts`: its values are all texts, which a field's type converts, as in CSV.
+
+    A field may have `max_values`, written out or as a range.
+    """
 
     file: str
     texts: bool = False
     known: set[str] = field(default_factory=set, compare=False, repr=False)  # pictures that exist
+    max_values: int = MAX_VALUES
 
     def source(self, node: Node) -> Source:
         """The place of a node in it."""

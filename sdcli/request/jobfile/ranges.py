@@ -27,11 +27,13 @@ _A1111 = re.compile(
 )
 
 
-def parse_range(text: str, whole: bool, a1111: bool = False) -> list[int] | list[float] | None:
+def parse_range(
+    text: str, whole: bool, a1111: bool = False, most: int = MAX_VALUES
+) -> list[int] | list[float] | None:
     """The values of a range; None if the text is none. `a1111`: its spellings are understood too.
 
     Raises UsageError for a step of 0 or in the wrong direction, values that are not whole where they are to be, and
-    more than a million values.
+    more than `most` values, of which none is made then.
     """
     found = _RANGE.fullmatch(text) or (_A1111.fullmatch(text) if a1111 else None)
     if found is None:
@@ -39,13 +41,13 @@ def parse_range(text: str, whole: bool, a1111: bool = False) -> list[int] | list
     signed, text = found.re is _A1111, text.strip()
     first, last = Fraction(Decimal(found[1])), Fraction(Decimal(found[2]))
     if found[4] is not None:
-        exact = _evenly(text, first, last, int(found[4]))
+        exact = _evenly(text, first, last, int(found[4]), most)
         values = [Fraction(floor(value + Fraction(1, 2))) for value in exact] if whole else exact
         if len(set(values)) < len(values):
             raise UsageError(f"{text}: some values come twice; ask for fewer values")
     else:
         step = None if found[3] is None else Fraction(Decimal(found[3]))
-        values = _by_steps(text, first, last, step, signed)
+        values = _by_steps(text, first, last, step, signed, most)
     if not whole:
         return [float(value) for value in values]
     for value in values:
@@ -57,7 +59,7 @@ def parse_range(text: str, whole: bool, a1111: bool = False) -> list[int] | list
 
 
 def _by_steps(
-    text: str, first: Fraction, last: Fraction, step: Fraction | None, signed: bool
+    text: str, first: Fraction, last: Fraction, step: Fraction | None, signed: bool, most: int
 ) -> list[Fraction]:
     """first, first + step, … up to last, which is among them only if a step meets it.
 
@@ -72,20 +74,18 @@ def _by_steps(
         raise UsageError(f"{text}: a step above 0 leads away from the end; write it with a -")
     size = abs(step if step is not None else Fraction(1)) * direction
     number = (last - first) // size + 1
-    _check_number(text, number)
+    _check_number(text, number, most)
     return [first + size * i for i in range(number)]
 
 
-def _evenly(text: str, first: Fraction, last: Fraction, number: int) -> list[Fraction]:
+def _evenly(text: str, first: Fraction, last: Fraction, number: int, most: int) -> list[Fraction]:
     """So many values from first to last, at equal distances."""
-    _check_number(text, number)
+    _check_number(text, number, most)
     if (number < 2 and first != last) or number < 1:
         raise UsageError(f"{text}: has two ends, so at least 2 values; ask for more")
     return [first + (last - first) * i / max(number - 1, 1) for i in range(number)]
 
 
-def _check_number(text: str, number: int) -> None:
-    if number > MAX_VALUES:
-        raise UsageError(
-            f"{text}: gives {number:,} values, and at most {MAX_VALUES:,} are taken; make it shorter"
-        )
+def _check_number(text: str, number: int, most: int) -> None:
+    if number > most:
+        raise UsageError(f"{text}: gives {number:,} values, and at most {most:,} are taken; make it shorter")

@@ -54,6 +54,11 @@ def values_of(name: str, stated: Stated, faults: Faults, a1111: bool = False) ->
     is_axis, items = _items(name, stated, faults)
     asked: list[Asked] = []
     for item in items:
+        if len(asked) >= place.max_values:
+            faults.add(
+                place.source(item), f"{name}: at most {place.max_values:,} values are taken; take some out"
+            )
+            break
         try:
             found = _many(name, item, place) if OPTIONS[name].many else _scalars(name, item, place, a1111)
         except SdError as error:
@@ -106,7 +111,7 @@ def _scalars(name: str, node: Node, place: Place, a1111: bool) -> list[Asked]:
     if name == "seed" and (value == "random" or (value == -1 and not isinstance(value, bool))):
         return [RANDOM]
     if isinstance(value, str) and option.type in (int, float):
-        numbers = parse_range(value, option.type is int, a1111)
+        numbers = parse_range(value, option.type is int, a1111, place.max_values)
         if numbers is None:
             raise UsageError(_no_number(name, value, option.type is int))
         return [Asked(_short(each), fields.checked(DECLARED[name], each)) for each in numbers]

@@ -4,6 +4,6 @@
 what it answers, `extras` enlarges pictures, and `api` has the routes.
 """
 
-from sdcli.serve.a1111.api import routes
+from sdcli.serve.a1111.api import PREFIX, routes
 
-__all__ = ["routes"]
+__all__ = ["PREFIX", "routes"]

@@ -17,6 +17,7 @@ from sdcli.request.other_tools.a1111 import split
 from sdcli.request.picture import parameters
 from sdcli.request.png_metadata import read_png_metadata
 from sdcli.serve.a1111.fields import IMAGE_FIELDS
+from sdcli.serve.a1111.sent import Sent
 from sdcli.serve.queue import Finished
 from sdcli.serve.service import Problem
 
@@ -34,11 +35,8 @@ def pictures(
     """The answer to txt2img and img2img: the pictures as base64, the body, and `info`, which is JSON as a text."""
     keeps = body.get("include_init_images")
     sent = {name: value for name, value in body.items() if keeps or name not in IMAGE_FIELDS}
-    images = (
-        []
-        if body.get("send_images") in (False,)
-        else [base64.b64encode(each.data).decode() for each in results]
-    )
+    is_wanted = Sent(body).truth("send_images", True)
+    images = [base64.b64encode(each.data).decode() for each in results] if is_wanted else []
     return {"images": images, "parameters": sent, "info": json.dumps(_info(results, job_timestamp, batch))}
 
 

@@ -15,8 +15,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from sdcli.errors import UsageError
-from sdcli.serve.a1111 import answers, extras, lists
+from sdcli.serve.a1111 import answers, controlnet, lists
 from sdcli.serve.a1111.answers import as_a1111
+from sdcli.serve.a1111.extras import Enlarger
 from sdcli.serve.a1111.fields import values_of
 from sdcli.serve.a1111.runs import Run, Runs
 from sdcli.serve.a1111.sent import Sent
@@ -26,30 +27,33 @@ from sdcli.serve.queue import Ask
 from sdcli.serve.service import Problem, Service, finished, problem_of_job
 from sdcli.serve.wire import object_of
 
-PREFIX = "/sdapi/v1"
+PREFIX, CONTROLNET = "/sdapi/v1", "/controlnet"
+"""Where A1111 answers, and where its extension for ControlNet does."""
 
 
 def routes(service: Service) -> list[BaseRoute]:
     """The routes of this API."""
-    api = Api(service, Settings(service.rules.served), Runs(service.queue))
+    api = Api(service, Settings(service.rules.served), Runs(service.queue), Enlarger(service))
 
-    def route(path: str, answer: Callable[[Request], Awaitable[Response]], method: str = "GET") -> Route:
+    def route(
+        path: str, answer: Callable[[Request], Awaitable[Response]], method: str = "GET", prefix: str = PREFIX
+    ) -> Route:
         async def endpoint(_: Service, http: Request) -> Response:
             return await answer(http)
 
-        return Route(f"{PREFIX}/{path}", service.answers(as_a1111, endpoint), methods=[method])
+        return Route(f"{prefix}/{path}", service.answers(as_a1111, endpoint), methods=[method])
 
-    def listing(path: str, found: Callable[[], Any]) -> Route:
+    def listing(path: str, found: Callable[[], Any], prefix: str = PREFIX) -> Route:
         async def answer(http: Request) -> Response:
             return JSONResponse(await service.in_thread(found))
 
-        return route(path, answer)
+        return route(path, answer, prefix=prefix)
 
-    def always(path: str, value: Any, method: str = "GET") -> Route:
+    def always(path: str, value: Any, method: str = "GET", prefix: str = PREFIX) -> Route:
         async def answer(http: Request) -> Response:
             return JSONResponse(value)
 
-        return route(path, answer, method)
+        return route(path, answer, method, prefix)
 
     return [
         route("txt2img", api.txt2img, "POST"),
@@ -71,6 +75,8 @@ def routes(service: Service) -> list[BaseRoute]:
         listing("prompt-styles", lists.prompt_styles),
         listing("memory", lists.memory),
         *(always(path, value) for path, value in lists.NOTHING.items()),
+        listing("model_list", lambda: {"model_list": controlnet.titles()}, CONTROLNET),
+        *(always(path, value, prefix=CONTROLNET) for path, value in controlnet.INFORMATION.items()),
         *(always(f"refresh-{what}", None, "POST") for what in ("checkpoints", "loras", "embeddings", "vae")),
     ]
 
@@ -82,6 +88,7 @@ class Api:
     service: Service
     settings: Settings
     runs: Runs
+    enlarger: Enlarger
 
     async def txt2img(self, http: Request) -> Response:
         """Pictures of a prompt."""
@@ -134,8 +141,7 @@ class Api:
     async def extra_single_image(self, http: Request) -> Response:
         """A picture that is enlarged."""
         body = await object_of(http)
-        found = await self.service.in_thread(lambda: extras.enlarged(body, self.service.rules.budget))
-        return JSONResponse(found)
+        return JSONResponse(await self.enlarger.answer(http, body))
 
     async def png_info(self, http: Request) -> Response:
         """What a picture says of how it was made."""

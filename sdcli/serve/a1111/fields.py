@@ -16,10 +16,12 @@ from sdcli.request import aliases
 from sdcli.request.jobfile.keys import DECLARED
 from sdcli.request.names_elsewhere import FIELDS, HINTS
 from sdcli.request.request import MAX_SEED
+from sdcli.serve.a1111 import controlnet
 from sdcli.serve.a1111.hires import hires_values
 from sdcli.serve.a1111.sent import Sent
 from sdcli.serve.a1111.start import start_values
 from sdcli.serve.budget import Budget
+from sdcli.serve.pictures import FIELDS as PICTURE_FIELDS
 
 TAKEN_OVER: Mapping[str, Callable[[Sent, str], object]] = {
     "prompt": Sent.text,
@@ -48,7 +50,10 @@ REFUSED: Mapping[str, tuple[object, ...]] = {
     "initial_noise_multiplier": (1,),
 }
 """A field that is not done here -> its values that change nothing."""
-IMAGE_FIELDS = ("init_images", "mask")
+OURS_ELSEWHERE = {"count": "send batch_size or n_iter"}
+"""Keys of a job that A1111 has other words for -> what to do."""
+IMAGE_FIELDS = ("init_images", *PICTURE_FIELDS)
+"""What an answer does not send back with the other fields of the body."""
 
 
 def values_of(sent: Sent, settings: Mapping[str, Any], budget: Budget, is_img2img: bool) -> dict[str, Any]:
@@ -66,13 +71,18 @@ def values_of(sent: Sent, settings: Mapping[str, Any], budget: Budget, is_img2im
     if sent.truth("tiling"):
         values["tile"] = "both"
     values |= start_values(sent, budget, values) if is_img2img else hires_values(sent, values)
-    _check_scripts(sent.table("alwayson_scripts"))
+    for name, script in sent.table("alwayson_scripts").items():
+        if name.lower() == controlnet.NAME and not _is_idle(script):
+            values |= controlnet.control_values(script, values, budget)
+        else:
+            _check_idle(name, script)
     for name, allowed in REFUSED.items():
         sent.only(name, allowed, HINTS.get(name, "leave it out"))
     sent.drop(HARMLESS)
     for name, value in sent.left.items():  # fields of a Request, by our names, may be sent too
         if name not in DECLARED:
-            raise UsageError(f"{name:.80}: is not done here, and may change the picture; leave it out")
+            advice = OURS_ELSEWHERE.get(name, "leave it out")
+            raise UsageError(f"{name:.80}: is not done here, and may change the picture; {advice}")
         if name in values and name != "like" and values[name] != value:
             raise UsageError(
                 f"{name}: {value!r:.80} is not the {values[name]!r:.80} of another field; keep one"
@@ -141,18 +151,17 @@ def _with_options(sampler: str, options: Mapping[str, float | None]) -> str:
     return f"{name}:{','.join(texts)}" if texts else name
 
 
-def _check_scripts(scripts: Mapping[str, Any]) -> None:
+def _check_idle(name: str, script: object) -> None:
     """Raise UsageError for a script that would do something."""
-    for name, script in scripts.items():
-        args = script.get("args") if isinstance(script, dict) else script
-        if not _is_idle(args):
-            raise UsageError(
-                f"alwayson_scripts: {name:.80} would change the picture and is not done here; leave it out"
-            )
+    if not _is_idle(script):
+        raise UsageError(
+            f"alwayson_scripts: {name:.80} would change the picture and is not done here; leave it out"
+        )
 
 
-def _is_idle(args: object) -> bool:
-    """True for a script's arguments that turn it off: none, a first one that is false, or units not enabled."""
+def _is_idle(script: object) -> bool:
+    """True for a script that is turned off: without arguments, with a first one that is false, or no unit enabled."""
+    args = script.get("args") if isinstance(script, dict) else script
     units = list(args.values()) if isinstance(args, dict) else args
     if not units:
         return True

@@ -53,7 +53,9 @@ def _factor(resize: list[int], values: Mapping[str, Any]) -> float:
     """The factor by which hr_resize_x and hr_resize_y enlarge; one that is 0 follows. Raises UsageError."""
     size = [values.get("width"), values.get("height")]
     factors: set[float] = {to / side for to, side in zip(resize, size, strict=True) if to and side}
-    if len(factors) != 1 or None in size:
+    if None in size:
+        raise UsageError("hr_resize_x, hr_resize_y: are enlarged sizes; send width and height too")
+    if len(factors) != 1:
         raise UsageError(
             f"hr_resize_x, hr_resize_y: {resize[0]}x{resize[1]} would change the proportions of {size[0]}x{size[1]}, "
             "which is not done here; send hr_scale"

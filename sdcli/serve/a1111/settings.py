@@ -40,6 +40,11 @@ SHOWN: Mapping[str, Any] = {
     "return_grid": False,
 }
 """The options that are shown and their values at first. Those that are not in FIELDS cannot be changed."""
+_AS_SHOWN: Mapping[type, Callable[[Sent, str], object]] = {
+    str: Sent.text,
+    int: Sent.whole,
+    float: Sent.number,
+}
 UNCHANGED: Mapping[str, tuple[object, ...]] = {
     "sd_vae": ("Automatic", "automatic", "None", "none", ""),
     "forge_additional_modules": ([],),
@@ -89,8 +94,11 @@ class Settings:
     def change(self, values: Mapping[str, Any]) -> None:
         """Change options for all requests that follow; raises as `fields`, and then changes none."""
         self.fields(values)
-        kept = {name: value for name, value in values.items() if name in FIELDS or name == MODEL}
-        self.values |= {name: value for name, value in kept.items() if value not in (None, "")}
+        sent = Sent({name: value for name, value in values.items() if value != ""})
+        if title := sent.text(MODEL):
+            self.values[MODEL] = title
+        for name in FIELDS.keys() & sent.left.keys():
+            self.values[name] = _AS_SHOWN[type(SHOWN[name])](sent, name)
 
     @property
     def model(self) -> ServedModel:

@@ -10,18 +10,7 @@ import pytest
 from PIL import Image
 
 from tests import upscaler_files
-from tests.serve.running import LONG, SMALL, start, stop
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """A running server with a style and an upscaler."""
-    folder = tmp_path_factory.mktemp("server")
-    (folder / "styles.csv").write_text("name,prompt,negative_prompt\nInk,ink drawing,photo\n")
-    upscaler_files.write(folder / "x4.safetensors", upscaler_files.rrdb())
-    served = start(folder, SDCLI_STYLES=str(folder / "styles.csv"), SDCLI_UPSCALERS=str(folder))
-    yield served
-    stop(served)
+from tests.serve.running import LONG, SMALL
 
 
 def ask(server, method, path, body=None, **headers):
@@ -130,19 +119,33 @@ def test_what_is_not_done_is_422_by_name(server, path, body, named):
     assert status == 422 and named in answer["detail"] and answer["error"]
 
 
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "nope", 404), ("DELETE", "txt2img", 405)])
+def test_what_there_is_not_is_answered_in_the_form_of_this_api(server, method, path, status):
+    told, answer = server.json(method, f"/sdapi/v1/{path}")
+    assert told == status and answer["detail"] and isinstance(answer["error"], str)
+
+
+def test_the_pictures_of_a_body_are_not_sent_back_with_its_fields(server):
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(file, "PNG")
+    body = {"init_images": [base64.b64encode(file.getvalue()).decode()], "prompt": "a cat", **SMALL}
+    assert ask(server, "POST", "img2img", body)["parameters"] == {"prompt": "a cat", **SMALL}
+    kept = {**body, "include_init_images": True, "send_images": False}
+    answer = ask(server, "POST", "img2img", kept)
+    assert answer["parameters"] == kept and answer["images"] == []
+
+
 def test_a_model_that_is_not_served_is_404(server):
     status, answer = server.json("POST", "/sdapi/v1/options", {"sd_model_checkpoint": "sdxl"})
     assert status == 404 and "sdxl" in answer["detail"]
 
 
 def test_progress_shows_the_picture_that_is_drawn_and_interrupt_ends_it(server):
-    thread, answers = ask_in_thread(server, {"prompt": "a dog", "seed": 1, **LONG, "steps": 150})
+    thread, answers = ask_in_thread(server, {"prompt": "a dog", "seed": 1, **LONG, "steps": 60})
     server.until(lambda: ask(server, "GET", "progress")["current_image"])
     told = ask(server, "GET", "progress")
     assert (
-        0 < told["progress"] < 1
-        and told["state"]["job_count"] == 1
-        and told["state"]["sampling_steps"] == 150
+        0 < told["progress"] < 1 and told["state"]["job_count"] == 1 and told["state"]["sampling_steps"] == 60
     )
     assert Image.open(io.BytesIO(base64.b64decode(told["current_image"]))).size == (256, 256)
     assert ask(server, "GET", "progress?skip_current_image=true")["current_image"] is None
@@ -153,7 +156,7 @@ def test_progress_shows_the_picture_that_is_drawn_and_interrupt_ends_it(server):
 
 
 def test_skip_leaves_out_one_picture_and_goes_on(server):
-    thread, answers = ask_in_thread(server, {"prompt": "a dog", "seed": 1, "n_iter": 2, **SMALL, "steps": 60})
+    thread, answers = ask_in_thread(server, {"prompt": "a dog", "seed": 1, "n_iter": 2, **SMALL, "steps": 16})
     ask(server, "POST", "skip")
     thread.join()
     status, answer = answers[0]

@@ -4,7 +4,7 @@ import base64
 import io
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -100,7 +100,7 @@ def test_a_field_becomes_what_it_means(body, found):
     [
         ({"restore_faces": True}, "restore_faces"),
         ({"script_name": "x/y/z plot", "script_args": [1]}, "script_name"),
-        ({"alwayson_scripts": {"ControlNet": {"args": [{"model": "x"}]}}}, "ControlNet"),
+        ({"alwayson_scripts": {"ControlNet": {"args": [{"model": "x"}]}}}, "controlnet unit 0: model"),
         ({"alwayson_scripts": {"ADetailer": {"args": [True, {}]}}}, "ADetailer"),
         ({"refiner_checkpoint": "xl"}, "refiner_checkpoint"),
         ({"s_churn": 5}, "s_churn"),
@@ -124,7 +124,8 @@ def test_a_field_becomes_what_it_means(body, found):
         ({"enable_hr": True, "hr_prompt": "another"}, "hr_prompt"),
         ({"enable_hr": True, "hr_sampler_name": "Euler"}, "hr_sampler_name"),
         ({"enable_hr": True, "hr_resize_x": 128, "hr_resize_y": 64, "width": 64, "height": 64}, "hr_resize_x"),
-        ({"enable_hr": True, "hr_resize_x": 128, "hr_resize_y": 128}, "hr_resize_x"),
+        ({"enable_hr": True, "hr_resize_x": 128, "hr_resize_y": 128}, "send width and height"),
+        ({"count": 2}, "batch_size or n_iter"),
         ({"enable_hr": True, "firstphase_width": 64}, "firstphase_width"),
         ({"clip_skip": 2, "steps": 3, "override": 1}, "override"),
         ({"init_images": [""]}, "init_images"),
@@ -196,6 +197,7 @@ _NAMES = st.sampled_from([
 ])  # fmt: skip
 
 
+@settings(max_examples=60)
 @given(st.dictionaries(_NAMES, _JSON, max_size=6), st.booleans())
 def test_any_json_is_understood_or_refused(body, is_img2img):
     try:
@@ -215,6 +217,8 @@ def test_options_become_fields_and_a_bad_one_changes_none(served):
     settings.change({"CLIP_stop_at_last_layers": 2, "randn_source": "NV"})
     assert settings.fields({}) == {"clip_skip": 2, "rng": "philox"}
     assert settings.fields({"randn_source": "CPU"})["rng"] == "torch"
+    settings.change({"CLIP_stop_at_last_layers": "2"})
+    assert settings.shown()["CLIP_stop_at_last_layers"] == 2
     for bad in (
         {"sd_vae": "x.safetensors"},
         {"emphasis": "Ignore"},

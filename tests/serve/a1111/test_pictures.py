@@ -8,21 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.serve.running import start, stop
-
 webuiapi = pytest.importorskip("webuiapi")
 
 SMALL = {"width": 64, "height": 64, "steps": 2, "seed": 7}
 TYPED = ("--seed", 7, "--steps", 2, "--width", 64, "--height", 64, "--cfg", 7, "--like", "a1111")
 EULER_A = ("--sampler", "Euler a", "--schedule", "automatic")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """A running server with two models."""
-    served = start(tmp_path_factory.mktemp("server"), "-m", "tiny", "-m", "test:sd1")
-    yield served
-    stop(served)
 
 
 @pytest.fixture
@@ -170,9 +160,7 @@ def test_a_switched_model_draws_what_follows(api, sd, tmp_path):
 
 
 def test_the_client_gets_json_from_all_lists(api):
-    assert {each["name"] for each in api.get_samplers()} >= {"Euler a", "DPM++ 2M", "DDIM", "er_sde"} - {
-        "er_sde"
-    }
+    assert {each["name"] for each in api.get_samplers()} >= {"Euler a", "DPM++ 2M", "DDIM"}
     assert {each["label"] for each in api.get_schedulers()} >= {"Automatic", "Karras", "Uniform"}
     assert [each["name"] for each in api.get_upscalers()][:2] == ["None", "Lanczos"]
     for lists in (api.get_sd_vae, api.get_loras, api.get_hypernetworks, api.get_face_restorers,
@@ -208,10 +196,3 @@ def test_refusals_name_the_field(api):
         api.txt2img(prompt="a cat", restore_faces=True, **SMALL)
     status, text = caught.value.args
     assert status == 422 and json.loads(text)["detail"].startswith("restore_faces: ")
-
-
-def test_controlnet_is_refused_by_name(api):
-    unit = webuiapi.ControlNetUnit(image=photo(), module="canny", model="canny")
-    with pytest.raises(RuntimeError) as caught:
-        api.txt2img(prompt="a cat", controlnet_units=[unit], alwayson_scripts={}, **SMALL)
-    assert caught.value.args[0] == 422 and "ControlNet" in caught.value.args[1]
