@@ -195,16 +195,16 @@ def main(minutes: float = recipe.UNET_MINUTES) -> None:
         party.done[0] = training.minutes / minutes
         party.start(follow)
     recent, alone = None, 0  # steps since the last meeting
-    clock = told = drawn = met = saved = time.time()
+    clock = told = drawn = saved = time.time()
     try:
         while (done := training.minutes / minutes) < 1:
             loss, alone = training.learn(done), alone + 1
             recent = loss if recent is None else 0.99 * recent + 0.01 * loss
-            if party and clock - met > MEET:
+            if party and alone >= MEET:
                 party.done[0] = done
                 others = party.meet(0, training.networks, alone) - alone
                 training.step, training.seen = training.step + others, training.seen + others * BATCH
-                met, alone = time.time(), 0
+                alone = 0
             training.minutes, clock = training.minutes + (time.time() - clock) / 60, time.time()
             if clock - told > 60:
                 print(f"{done:.1%} step {training.step} seen {training.seen} loss {recent:.4f}", flush=True)
@@ -233,7 +233,8 @@ def follow(rank: int, party: Party) -> None:
         while not party.called.is_set():
             training.learn(float(party.done))
             alone += 1
-        training.step += party.meet(rank, training.networks, alone) - alone
+        others = party.meet(rank, training.networks, alone) - alone
+        training.step, training.seen = training.step + others, training.seen + others * BATCH
 
 
 if __name__ == "__main__":
