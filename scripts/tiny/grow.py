@@ -1,6 +1,6 @@
 """Enlarge a trained UNet to the recipe's: `python grow.py FOLDER`, once, before `unet.py`.
 
-FOLDER is a diffusers UNet that differs from the recipe's in one of these ways:
+FOLDER is a diffusers model whose UNet differs from the recipe's in one of these ways:
 
 - It has one level less, for pictures half as large. Its levels become the inner ones. The new outermost level passes
   its input through at first: the inner levels get every second position of what the old network got at its full size,
@@ -10,7 +10,8 @@ FOLDER is a diffusers UNet that differs from the recipe's in one of these ways:
 - It draws from a pooled vector of the words too. The new one has none, and always draws as the old one did from no
   words.
 
-Writes the `unet.pt` from which `unet.py` continues.
+Writes the `unet.pt` from which `unet.py` continues, and the other parts in single precision if the work folder
+has none.
 """
 
 import json
@@ -19,7 +20,7 @@ import sys
 from pathlib import Path
 
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel
 
@@ -187,7 +188,10 @@ def main(folder: Path) -> None:
     target = recipe.WORK / "unet.pt"
     if target.exists():
         raise SystemExit(f"{target} is there already")
-    small = UNet2DConditionModel.from_pretrained(folder, torch_dtype=torch.float32)
+    for part, kind in (("vae", AutoencoderKL), ("text_encoder", CLIPTextModel)):
+        if not (recipe.WORK / part).exists():
+            kind.from_pretrained(folder / part).float().save_pretrained(recipe.WORK / part)
+    small = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
     encoder = CLIPTextModel.from_pretrained(recipe.WORK / "text_encoder", dtype=torch.float32).eval()
     with torch.no_grad():
         empty = encoder(torch.tensor(tokens.encode([""]))).last_hidden_state

@@ -141,7 +141,7 @@ UNET_FEATURES, UNET_MAPS = 0.3, 0.02  # of the difference to the teacher's featu
 UNET_EMPTY = 0.1  # fraction of the captions left empty, for classifier-free guidance
 UNET_AVERAGE = 0.998  # decay of the running average per step
 UNET_SAVE = 10.0  # minutes between saves, each with a line of `curve.csv`
-UNET_LOOK = 90.0  # minutes between contact sheets, each with a short judging
+UNET_LOOK = 120.0  # minutes between contact sheets, each with a short judging
 SCHEDULE = {
     "beta_start": 0.00085,
     "beta_end": 0.012,

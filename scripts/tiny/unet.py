@@ -32,6 +32,7 @@ from together import MEET, Party
 
 CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CUDA else "cpu")
+PAUSE = 60.0  # seconds: what a step takes beyond that, it was paused, and does not count as time of training
 LEVELS = 20  # bins of the timesteps, each with its own usual error
 BATCH = recipe.UNET_BATCH_CUDA if CUDA else recipe.UNET_BATCH
 
@@ -42,8 +43,9 @@ class Training:
     def __init__(self, rank: int = 0) -> None:
         torch.manual_seed(recipe.SEED)
         unet = UNet2DConditionModel(**recipe.UNET).eval().to(memory_format=torch.channels_last)
+        unet.set_attn_processor(AttnProcessor())  # plain matrix products: as fast on a CPU, and Looks reads them
         if not CUDA:
-            hasten(unet).set_attn_processor(AttnProcessor())  # plain matrix products are as fast at these sizes
+            hasten(unet)
         text = free(deepcopy(sample.encoder(recipe.WORK)))
         self.networks = nn.ModuleDict({"unet": unet, "text_encoder": text}).to(DEVICE)
         self.learned = [p for p in self.networks.parameters() if p.requires_grad]
@@ -63,7 +65,6 @@ class Training:
         seed = recipe.SEED + self.step + 1_000_003 * rank
         self.bank = Bank(seed)
         self.random = torch.Generator().manual_seed(seed)
-        self.forward = torch.compile(unet) if CUDA else unet
         self.looks, self.features, self.teacher = Looks(unet), Features(unet), None
 
     def _go_on(self, saved: dict) -> None:
@@ -121,7 +122,7 @@ class Training:
         share = self.share[times][:, None, None, None].to(DEVICE)
         signal, sigma = share.sqrt(), (1 - share).sqrt()
         noisy = (signal * x + sigma * noise).contiguous(memory_format=torch.channels_last)
-        v = self.forward(noisy, times.to(DEVICE), encoder_hidden_states=told).sample
+        v = self.networks["unet"](noisy, times.to(DEVICE), encoder_hidden_states=told).sample
         errors = (v.float() - (signal * noise - sigma * x)).square().mean((1, 2, 3))
         maps = self.looks.loss(batch.masks.to(DEVICE), batch.spans.to(DEVICE))
         more = recipe.UNET_MAPS * maps
@@ -205,7 +206,9 @@ def main(minutes: float = recipe.UNET_MINUTES) -> None:
                 others = party.meet(0, training.networks, alone) - alone
                 training.step, training.seen = training.step + others, training.seen + others * BATCH
                 alone = 0
-            training.minutes, clock = training.minutes + (time.time() - clock) / 60, time.time()
+            now = time.time()
+            training.minutes += min(now - clock, PAUSE) / 60
+            clock = now
             if clock - told > 60:
                 print(f"{done:.1%} step {training.step} seen {training.seen} loss {recent:.4f}", flush=True)
                 training.curve.append((training.step, recent))
