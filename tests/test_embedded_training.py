@@ -22,6 +22,10 @@ SMALL = {
     "attention_head_dim": 2,
     "addition_embed_type_num_heads": 4,
 }
+DEAF_AT_16 = {
+    "down_block_types": ("DownBlock2D",) * 3 + ("CrossAttnDownBlock2D",) * 2,
+    "up_block_types": ("CrossAttnUpBlock2D",) * 2 + ("UpBlock2D",) * 3,
+}
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +38,17 @@ def programs():
     try:
         import captions
         import grow
+        import listening
         import recipe
+        import several
+        import spans
         import text
         import together
+        import tokens
         import unet
 
-        yield SimpleNamespace(
-            captions=captions, grow=grow, recipe=recipe, text=text, together=together, unet=unet
-        )
+        modules = (captions, grow, listening, recipe, several, spans, text, together, tokens, unet)
+        yield SimpleNamespace(**{module.__name__: module for module in modules})
     finally:
         sys.path.remove(str(HERE))
         for name in set(sys.modules) - before:
@@ -161,10 +168,82 @@ def test_a_deeper_network_says_at_first_what_the_shallow_one_says(programs, monk
     torch.manual_seed(1)
     monkeypatch.setattr(recipe, "UNET", recipe.UNET | SMALL)
     layers, widths = (0, 1, 1, 1, 1), SMALL["block_out_channels"]
-    shallow = UNet2DConditionModel(**recipe.UNET | {"layers_per_block": layers}).eval()
+    shallow = UNet2DConditionModel(**recipe.UNET | DEAF_AT_16 | {"layers_per_block": layers}).eval()
     deep = programs.grow.deepen(shallow.state_dict(), widths, layers).eval()
     x, told, t = torch.randn(2, 4, 32, 32), torch.randn(2, 7, 128), torch.tensor(400)
     with torch.no_grad():
         a, b = (each(x, t, encoder_hidden_states=told).sample for each in (shallow, deep))
-    assert len(deep.state_dict()) > len(shallow.state_dict())
+    assert any(".attentions." in name for name in deep.state_dict().keys() - shallow.state_dict().keys())
     assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_without_its_pooled_vector_a_network_says_what_it_said_to_no_words(programs, monkeypatch):
+    from diffusers import UNet2DConditionModel
+
+    recipe = programs.recipe
+    torch.manual_seed(1)
+    monkeypatch.setattr(recipe, "UNET", recipe.UNET | SMALL)
+    pooling = UNet2DConditionModel(**recipe.UNET | {"addition_embed_type": "text"}).eval()
+    quiet = UNet2DConditionModel(**recipe.UNET).eval()
+    empty = torch.randn(1, 7, 128)
+    quiet.load_state_dict(programs.grow.quiet(pooling, empty))
+    x, t = torch.randn(2, 4, 32, 32), torch.tensor(400)
+    with torch.no_grad():
+        a, b = (each(x, t, encoder_hidden_states=empty.expand(2, -1, -1)).sample for each in (pooling, quiet))
+    assert torch.allclose(a, b, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("caption", "concept", "said"),
+    [
+        ("a cat next to a tree", "cat", "cat"),
+        ("a cat next to a tree", "tree", "tree"),
+        ("a blue car, cartoon", "car", "blue car"),
+        ("three red fire trucks", "fire truck", "red fire trucks"),
+        ("an ear of corn", "corn", "ear of corn"),
+        ("a chicken leg on a red background", "chicken leg", "chicken leg"),
+        ("a cat", "dog", ""),
+    ],
+)
+def test_the_tokens_that_name_a_thing_are_found(programs, caption, concept, said):
+    (row,) = programs.tokens.encode([caption])
+    start, end = programs.spans.span(row, concept)
+    words = programs.tokens.encode([said])[0][1 : 1 + end - start] if said else []
+    assert row[start:end] == words and bool(said) == (end > start)
+
+
+def test_a_mask_is_where_its_box_and_something_else_than_the_background_are(programs):
+    latents = torch.zeros(1, 4, 64, 64)
+    latents[..., 16:48, 0:32] = 1.0  # a thing on the left, none on the right
+    boxes = [[(0, (0.25, 0.5, 0.5)), (1, (0.75, 0.5, 0.5))]]
+    masks = programs.listening.masks_of(latents, boxes)
+    assert masks.shape == (1, 2, 16, 16) and masks[0, 1].sum() == 0
+    assert masks[0, 0].sum() == 64 and masks[0, 0, 4:12, 0:8].all()
+
+
+def test_a_look_at_the_right_tokens_costs_nothing_and_one_at_others_much(programs):
+    looks = programs.listening.Looks(torch.nn.Module())
+    masks, spans = torch.zeros(1, 2, 16, 16), torch.zeros(1, 2, 77, dtype=torch.bool)
+    masks[0, 0, :, :8], spans[0, 0, 3] = 1, True
+    right = torch.zeros(1, 1, 256, 77)
+    right[..., 3] = 1
+    for found, loss in ((right, 0.0), (right.roll(1, -1), -np.log(1e-3))):
+        looks.noted = [found]
+        assert float(looks.loss(masks, spans)) == pytest.approx(loss, abs=2e-3) and not looks.noted
+
+
+def test_features_that_are_the_teachers_do_not_differ(programs):
+    shown = {"mid_block": torch.randn(2, 8, 4, 4)}
+    pupil = {"mid_block": torch.cat([torch.randn(1, 8, 4, 4), shown["mid_block"]])}
+    assert programs.listening.difference(pupil, shown, torch.tensor([1, 2])) == 0
+    assert programs.listening.difference(pupil, shown, torch.tensor([0, 1])) > 0.5
+
+
+def test_small_things_are_laid_at_their_places(programs):
+    several = programs.several
+    pieces = several.Pieces.__new__(several.Pieces)
+    pieces.side, pieces.near, pieces.white = 64, 15, torch.zeros(4, 64, 64)
+    a, b = (several.Piece("cat", "noto", None, False, torch.full((4, 30, 30), v)) for v in (1.0, 2.0))
+    picture = pieces.picture(tuple(zip((a, b), several.PLACES[2], strict=True)))
+    assert picture[0, 32, 16] == 1 and picture[0, 32, 48] == 2
+    assert (picture == 1).sum() == (picture == 2).sum() == 4 * 900

@@ -2,13 +2,15 @@
 
     python bank.py [KIND ...]
 
-Writes `bank/KIND.pt`: latents (n, 4, h, w) half, captions (n, k), which are indices into `texts`.
+Writes `bank/KIND.pt`: latents (n, 4, h, w) half, rows (n, 2), what each was made of, captions (n, k), which are indices
+into `texts`. Pictures of several things are not in it: several.py composes them of its small things while training.
 """
 
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
+from itertools import islice
 
 import numpy as np
 import torch
@@ -17,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 import recipe
-from captions import BARE, THE, grounded, many, named, paired, styled
+from captions import grounded, named, styled, with_article
 from compose import HUES, SCENES, blocky, lay, plain, recolour
 from concepts import COLOURS, CONCEPTS
 from norm import hasten, mixed
@@ -25,11 +27,7 @@ from sprites import path, sprite
 
 Random = np.random.Generator
 Made = tuple[Image.Image, list[str]]
-PLACES = {  # the centres of so many small things, whole steps of the UNet's coarsest level apart
-    2: ((0.25, 0.5), (0.75, 0.5)),
-    3: ((0.5, 0.25), (0.25, 0.75), (0.75, 0.75)),
-    4: ((0.25, 0.25), (0.75, 0.25), (0.25, 0.75), (0.75, 0.75)),
-}
+Row = tuple[int, int]  # dress, and index into `things()`: what a row of the bank was made of
 
 
 @cache
@@ -127,31 +125,20 @@ def in_pixels(random: Random, names: tuple[str, ...], style: str, emoji: str) ->
     )
 
 
-Composed = tuple[list[tuple[str, tuple[float, float]]], list[str]]  # emoji and their positions, captions
+def hue_of(row: Row) -> str:
+    """The colour that a small thing is given in this row of the bank: not its own, another one in each dress."""
+    hues = [hue for hue in HUES if hue != COLOURS.get(things()[row[1]][2])]
+    return hues[(3 * row[0] + 5 * row[1]) % len(hues)]
 
 
-def two(random: Random, name: str) -> Composed:
-    other = str(random.choice([each for each in CONCEPTS if each != name]))
-    above = random.random() < 0.3
-
-    def words() -> str:
-        a, b = (named(random, (each, *CONCEPTS[each][1])) for each in (name, other))
-        return paired(random, a, b, above)
-
-    places = [(y, x) for x, y in PLACES[2]] if above else PLACES[2]
-    emojis = [CONCEPTS[each][0][0] for each in (name, other)]
-    return list(zip(emojis, places, strict=True)), _say(lambda: styled(random, words(), recipe.UNSAID))
-
-
-def several_of_one(random: Random, name: str) -> Composed | None:
-    if name in BARE | THE:
+def small_recoloured(row: Row, names: tuple[str, ...], style: str, emoji: str) -> Made | None:
+    """A small thing in another colour: a piece of the pictures that several.py composes."""
+    turned = None if style == recipe.LINES else recolour(sprite(style, emoji), hue_of(row))
+    if turned is None:
         return None
-    emojis, others = CONCEPTS[name]
-    emoji, number = str(random.choice(emojis)), int(random.integers(2, 5))
-    names = (name, *others)[:2]
-    return [(emoji, place) for place in PLACES[number]], _say(
-        lambda: styled(random, many(number, str(random.choice(names))), recipe.UNSAID)
-    )
+    picture, (words, part) = plain(recipe.SIZE), recipe.SIZES["small"]
+    lay(picture, turned, part)
+    return picture, [with_article(f"{words[i % len(words)]} {hue_of(row)} {names[0]}") for i in range(recipe.CAPTIONS)]
 
 
 KINDS: dict[str, Callable[[Random, tuple[str, ...], str, str], Made | None]] = {
@@ -163,63 +150,42 @@ KINDS: dict[str, Callable[[Random, tuple[str, ...], str, str], Made | None]] = {
     "scene": in_scene,
     "pixels": in_pixels,
 }
-SEVERAL: dict[str, Callable[[Random, str], Composed | None]] = {"two": two, "counted": several_of_one}
 
 
 def make(job: tuple[str, int, int]) -> Made | None:
     """The picture of (kind, dress, index into `things()`), the same each time."""
     kind, dress, place = job
+    if kind == "small_recoloured":
+        return small_recoloured((dress, place), *things()[place])
     return KINDS[kind](np.random.default_rng([recipe.SEED, *kind.encode(), dress, place]), *things()[place])
 
 
-def compose(kind: str) -> Iterator[Made]:
+def compose(kind: str) -> Iterator[tuple[Row, Made]]:
     """Every trained sprite, recipe.DRESSES[kind] times, if this kind of picture can be made of it."""
     jobs = [(kind, dress, place) for dress in range(recipe.DRESSES[kind]) for place in range(len(things()))]
     with ProcessPoolExecutor() as pool:
         for start in range(0, len(jobs), 256):  # in parts, because finished pictures wait in memory
-            yield from (made for made in pool.map(make, jobs[start : start + 256], chunksize=8) if made)
+            part = jobs[start : start + 256]
+            made = pool.map(make, part, chunksize=8)
+            yield from ((job[1:], each) for job, each in zip(part, made, strict=True) if each)
 
 
 @torch.no_grad()
 def encode(vae: AutoencoderKL, pictures: list[Image.Image]) -> Tensor:
     x = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures]))
-    x = (x.permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
-    with mixed():
-        return vae.encode(x).latent_dist.mode().half()
+    x = x.permute(0, 3, 1, 2).to(vae.device).float() / 127.5 - 1
+    with mixed(vae.device.type):
+        return vae.encode(x.contiguous(memory_format=torch.channels_last)).latent_dist.mode().half().cpu()
 
 
-def encoded(kind: str) -> Iterator[tuple[Tensor, list[str]]]:
-    """Latents (4, h, w) and captions of every picture of this kind."""
-    vae, held = hasten(AutoencoderKL.from_pretrained(recipe.WORK / "vae")).eval(), []
-    for made in compose(kind):
-        held.append(made)
-        if len(held) == 8:
-            yield from zip(encode(vae, [picture for picture, _ in held]), [t for _, t in held], strict=True)
-            held = []
-    if held:
-        yield from zip(encode(vae, [picture for picture, _ in held]), [t for _, t in held], strict=True)
-
-
-def pasted(kind: str) -> Iterator[tuple[Tensor, list[str]]]:
-    """Latents and captions of several small things, composed of the latents of one each: what the autoencoder makes of
-    a small thing depends little on its neighbours (squared error 0.003 of a variance of 0.55, mostly at the edges)."""
-    latents = torch.load(recipe.WORK / "bank" / "small.pt")["latents"]
-    places = {emoji: i for i, (_, style, emoji) in enumerate(things()) if style == recipe.UNSAID}
-    side = latents.shape[-1]
-    middle, near, white = side // 2, side // 4 - 1, latents[0].clone()  # white but for its edge, which differs
-    white[:, 8:-8, 8:-8] = white[:, 8, 8, None, None]
-    for dress in range(recipe.DRESSES[kind]):
-        for number, name in enumerate(CONCEPTS):
-            made = SEVERAL[kind](np.random.default_rng([recipe.SEED, *kind.encode(), dress, number]), name)
-            if made:
-                picture = white.clone()
-                for emoji, place in made[0]:
-                    x, y = (round(side * part) for part in place)
-                    thing = latents[
-                        places[emoji], :, middle - near : middle + near, middle - near : middle + near
-                    ]
-                    picture[:, y - near : y + near, x - near : x + near] = thing
-                yield picture, made[1]
+def encoded(kind: str) -> Iterator[tuple[Tensor, Row, list[str]]]:
+    """Latents (4, h, w), origin and captions of every picture of this kind."""
+    vae = AutoencoderKL.from_pretrained(recipe.WORK / "vae").eval()
+    vae = vae.cuda() if torch.cuda.is_available() else hasten(vae)
+    made = compose(kind)
+    while held := list(islice(made, 8)):
+        latents = encode(vae, [picture for _, (picture, _) in held])
+        yield from ((z, row, texts) for z, (row, (_, texts)) in zip(latents, held, strict=True))
 
 
 def main(kinds: list[str]) -> None:
@@ -228,12 +194,13 @@ def main(kinds: list[str]) -> None:
         target = recipe.WORK / "bank" / f"{kind}.pt"
         if target.exists():
             continue
-        latents, rows, unique = [], [], {}
-        for each, texts in (pasted if kind in SEVERAL else encoded)(kind):
+        latents, rows, captions, unique = [], [], [], {}
+        for each, row, texts in encoded(kind):
             latents.append(each)
-            rows.append([unique.setdefault(text, len(unique)) for text in texts])
-        z = torch.stack(latents)
-        torch.save({"latents": z, "captions": torch.tensor(rows), "texts": list(unique)}, target)
+            rows.append(row)
+            captions.append([unique.setdefault(text, len(unique)) for text in texts])
+        z, origins, said = torch.stack(latents), torch.tensor(rows), torch.tensor(captions)
+        torch.save({"latents": z, "rows": origins, "captions": said, "texts": list(unique)}, target)
         deviation = z.float().std((0, 2, 3)).tolist()
         print(kind, len(z), "pictures,", len(unique), "captions; deviation of latents", deviation, flush=True)
 

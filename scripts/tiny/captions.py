@@ -79,8 +79,8 @@ def grounded(random: np.random.Generator, text: str, background: str | None) -> 
     return text
 
 
-def many(count: int, noun: str) -> str:
-    """`three apples`."""
+def many(count: int, noun: str, colour: str | None = None) -> str:
+    """`three apples`, `two red apples`."""
     if noun in PLURALS:
         plural = PLURALS[noun]
     elif noun.endswith(("s", "x", "ch", "sh")):
@@ -89,7 +89,12 @@ def many(count: int, noun: str) -> str:
         plural = f"{noun[:-1]}ies"
     else:
         plural = f"{noun}s"
-    return f"{NUMBERS[count]} {plural}"
+    return f"{NUMBERS[count]} {colour} {plural}" if colour else f"{NUMBERS[count]} {plural}"
+
+
+def placed(thing: str, side: str) -> str:
+    """A thing on one side of the picture: left, right, top or bottom."""
+    return f"{thing} {'at' if side in ('top', 'bottom') else 'on'} the {side}"
 
 
 def paired(random: np.random.Generator, first: str, second: str, above: bool) -> str:

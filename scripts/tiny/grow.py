@@ -1,14 +1,17 @@
 """Enlarge a trained UNet to the recipe's: `python grow.py FOLDER`, once, before `unet.py`.
 
-FOLDER is a diffusers UNet that differs from the recipe's in one of these ways:
+FOLDER is a diffusers model whose UNet differs from the recipe's in one of these ways:
 
 - It has one level less, for pictures half as large. Its levels become the inner ones. The new outermost level passes
   its input through at first: the inner levels get every second position of what the old network got at its full size,
   and the new last block adds little.
 - Its levels, except the outermost, are narrower. Their channels are used twice.
-- Its levels have fewer layers. The new layers change nothing at first.
+- Its levels have fewer layers, or no cross-attention. What is new changes nothing at first.
+- It draws from a pooled vector of the words too. The new one has none, and always draws as the old one did from no
+  words.
 
-Writes the `unet.pt` from which `unet.py` continues.
+Writes the `unet.pt` from which `unet.py` continues, and the other parts in single precision if the work folder
+has none.
 """
 
 import json
@@ -17,10 +20,12 @@ import sys
 from pathlib import Path
 
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
+from transformers import CLIPTextModel
 
 import recipe
+import tokens
 
 
 def inner(name: str) -> str:
@@ -68,13 +73,15 @@ def deepen(
 
     In the down blocks the new residual blocks come last. In the up blocks they come second, because only the first may
     have another input width; or first, if the level had a single one, which reads the level's input. Levels with
-    attention keep their layers.
+    attention keep their layers; where attention is new, it adds nothing.
     """
     torch.manual_seed(recipe.SEED)
     unet = UNet2DConditionModel(**recipe.UNET | {"block_out_channels": widths})
     state, levels = unet.state_dict(), len(layers)
     for name, value in state.items():
-        if new(name, layers):
+        if ".proj_out." in name and name not in shallow:
+            value.zero_()
+        elif new(name, layers):
             if ".conv2." in name:
                 value.zero_()
             elif name.endswith("conv_shortcut.weight"):
@@ -90,6 +97,18 @@ def deepen(
             name = f"up_blocks.{found[1]}.resnets.{place}.{name[found.end() :]}"
         state[name].copy_(value)
     return unet
+
+
+@torch.no_grad()
+def quiet(unet: UNet2DConditionModel, empty: Tensor) -> dict[str, Tensor]:
+    """The weights without the pooled vector: what it is for no words is added to the time embedding for good.
+
+    empty: (1, 77, width), the states of an empty caption.
+    """
+    state = unet.state_dict()
+    if unet.add_embedding is not None:
+        state["time_embedding.linear_2.bias"] = state["time_embedding.linear_2.bias"] + unet.add_embedding(empty)[0]
+    return {name: value for name, value in state.items() if not name.startswith("add_embedding.")}
 
 
 def new(name: str, layers: tuple[int, ...]) -> bool:
@@ -169,14 +188,21 @@ def main(folder: Path) -> None:
     target = recipe.WORK / "unet.pt"
     if target.exists():
         raise SystemExit(f"{target} is there already")
-    small = UNet2DConditionModel.from_pretrained(folder, torch_dtype=torch.float32)
+    for part, kind in (("vae", AutoencoderKL), ("text_encoder", CLIPTextModel)):
+        if not (recipe.WORK / part).exists():
+            kind.from_pretrained(folder / part).float().save_pretrained(recipe.WORK / part)
+    small = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
+    encoder = CLIPTextModel.from_pretrained(recipe.WORK / "text_encoder", dtype=torch.float32).eval()
+    with torch.no_grad():
+        empty = encoder(torch.tensor(tokens.encode([""]))).last_hidden_state
     layers = small.config.layers_per_block
     widths = tuple(small.config.block_out_channels)
     layers = (layers,) * len(widths) if isinstance(layers, int) else tuple(layers)
+    weights = quiet(small, empty)
     if len(layers) < len(recipe.UNET["block_out_channels"]):
         layers, widths = (0, *layers), (recipe.UNET["block_out_channels"][0], *widths)
-        small = grow(small.state_dict(), widths, layers)
-    small = deepen(small.state_dict(), widths, layers)
+        weights = grow(weights, widths, layers).state_dict()
+    small = deepen(weights, widths, layers)
     if widths != recipe.UNET["block_out_channels"]:
         small = widen(small.state_dict(), widths)
     state = small.state_dict()

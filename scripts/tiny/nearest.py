@@ -8,8 +8,8 @@ import torch
 from diffusers import UNet2DConditionModel
 from PIL import Image
 
-import judge
 import recipe
+import recognise
 import sample
 from concepts import CONCEPTS
 from norm import hasten
@@ -22,7 +22,7 @@ def main(target: Path, folder: Path = recipe.WORK) -> None:
     names = list(CONCEPTS)[:: len(CONCEPTS) // COUNT][:COUNT]
     drawn = []
     for start in range(0, COUNT, 8):
-        prompts = [judge.prompt_of(name) for name in names[start : start + 8]]
+        prompts = [recognise.prompt_of(name) for name in names[start : start + 8]]
         drawn.append(
             sample.decode(sample.latents(unet, prompts, [SEED] * len(prompts), folder=folder), folder)
         )
@@ -30,17 +30,17 @@ def main(target: Path, folder: Path = recipe.WORK) -> None:
     taught = [
         (style, number, row)
         for style in recipe.STYLES
-        for number, row in enumerate(judge.real()[style])
+        for number, row in enumerate(recognise.real()[style])
         if row.isfinite().all()
     ]
     table = torch.stack([row for *_, row in taught])
     centre = table.mean(0)
-    near = torch.nn.functional.normalize(judge.features(pictures) - centre, dim=1)
+    near = torch.nn.functional.normalize(recognise.features(pictures) - centre, dim=1)
     closeness = near @ torch.nn.functional.normalize(table - centre, dim=1).T
     page = Image.new("RGB", (ACROSS * SIDE, 2 * COUNT // ACROSS * SIDE), "white")
     for i, (picture, best) in enumerate(zip(pictures, closeness.argmax(1).tolist(), strict=True)):
         style, number, _ = taught[best]
-        real = judge.taught(style, list(CONCEPTS.values())[number][0][0])
+        real = recognise.taught(style, list(CONCEPTS.values())[number][0][0])
         for row, each in enumerate((picture, real)):
             small = Image.fromarray(each).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
             page.paste(small, (i % ACROSS * SIDE, (2 * (i // ACROSS) + row) * SIDE))

@@ -46,14 +46,13 @@ BACKGROUNDS = {  # name -> RGB; white is drawn most often and never named
 # -- the bank: kinds of picture, and how often each training sprite appears in each ------------------------------------
 DRESSES = {
     "white": 1,
-    "colour": 4,
+    "colour": 2,
     "recoloured": 1,
     "small": 1,
+    "small_recoloured": 2,
     "large": 1,
     "scene": 1,
     "pixels": 1,
-    "two": 60,
-    "counted": 8,
 }
 CAPTIONS = 16  # of every picture
 PART = 0.8125  # of the picture's width; one pose for all, aligned with the latents: moved things took longest to learn
@@ -111,47 +110,38 @@ UNET = {
     "layers_per_block": (1, 2, 2, 1, 1),
     "norm_num_groups": 8,
     "attention_head_dim": (1, 1, 2, 5, 8),  # diffusers: the NUMBER of heads
-    "down_block_types": ("DownBlock2D",) * 3 + ("CrossAttnDownBlock2D",) * 2,
-    "up_block_types": ("CrossAttnUpBlock2D",) * 2 + ("UpBlock2D",) * 3,
+    "down_block_types": ("DownBlock2D",) * 2 + ("CrossAttnDownBlock2D",) * 3,
+    "up_block_types": ("CrossAttnUpBlock2D",) * 3 + ("UpBlock2D",) * 2,
     "cross_attention_dim": 128,
-    "addition_embed_type": "text",
-    "addition_embed_type_num_heads": 4,
     "resnet_time_scale_shift": "scale_shift",
 }
-UNET_MINUTES, UNET_RATE = 480.0, 8e-4
+UNET_MINUTES, UNET_RATE = 720.0, 5e-4
 UNET_BATCH, UNET_BATCH_CUDA = 16, 256
 UNET_WORKERS = 4  # at most so many processes on a CPU, one per core
 UNET_FALL = 0.4  # fraction of the time over which the learning rate falls
-UNET_EARLY = 0.5  # first fraction of the time, with its own mix of kinds
-UNET_EARLY_MIX = {
-    "white": 0.76,
-    "colour": 0.10,
-    "recoloured": 0.06,
-    "small": 0,
-    "large": 0,
-    "scene": 0,
-    "pixels": 0.08,
-    "two": 0,
-    "counted": 0,
-}
 UNET_MIX = {
-    "white": 0.25,
-    "colour": 0.28,
+    "white": 0.14,
+    "colour": 0.14,
     "recoloured": 0.06,
-    "small": 0.10,
+    "small": 0.06,
     "large": 0.02,
     "scene": 0.03,
-    "pixels": 0.10,
-    "two": 0.09,
-    "counted": 0.07,
+    "pixels": 0.05,
+    "two": 0.36,
+    "placed": 0.09,
+    "counted": 0.05,
 }
 UNET_NOISIEST, UNET_NOISY = (
     0.8,
-    0.33,
+    0.40,
 )  # where the noisiest timesteps begin, of 1; fraction of all timesteps drawn from there
+TEACHER = TARGET  # unet.py compares features with it as long as it draws from a pooled vector
+UNET_TAUGHT = 100_000  # pictures, while these weights fall to nothing:
+UNET_FEATURES, UNET_MAPS = 0.3, 0.02  # of the difference to the teacher's features, and of the maps (listening.py)
 UNET_EMPTY = 0.1  # fraction of the captions left empty, for classifier-free guidance
 UNET_AVERAGE = 0.998  # decay of the running average per step
-UNET_LOOK = 20.0  # minutes between contact sheets, each with a short judging
+UNET_SAVE = 10.0  # minutes between saves, each with a line of `curve.csv`
+UNET_LOOK = 120.0  # minutes between contact sheets, each with a short judging
 SCHEDULE = {
     "beta_start": 0.00085,
     "beta_end": 0.012,

@@ -1,6 +1,7 @@
 """Draw with the model in training, in batches, with the package's own samplers: prompts -> latents -> pixels."""
 
 import math
+import re
 import sys
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,9 @@ from sdcli import registry
 from sdcli.checkpoints.families.tiny import tiny as family
 from sdcli.diffusion.levels import Levels
 from sdcli.diffusion.preconditioning import TO_DENOISED
+from sdcli.tokenizer import ids
+
+WEIGHTED = re.compile(r"\(([^():]+):([0-9.]+)\)")
 
 PROMPTS = (
     "a red apple",
@@ -68,8 +72,7 @@ def latents(
     folder: Path | None = None,
 ) -> Tensor:  # (n, 4, h, w)
     """Sample with the package's sampler, schedule and guidance; one seed per prompt."""
-    text = encoder(folder or recipe.WORK)
-    words = text(torch.tensor(tokens.encode(["", *prompts]))).last_hidden_state.float()
+    words = told(encoder(folder or recipe.WORK), ["", *prompts])
     levels = Levels.scaled_linear(recipe.SCHEDULE["beta_start"], recipe.SCHEDULE["beta_end"]).rescaled()
     sigmas = registry.find("schedules", schedule)(steps, levels)
     streams = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -90,6 +93,21 @@ def latents(
     for each in registry.find("samplers", sampler)(denoise, x, sigmas, noise):
         x = each
     return x
+
+
+@torch.no_grad()
+def told(text: CLIPTextModel, prompts: list[str]) -> Tensor:  # (n, 77, width)
+    """The states of the prompts; those of `(word:1.5)` are multiplied, and the mean of the prompt is kept."""
+    rows = tokens.encode([WEIGHTED.sub(r"\1", prompt) for prompt in prompts])
+    states = text(torch.tensor(rows)).last_hidden_state.float()
+    for state, row, prompt in zip(states, rows, prompts, strict=True):
+        mean = state.mean()
+        for words, weight in WEIGHTED.findall(prompt):
+            found = ids(words)
+            (start, *_) = (i for i in range(len(row)) if row[i : i + len(found)] == found)
+            state[start : start + len(found)] *= float(weight)
+        state *= mean / state.mean()
+    return states
 
 
 @torch.no_grad()

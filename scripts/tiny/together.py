@@ -1,5 +1,6 @@
 """Training on several cores: one process per core, each with its own pictures; regularly all continue from the mean of
-their weights. Threads of one process wait for each other at every layer; these processes meet every half minute."""
+their weights. Threads of one process wait for each other at every layer; these processes meet every twenty steps, so
+that a meeting costs little on a busy machine too."""
 
 import os
 from collections.abc import Callable
@@ -8,7 +9,7 @@ import torch
 import torch.multiprocessing as processes
 from torch import Tensor, nn
 
-MEET = 30.0  # seconds from one meeting to the next
+MEET = 20  # steps of the first process from one meeting to the next
 
 
 class Party:

@@ -3,8 +3,8 @@
     python unet.py [MINUTES]
 
 Writes `unet/` and `text_encoder/` (the running average of the weights), `unet.pt` (everything needed to continue) and
-regularly a sheet of samples and the loss curve. It saves when it is stopped (SIGTERM, Ctrl-C), and continues when it is
-run again.
+regularly `curve.csv`, a sheet of samples and the loss curve. It saves when it is stopped (SIGTERM, Ctrl-C), and
+continues when it is run again.
 """
 
 import json
@@ -19,55 +19,22 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 
-import judge
+import exam
 import recipe
+import recognise
 import sample
-import tokens
 from curve import plot
+from lessons import Bank, Batch
+from listening import Features, Looks, Teacher, difference
 from norm import hasten, mixed
 from text import free
 from together import MEET, Party
 
 CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CUDA else "cpu")
+PAUSE = 60.0  # seconds: what a step takes beyond that, it was paused, and does not count as time of training
 LEVELS = 20  # bins of the timesteps, each with its own usual error
 BATCH = recipe.UNET_BATCH_CUDA if CUDA else recipe.UNET_BATCH
-
-
-class Bank:
-    """Latents and captions of every kind; within a kind all pictures are used equally often, in random order."""
-
-    def __init__(self, seed: int):
-        self.random = torch.Generator().manual_seed(seed)
-        self.kinds = {}
-        for kind in recipe.DRESSES:
-            path = recipe.WORK / "bank" / f"{kind}.pt"
-            if path.exists():  # a kind that has not been made yet is left out
-                held = torch.load(path, mmap=True)
-                ids = torch.tensor(tokens.encode(held["texts"]), dtype=torch.int32)
-                self.kinds[kind] = (held["latents"], held["captions"], ids)
-        self.orders = {kind: torch.empty(0, dtype=torch.long) for kind in self.kinds}
-        self.empty = torch.tensor(tokens.encode([""]), dtype=torch.int32)[0]
-
-    def batch(self, count: int, done: float) -> tuple[Tensor, Tensor]:  # (count, 4, h, w), (count, 77) ids
-        mix = recipe.UNET_EARLY_MIX if done < recipe.UNET_EARLY else recipe.UNET_MIX
-        shares = torch.tensor([mix[kind] for kind in self.kinds], dtype=torch.float)
-        chosen = torch.multinomial(shares, count, replacement=True, generator=self.random)
-        latents, words = [], []
-        for kind, many in zip(
-            self.kinds, torch.bincount(chosen, minlength=len(shares)).tolist(), strict=True
-        ):
-            held, captions, ids = self.kinds[kind]
-            while len(self.orders[kind]) < many:
-                again = torch.randperm(len(held), generator=self.random)
-                self.orders[kind] = torch.cat([self.orders[kind], again])
-            rows, self.orders[kind] = self.orders[kind].split([many, len(self.orders[kind]) - many])
-            which = torch.randint(captions.shape[1], (many,), generator=self.random)
-            latents.append(held[rows])
-            words.append(ids[captions[rows, which]])
-        texts = torch.cat(words)
-        texts[torch.rand(count, generator=self.random) < recipe.UNET_EMPTY] = self.empty
-        return torch.cat(latents).to(DEVICE).float(), texts.to(DEVICE)
 
 
 class Training:
@@ -76,8 +43,9 @@ class Training:
     def __init__(self, rank: int = 0) -> None:
         torch.manual_seed(recipe.SEED)
         unet = UNet2DConditionModel(**recipe.UNET).eval().to(memory_format=torch.channels_last)
+        unet.set_attn_processor(AttnProcessor())  # plain matrix products: as fast on a CPU, and Looks reads them
         if not CUDA:
-            hasten(unet).set_attn_processor(AttnProcessor())  # plain matrix products are as fast at these sizes
+            hasten(unet)
         text = free(deepcopy(sample.encoder(recipe.WORK)))
         self.networks = nn.ModuleDict({"unet": unet, "text_encoder": text}).to(DEVICE)
         self.learned = [p for p in self.networks.parameters() if p.requires_grad]
@@ -97,7 +65,7 @@ class Training:
         seed = recipe.SEED + self.step + 1_000_003 * rank
         self.bank = Bank(seed)
         self.random = torch.Generator().manual_seed(seed)
-        self.forward = torch.compile(unet) if CUDA else unet
+        self.looks, self.features, self.teacher = Looks(unet), Features(unet), None
 
     def _go_on(self, saved: dict) -> None:
         for of, states in ((self.networks, saved["networks"]), (self.average, saved["average"])):
@@ -114,14 +82,14 @@ class Training:
         fall = min(1.0, (1 - done) / recipe.UNET_FALL)
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.UNET_RATE * min(1.0, (self.step - self.fresh + 1) / 200) * max(fall, 0.02)
-        x, words = self.bank.batch(BATCH, done)
+        batch = self.bank.batch(BATCH)
         with mixed(DEVICE.type):
-            errors, times = self.errors_of(x, words)
+            errors, times, taught = self.errors_of(batch)
         self.optimizer.zero_grad()
-        self.weighed(errors, times).backward()
+        (self.weighed(errors, times) + taught).backward()
         if torch.nn.utils.clip_grad_norm_(self.learned, 1.0).isfinite():
             self.optimizer.step()
-        self.step, self.seen = self.step + 1, self.seen + len(x)
+        self.step, self.seen = self.step + 1, self.seen + len(errors)
         if self.step % 4 == 0:
             keep = min(recipe.UNET_AVERAGE, self.step / (self.step + 20)) ** 4
             average = [p for p in self.average.parameters() if p.requires_grad]
@@ -140,16 +108,35 @@ class Training:
         self.levels.index_add_(0, bins, (errors.detach().cpu() - usual) * 0.02)
         return (errors * (self.levels.mean() / usual).to(errors.device)).mean()
 
-    def errors_of(self, x: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:  # (batch,), (batch,)
-        """The v-prediction error of each picture, each at its own timestep."""
+    def taught(self) -> float:
+        """The share of the teacher and the maps that is left: from 1 to 0."""
+        return max(0.0, 1 - self.seen / recipe.UNET_TAUGHT)
+
+    def errors_of(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:  # (batch,), (batch,), ()
+        """The v-prediction error of each picture, each at its own timestep; the timesteps; and what else is to be
+        learned, weighted (listening.py)."""
+        x, words = batch.latents.to(DEVICE), batch.words.to(DEVICE)
         told = self.networks["text_encoder"](words).last_hidden_state
         times = times_of(len(x), self.random)
         noise = torch.randn(x.shape, generator=self.random).to(DEVICE)
         share = self.share[times][:, None, None, None].to(DEVICE)
         signal, sigma = share.sqrt(), (1 - share).sqrt()
         noisy = (signal * x + sigma * noise).contiguous(memory_format=torch.channels_last)
-        v = self.forward(noisy, times.to(DEVICE), encoder_hidden_states=told).sample
-        return (v.float() - (signal * noise - sigma * x)).square().mean((1, 2, 3)), times
+        v = self.networks["unet"](noisy, times.to(DEVICE), encoder_hidden_states=told).sample
+        errors = (v.float() - (signal * noise - sigma * x)).square().mean((1, 2, 3))
+        maps = self.looks.loss(batch.masks.to(DEVICE), batch.spans.to(DEVICE))
+        more = recipe.UNET_MAPS * maps
+        if (rows := batch.single.nonzero()[:, 0]).numel() and (teacher := self._teacher()):
+            shown = teacher.show(noisy[rows], times[rows].to(DEVICE), words[rows])
+            more = more + recipe.UNET_FEATURES * difference(self.features.noted, shown, rows.to(DEVICE))
+        return errors, times, self.taught() * more
+
+    def _teacher(self) -> Teacher | None:
+        if self.taught() == 0 or not Teacher.there(recipe.TEACHER):
+            self.teacher = None
+        elif self.teacher is None:
+            self.teacher = Teacher(recipe.TEACHER, DEVICE)
+        return self.teacher
 
     def save(self) -> None:
         states = {
@@ -169,14 +156,23 @@ class Training:
         (recipe.WORK / "unet.json").write_text(json.dumps(facts))
         plot(self.curve, self.judged, recipe.WORK / "sheets" / "unet-loss.png")
 
+    def note(self) -> None:
+        """Add a line to `curve.csv`: the progress, and what the running average makes of the exam."""
+        path, first = recipe.WORK / "curve.csv", not (recipe.WORK / "curve.csv").exists()
+        marks = exam.mark(self.average["unet"], self.average["text_encoder"], DEVICE)
+        loss = self.curve[-1][1] if self.curve else float("nan")
+        row = {"minutes": self.minutes, "seen": self.seen, "taught": self.taught(), "loss": loss, **marks}
+        with path.open("a") as file:
+            print(*([",".join(row)] if first else []), ",".join(f"{v:.5g}" for v in row.values()), sep="\n", file=file)
+
     def look(self) -> None:
         """Save a contact sheet, and note the judge's score of some concepts; both are drawn in few steps."""
         self.save()
         sample.encoder.cache_clear()  # reads the prompts with the text encoder just saved
         drawer = deepcopy(self.average["unet"]).cpu()
         sample.sheet(drawer, recipe.WORK / "sheets" / f"unet-{self.step:06d}.png", steps=10)
-        if judge.there():
-            self.judged.append((self.step, judge.quick(drawer)))
+        if recognise.there():
+            self.judged.append((self.step, recognise.quick(drawer)))
             print(f"judge: {self.judged[-1][1]:.3f} in the first five", flush=True)
 
 
@@ -200,21 +196,27 @@ def main(minutes: float = recipe.UNET_MINUTES) -> None:
         party.done[0] = training.minutes / minutes
         party.start(follow)
     recent, alone = None, 0  # steps since the last meeting
-    clock = told = drawn = met = time.time()
+    clock = told = drawn = saved = time.time()
     try:
         while (done := training.minutes / minutes) < 1:
             loss, alone = training.learn(done), alone + 1
             recent = loss if recent is None else 0.99 * recent + 0.01 * loss
-            if party and clock - met > MEET:
+            if party and alone >= MEET:
                 party.done[0] = done
                 others = party.meet(0, training.networks, alone) - alone
                 training.step, training.seen = training.step + others, training.seen + others * BATCH
-                met, alone = time.time(), 0
-            training.minutes, clock = training.minutes + (time.time() - clock) / 60, time.time()
+                alone = 0
+            now = time.time()
+            training.minutes += min(now - clock, PAUSE) / 60
+            clock = now
             if clock - told > 60:
                 print(f"{done:.1%} step {training.step} seen {training.seen} loss {recent:.4f}", flush=True)
                 training.curve.append((training.step, recent))
                 told = clock
+            if clock - saved > 60 * recipe.UNET_SAVE:
+                training.note()
+                training.save()
+                saved = clock = time.time()
             if clock - drawn > 60 * recipe.UNET_LOOK:
                 training.look()
                 drawn = clock = time.time()
@@ -234,7 +236,8 @@ def follow(rank: int, party: Party) -> None:
         while not party.called.is_set():
             training.learn(float(party.done))
             alone += 1
-        training.step += party.meet(rank, training.networks, alone) - alone
+        others = party.meet(rank, training.networks, alone) - alone
+        training.step, training.seen = training.step + others, training.seen + others * BATCH
 
 
 if __name__ == "__main__":

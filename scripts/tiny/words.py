@@ -37,6 +37,8 @@ SMALL = [
     "right",
     "above",
     "below",
+    "top",
+    "bottom",
     "up",
     "down",
 ]
