@@ -72,7 +72,7 @@ class DeepCache:
 
     @property
     def _is_whole(self) -> bool:
-        """True if the call runs all layers, as nothing is kept for its rows, or what is kept is of this level or old."""
+        """True if the call runs all layers: nothing is kept for its rows, or it is of this level or too old."""
         level, _ = self._kept.get(self._call, (self._level, None))
         return not 0 < self._level - level < self.every
 
