@@ -34,7 +34,7 @@ from captions import BARE, THE, many, with_article
 from concepts import CONCEPTS, UNTOLD
 from listened import colour, pose, weight
 from norm import hasten
-from recognise import Draw, composed, features, laid, number_of, prompt_of, ranks, real, shown
+from recognise import Draw, composed, features, number_of, placed, prompt_of, ranks, real, shown
 from several import PLACES
 
 
@@ -182,7 +182,7 @@ def count(draw: Draw, names: list[str], seeds: list[int]) -> None:
         for name in told[(2 * number + seed) % 7 :: 7][:12]
     ]
     pictures = draw([many(number, name) for name, number, _ in asked], [seed for *_, seed in asked])
-    real_ones = [laid([(name, 0.4, place) for place in PLACES[number]]) for name, number, _ in asked]
+    real_ones = [placed([(name, 0.4, place) for place in PLACES[number]]) for name, number, _ in asked]
     for what, some in (("drawn", pictures), ("real", np.stack(real_ones))):
         right = np.mean([_islands(each) == number for each, (_, number, _) in zip(some, asked, strict=True)])
         print(f"count: {what:6} right {right:.3f}  ({len(asked)} pictures)")

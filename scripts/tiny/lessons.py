@@ -84,11 +84,11 @@ class Bank:
         ids = tokens.encode([each.caption for each in made])
         spans, boxes = [], []
         for each, row in zip(made, ids, strict=True):
-            concepts = list(dict.fromkeys(piece.concept for piece, _ in each.laid))
+            concepts = list(dict.fromkeys(piece.concept for piece, _ in each.placed))
             spans.append(_marked([span(row, concept) for concept in concepts]))
             width = WIDTHS["small"]
-            boxes.append([(concepts.index(piece.concept), (*place, width)) for piece, place in each.laid])
-        latents = torch.stack([self.pieces.picture(each.laid) for each in made])
+            boxes.append([(concepts.index(piece.concept), (*place, width)) for piece, place in each.placed])
+        latents = torch.stack([self.pieces.picture(each.placed) for each in made])
         return latents, torch.tensor(ids, dtype=torch.int32), torch.stack(spans), boxes
 
 

@@ -43,10 +43,10 @@ class Features:
             unet.get_submodule(name).register_forward_hook(self._hook(name))
 
     def _hook(self, name: str) -> Callable:
-        def note(module: nn.Module, given: tuple, out: Tensor | tuple) -> None:
+        def keep(module: nn.Module, given: tuple, out: Tensor | tuple) -> None:
             self.noted[name] = out[0] if isinstance(out, tuple) else out
 
-        return note
+        return keep
 
 
 class Teacher:

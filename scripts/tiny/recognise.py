@@ -113,10 +113,10 @@ def composed(
     things: dict[str, tuple[float, float]], ground: tuple[int, ...] = (255, 255, 255), hue: str | None = None
 ) -> np.ndarray:
     """A real picture of things side by side: thing -> (horizontal position, fraction of the width)."""
-    return laid([(name, part, (across, 0.5)) for name, (across, part) in things.items()], ground, hue)
+    return placed([(name, part, (across, 0.5)) for name, (across, part) in things.items()], ground, hue)
 
 
-def laid(
+def placed(
     things: list[tuple[str, float, tuple[float, float]]],
     ground: tuple[int, ...] = (255, 255, 255),
     hue: str | None = None,

@@ -48,7 +48,7 @@ class Piece:
 class Composed:
     """What is where, and one caption of it."""
 
-    laid: tuple[tuple[Piece, Place], ...]
+    placed: tuple[tuple[Piece, Place], ...]
     caption: str
 
 
@@ -86,9 +86,9 @@ class Pieces:
         some = other if other and random.random() < recoloured else self.of[style][concept]
         return some[random.integers(len(some))]
 
-    def picture(self, laid: tuple[tuple[Piece, Place], ...]) -> Tensor:  # (4, side, side)
+    def picture(self, placed: tuple[tuple[Piece, Place], ...]) -> Tensor:  # (4, side, side)
         out = self.white.clone()
-        for piece, place in laid:
+        for piece, place in placed:
             x, y = (round(self.side * part) for part in place)
             out[:, y - self.near : y + self.near, x - self.near : x + self.near] = piece.latents
         return out

@@ -156,7 +156,7 @@ class Training:
         (recipe.WORK / "unet.json").write_text(json.dumps(facts))
         plot(self.curve, self.judged, recipe.WORK / "sheets" / "unet-loss.png")
 
-    def note(self) -> None:
+    def log(self) -> None:
         """Add a line to `curve.csv`: the progress, and what the running average makes of the exam."""
         path, first = recipe.WORK / "curve.csv", not (recipe.WORK / "curve.csv").exists()
         marks = exam.mark(self.average["unet"], self.average["text_encoder"], DEVICE)
@@ -214,7 +214,7 @@ def main(minutes: float = recipe.UNET_MINUTES) -> None:
                 training.curve.append((training.step, recent))
                 told = clock
             if clock - saved > 60 * recipe.UNET_SAVE:
-                training.note()
+                training.log()
                 training.save()
                 saved = clock = time.time()
             if clock - drawn > 60 * recipe.UNET_LOOK:
