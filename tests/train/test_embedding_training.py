@@ -34,7 +34,9 @@ def loop(folder):
     return call
 
 
-@pytest.mark.parametrize("name", ["test:sd1", "test:sd2-v", "test:sdxl"])
+@pytest.mark.parametrize(
+    "name", ["test:sd1", pytest.param("test:sd2-v", marks=pytest.mark.slow), "test:sdxl"]
+)
 def test_a_prompt_reads_the_vectors_as_the_training_did(loop, name):
     training, model = loop(model=name, vectors=3, lr=0.1)
     first = {part: each.detach().clone() for part, each in training.trained.vectors.items()}

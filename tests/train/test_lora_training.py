@@ -22,7 +22,7 @@ from sdcli.train.plan import make_plan
 from sdcli.train.run import Loop, encode_example
 from tests.train.folders import lora_settings, train, write_pictures
 
-FAMILIES = ["test:sd1", "test:sd2", "test:sd2-v", "test:sdxl"]
+FAMILIES = ["test:sd1", pytest.param("test:sd2", marks=pytest.mark.slow), "test:sd2-v", "test:sdxl"]
 
 
 @pytest.fixture
