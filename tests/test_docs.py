@@ -71,7 +71,7 @@ def _write_upscaler(folder):
 
 
 def _write_pictures_to_learn_from(folder):
-    """The pictures of the page on training."""
+    """The pictures that a model is trained on."""
     folder.mkdir()
     for name in ("red-apple", "blue-boat_2"):
         pictures.photo().save(folder / f"{name}.png")
@@ -85,6 +85,7 @@ def folder_of(tmp_path_factory):
     _write_what_a_reader_has(folders["docs/loras.md"])
     _write_pickles(folders["docs/models.md"])
     _write_pictures_to_learn_from(folders["docs/train.md"] / "pictures")
+    _write_pictures_to_learn_from(folders["README.md"] / "blueprints")
     _write_upscaler(folders["docs/pictures-in.md"])
     return folders.__getitem__
 
