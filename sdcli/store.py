@@ -15,7 +15,7 @@ import shutil
 import string
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +85,7 @@ def _folder(out: str, fields: Mapping[str, str]) -> Path:
 def _fill_folder(name: str, fields: Mapping[str, str]) -> str:
     """A folder's name with its fields filled in; valid on every system if it has any."""
     filled = _fill_template(name, fields)
-    has_fields = any(key is not None for _, key, _, _ in string.Formatter().parse(name))
-    return safe_name(filled, "") if has_fields else filled
+    return safe_name(filled, "") if _used(name) else filled
 
 
 def safe_name(stem: str, suffix: str) -> str:
@@ -205,6 +204,7 @@ def _save(
 # --- names
 
 
+@lru_cache(maxsize=64)
 def _suffix(name: str) -> str:
     """The suffix of a name or template; a dot inside {braces} does not begin one."""
     return os.path.splitext(re.sub(r"\{[^}]*\}", "x", name))[1]
@@ -212,13 +212,7 @@ def _suffix(name: str) -> str:
 
 def _fill_template(template: str, fields: Mapping[str, str]) -> str:
     """The template with its {fields} replaced; raises UsageError for an unknown field or a format specification."""
-    try:
-        used = [key for _, key, _, _ in string.Formatter().parse(template) if key is not None]
-    except ValueError as error:
-        raise UsageError(
-            f"{template}: not a file name: {error}; write {{{{ or }}}} for a brace itself"
-        ) from None
-    for key in used:
+    for key in _used(template):
         if key not in fields:
             raise UsageError(f"{template}: no field is called {key!r}; {nearest(key, list(fields))}")
     try:
@@ -226,6 +220,17 @@ def _fill_template(template: str, fields: Mapping[str, str]) -> str:
     except (ValueError, IndexError, AttributeError):
         raise UsageError(
             f"{template}: a field takes no format or attribute; write it like {{seed}}"
+        ) from None
+
+
+@lru_cache(maxsize=64)  # for all pictures of a batch may have one template
+def _used(template: str) -> tuple[str, ...]:
+    """The names of the fields in a template; raises UsageError for one that cannot be read."""
+    try:
+        return tuple(key for _, key, _, _ in string.Formatter().parse(template) if key is not None)
+    except ValueError as error:
+        raise UsageError(
+            f"{template}: not a file name: {error}; write {{{{ or }}}} for a brace itself"
         ) from None
 
 

@@ -84,5 +84,7 @@ def _file_name(text: str) -> str:
 
 
 def _hash(value: Mapping[str, Any]) -> str:
-    text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(_in_order(value).encode()).hexdigest()
+
+
+_in_order = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode

@@ -37,12 +37,13 @@ def prepared(request: Request) -> Request:
         raise UsageError(f"--wildcards {request.wildcards}: there is no such folder; check the path")
     prompts = {name: getattr(request, name) or "" for name in PROMPTS}
     regions = request.region
-    if _draws_variants(request) and any(map(holds_variants, (*prompts.values(), *regions))):
+    holds = any(map(holds_variants, (*prompts.values(), *regions)))
+    if holds and _draws_variants(request):
         seed, folder = request.seed or 0, _folder(request)
         prompts = {name: choose(text, seed, folder) for name, text in prompts.items() if text}
         regions = tuple(choose(text, seed, folder) for text in regions)
     changes = {name: text for name, text in prompts.items() if text != (getattr(request, name) or "")}
-    variants = literal({**prompts, **dict(zip(regions, regions, strict=True))})
+    variants = literal({**prompts, **dict(zip(regions, regions, strict=True))}) if holds else None
     return _changed(request, {**changes, "region": regions, "wildcards": None, "variants": variants})
 
 

@@ -27,9 +27,7 @@ LIMITS = {"sd15": (512, 2.5e9), "sdxl-base": (1024, 6e9)}
 def test_a_streamed_model_stays_within_its_memory(name, tmp_path):
     """Measured are 1.7 GB for Stable Diffusion 1.5 and 2.2 GB for SDXL in bfloat16; all at once, 6.2 and 18 GB."""
     path = write(tmp_path / "x.safetensors", published(name))
-    ran = subprocess.run(
-        [sys.executable, "-c", DRAW, str(path)], capture_output=True, text=True, timeout=3600
-    )
+    ran = subprocess.run([sys.executable, "-c", DRAW, str(path)], capture_output=True, text=True)
     path.unlink()
     assert ran.returncode == 0, ran.stderr
     side, kilobytes = map(int, ran.stdout.split())
