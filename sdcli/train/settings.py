@@ -95,8 +95,8 @@ class Training(fields.Checked):
     )  # fmt: skip
     gradient_checkpointing: bool | None = option(
         None, "--gradient-checkpointing", type=bool, off="--no-gradient-checkpointing",
-        help="Calculate layers again on the way back in place of keeping them: half the memory or less, a third more "
-        "time. On for large models if not given.",
+        help="Calculate layers again on the way back in place of keeping them: less memory, more time. "
+        "On for large models if not given.",
     )  # fmt: skip
     save_every: int | None = option(
         None, "--save-every", type=int, low=1, high=1_000_000,
