@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sdcli.errors import UsageError
@@ -114,3 +116,19 @@ def suffixes_of(format: str | None) -> tuple[str, ...]:
     if wanted not in SUFFIXES.values():
         raise UsageError(f"--format {format!r} is unknown; use png, jpg or webp")
     return tuple(suffix for suffix, each in SUFFIXES.items() if each == wanted)
+
+
+def path_of_made(out: str | None, picture: str, what: str) -> Path:
+    """Where a PNG made of a picture goes: `out` if it names a file, else PICTURE-WHAT.png in the folder `out`.
+
+    Raises UsageError for another suffix.
+    """
+    from sdcli import store
+
+    path = Path(out or "")
+    if not out or out.endswith(os.sep) or path.is_dir() or not path.suffix:
+        stem = "stdin" if picture == "-" else Path(picture).stem
+        return path / store.safe_name(f"{stem}-{what}", ".png")
+    if path.suffix != ".png":
+        raise UsageError(f"{out}: results are written as .png; name it {path.with_suffix('.png')}")
+    return path

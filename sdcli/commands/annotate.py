@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from sdcli import registry, store
+from sdcli.commands._output import path_of_made
 from sdcli.commands._streams import (
     check_result_can_be_written,
     print_result,
@@ -47,7 +46,7 @@ def annotate(kind: str, picture: str, model: str, out: str | None, device: str, 
     PICTURE - reads it from standard input. Prints the path of the map; nothing is ever overwritten.
     """
     registry.parse("annotators", kind)
-    path = _output_path(out, picture, kind)
+    path = path_of_made(out, picture, kind.partition(":")[0])
     if out == "-" and as_json:
         raise UsageError("-o - writes a PNG to standard output; it does not go with --json")
     if out == "-":
@@ -77,14 +76,3 @@ def _open(picture: str) -> OpenedImage:
     if picture == "-":
         return open_image(standard_input("the picture"), "standard input")
     return open_image(picture)
-
-
-def _output_path(out: str | None, picture: str, kind: str) -> Path:
-    """The path of the result: `out` if it names a file, else PICTURE-KIND.png in the folder `out`."""
-    path = Path(out or "")
-    if not out or out.endswith(os.sep) or path.is_dir() or not path.suffix:
-        stem = "stdin" if picture == "-" else Path(picture).stem
-        return path / store.safe_name(f"{stem}-{kind.partition(':')[0]}", ".png")
-    if path.suffix != ".png":
-        raise UsageError(f"{out}: results are written as .png; name it {path.with_suffix('.png')}")
-    return path

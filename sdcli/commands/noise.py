@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 
 import click
 
 from sdcli import store
 from sdcli.commands._options import with_settings
+from sdcli.commands._output import path_of_made
 from sdcli.commands._streams import check_result_can_be_written, print_result, standard_input, write_result
 from sdcli.commands._types import PATH, ModelName
 from sdcli.errors import UsageError
@@ -58,7 +57,7 @@ def noise(
         raise UsageError("say what to show: --filmstrip for several noise levels, or --timestep N for one")
     if out == "-" and as_json:
         raise UsageError("-o - writes a PNG to standard output; it does not go with --json")
-    path = _output_path(out, picture)
+    path = path_of_made(out, picture, "noise")
     if out == "-":
         check_result_can_be_written()
     from sdcli.models.cache import ModelCache
@@ -97,14 +96,3 @@ def noise(
         "timesteps": [each.timestep for each in found],
     }
     print_result(json.dumps(report) if as_json else saved, saved)
-
-
-def _output_path(out: str | None, picture: str) -> Path:
-    """The path of the result: `out` if it names a file, else PICTURE-noise.png in the folder `out`."""
-    path = Path(out or "")
-    if not out or out.endswith(os.sep) or path.is_dir() or not path.suffix:
-        stem = "stdin" if picture == "-" else Path(picture).stem
-        return path / store.safe_name(f"{stem}-noise", ".png")
-    if path.suffix != ".png":
-        raise UsageError(f"{out}: the result is written as .png; name it {path.with_suffix('.png')}")
-    return path
