@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from sdcli.commands._interrupted import Interrupted
 from sdcli.commands._streams import print_note, print_result
 from sdcli.estimate import duration
 from sdcli.models.cache import ModelCache
@@ -34,9 +35,13 @@ def train_and_report(settings: Training, as_json: bool, quiet: bool) -> None:
 
     begun, loss, path = time.monotonic(), None, ""
     steps = run(plan, models)
-    for progress in steps if quiet else shown(steps, plan):
-        loss = loss if progress.loss is None else progress.loss
-        path = str(progress.path or path)
+    try:
+        for progress in steps if quiet else shown(steps, plan):
+            loss = loss if progress.loss is None else progress.loss
+            path = str(progress.path or path)
+    except KeyboardInterrupt:
+        steps.close()  # which saves where the training stands
+        raise Interrupted("interrupted; the same command goes on from there") from None
     report = {
         "path": path,
         "folder": str(settings.folder),

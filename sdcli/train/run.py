@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -59,7 +59,7 @@ def with_training_dtype(plan: Plan) -> Plan:
     return replace(plan, loading=replace(plan.loading, dtype=dtype))
 
 
-def run(plan: Plan, models: ModelCache) -> Iterator[Progress]:
+def run(plan: Plan, models: ModelCache) -> Generator[Progress, None, None]:
     """Train, and save what is learned; yields how far it is. Raises OutOfMemory, NotFinite, WriteError.
 
     A training that is broken off goes on from its last state when it is run again.
@@ -96,6 +96,7 @@ class Loop:
         self.batches = Batches(plan.buckets, settings.batch, settings.seed)
         self.losses: list[float] = []
         self.saved_at = time.monotonic()
+        self._is_updating = False
         if plan.done:
             self._restore(state.read(plan.state_path))
 
@@ -115,15 +116,20 @@ class Loop:
         yield Progress("saved", len(self.losses), self.settings.steps, path=path)
 
     def _steps_until_a_pause(self) -> Iterator[float]:
-        """Steps up to the next one after which something is saved or drawn."""
-        while True:
-            yield self._step()
-            if len(self.losses) == self.settings.steps:
-                return
-            if self._is_due(self.settings.save_every) or self._is_due(self.settings.sample_every):
-                return
-            if time.monotonic() - self.saved_at > STATE_SECONDS:
+        """Steps up to the next one after which something is saved or drawn; an interrupt loses the one it falls in."""
+        try:
+            while True:
+                yield self._step()
+                if len(self.losses) == self.settings.steps:
+                    return
+                if self._is_due(self.settings.save_every) or self._is_due(self.settings.sample_every):
+                    return
+                if time.monotonic() - self.saved_at > STATE_SECONDS:
+                    self._save_state()
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            if self.losses and not self._is_updating:
                 self._save_state()
+            raise
 
     def _is_due(self, every: int | None) -> bool:
         return every is not None and len(self.losses) % every == 0
@@ -142,9 +148,11 @@ class Loop:
             raise NotFinite(
                 f"the loss of step {done + 1} is {total}; choose a smaller --lr, or --dtype float32"
             )
+        self._is_updating = True  # until then, the weights are between two steps
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
         self.losses.append(total)
+        self._is_updating = False
+        self.optimizer.zero_grad(set_to_none=True)
         return total
 
     def _loss(self, number: int) -> Tensor:

@@ -1,6 +1,7 @@
 """Training a LoRA: only it is learned, what is drawn is what was trained, and the same run gives the same bytes."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -205,17 +206,20 @@ def test_a_prediction_type_that_is_not_recognised_can_be_told(loop):
 # --- going on
 
 
-def test_a_training_that_was_killed_goes_on_to_the_same_weights_and_losses(folder, tmp_path):
+@pytest.mark.parametrize("ends", [signal.SIGKILL, signal.SIGINT])
+def test_a_training_that_was_ended_goes_on_to_the_same_weights_and_losses(folder, tmp_path, ends):
     settings = lora_settings(folder)
     arguments = ["-m", "test:sd1", "--data", str(folder), "-s", "100000", "--batch", "2", "--lr", "0.01", "--rank", "2",
                  "--save-every", "2", "-o", str(settings.path), "-q"]  # fmt: skip
-    killed = subprocess.Popen([sys.executable, "-m", "sdcli", "train", "lora", *arguments], cwd=tmp_path)
+    ended = subprocess.Popen([sys.executable, "-m", "sdcli", "train", "lora", *arguments], cwd=tmp_path)
     try:
-        while not (settings.folder / "step-000004").exists() and killed.poll() is None:
+        while not (settings.folder / "step-000004").exists() and ended.poll() is None:
             time.sleep(0.02)
+        ended.send_signal(ends)
+        ended.wait()
     finally:
-        killed.kill()  # SIGKILL
-        killed.wait()
+        ended.kill()
+        ended.wait()
     assert not settings.path.exists()
     done = make_plan(lora_settings(folder, steps=100000, batch=2, lr=0.01), ModelCache()).done
     assert done >= 2
@@ -254,3 +258,14 @@ def test_nothing_of_a_finished_training_stands_in_the_way_of_the_next(folder):
     plan, _ = train(lora_settings(folder))
     assert not plan.state_path.exists()
     assert sorted(each.name for each in plan.settings.folder.iterdir()) == ["losses.csv", "losses.png"]
+
+
+def test_a_training_that_is_interrupted_keeps_each_step(folder):
+    settings = lora_settings(folder, steps=9)
+    models = ModelCache()
+    steps = running.run(make_plan(settings, models), models)
+    while (progress := next(steps)).doing != "training" or progress.number < 3:
+        assert not (settings.folder / running.state.NAME).exists()
+    with pytest.raises(KeyboardInterrupt):
+        steps.throw(KeyboardInterrupt)
+    assert make_plan(settings, models).done == 3
