@@ -18,12 +18,13 @@ from sdcli.checkpoints.completeness import check_tensors
 from sdcli.checkpoints.component import OPTIONAL, Component
 from sdcli.checkpoints.hashes import digest
 from sdcli.models import build, library
+from sdcli.models.architectures.packed import pack
 from sdcli.models.control import ControlNetworks
 from sdcli.models.device import Placement, choose_device
 from sdcli.models.engine_networks import PARTS, engine_networks
-from sdcli.models.memory import keep_memory, keep_no_memory, memory_errors
+from sdcli.models.memory import free, keep_memory, keep_no_memory, memory_errors
 from sdcli.models.model import Model
-from sdcli.models.offload import offloaded
+from sdcli.models.offload import WORKING_MEMORY, offloaded
 from sdcli.models.tensors import read_tensor
 from sdcli.models.weights import load_layers, load_weights
 from sdcli.request.request import Loading
@@ -60,6 +61,8 @@ def load_model(found: Checkpoint, loading: Loading) -> Model:
         )
         if placement.device.type == "cpu" and networks.how == "all at once":
             keep_memory()
+            if by_engine is None and _has_room_to_pack(modules["unet"], placement):
+                pack(modules["unet"])
         elif placement.device.type == "cpu" and networks.streams:
             keep_no_memory()
         facts = {"model": {"family": found.family.name, "sha256": hashing.result()}, **placement.facts}
@@ -84,6 +87,11 @@ def load_model(found: Checkpoint, loading: Loading) -> Model:
             else None
         ),
     )
+
+
+def _has_room_to_pack(unet: nn.Module, placement: Placement) -> bool:
+    needed = sum(p.numel() for p in unet.parameters()) * placement.dtype.itemsize
+    return placement.dtype == torch.bfloat16 and free(placement.device) > needed + WORKING_MEMORY
 
 
 def _fill(

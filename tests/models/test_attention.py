@@ -1,4 +1,4 @@
-"""Attention in bfloat16 on a CPU, which is calculated in blocks of rows."""
+"""Attention and feed-forward layers in bfloat16 on a CPU, which are calculated in blocks."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ def heads(shape, dtype=torch.bfloat16):
 def test_it_is_the_softmax_of_the_scores_times_the_values_to_the_precision_of_bfloat16(
     shape, most, monkeypatch
 ):
-    monkeypatch.setattr(attention, "MAX_SCORES", most)
+    monkeypatch.setattr(attention, "BLOCK", most)
     q, k, v = heads(shape)
     exact = F.scaled_dot_product_attention(q.double(), k.double(), v.double())
     with torch.inference_mode():
@@ -43,3 +43,14 @@ def test_float32_and_training_use_torch_s_own():
     q, k, v = (each.bfloat16().requires_grad_() for each in (q, k, v))
     softmax_attention(q, k, v).sum().backward()
     assert q.grad is not None
+
+
+@pytest.mark.parametrize("shape", [(2, 4096, 32), (1, 77, 64), (2, 100, 320)])
+def test_a_feed_forward_layer_gives_the_same_bytes_in_blocks(shape, monkeypatch):
+    torch.manual_seed(0)
+    layer = attention.FeedForward(shape[-1]).bfloat16()
+    x = torch.randn(shape, dtype=torch.bfloat16)
+    with torch.inference_mode():
+        whole = layer._whole(x)
+        monkeypatch.setattr(attention, "WIDE_BLOCK", 8 * shape[-1] * 32)
+        assert torch.equal(layer(x), whole)

@@ -8,8 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-MAX_SCORES = 2**23
-"""Scores of a picture that are held at once: more do not make it faster, fewer do make it slower."""
+from sdcli.models.architectures.packed import Conv2d, Linear
+
+BLOCK = 2**21
+"""Scores that are held at once, so that they stay in the caches of a CPU."""
+
+WIDE_BLOCK = 5 * 2**20
+"""Values of a feed-forward layer that are held at once, likewise."""
 
 Processor = Callable[["Attention", Tensor, Tensor | None], Tensor]
 """(attention, x (n, tokens, width), context (n, text tokens, text width) or None) -> (n, tokens, width)."""
@@ -22,10 +27,10 @@ class Attention(nn.Module):
         super().__init__()
         check_heads(width, heads)
         self.heads = heads
-        self.to_q = nn.Linear(width, width, bias=bias)
-        self.to_k = nn.Linear(context_width or width, width, bias=bias)
-        self.to_v = nn.Linear(context_width or width, width, bias=bias)
-        self.to_out = nn.ModuleList([nn.Linear(width, width)])
+        self.to_q = Linear(width, width, bias=bias)
+        self.to_k = Linear(context_width or width, width, bias=bias)
+        self.to_v = Linear(context_width or width, width, bias=bias)
+        self.to_out = nn.ModuleList([Linear(width, width)])
         self.processor: Processor = attend
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
@@ -51,25 +56,34 @@ def attend_heads(attention: Attention, q: Tensor, source: Tensor) -> Tensor:
 def softmax_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q k^T / sqrt(width)) v: q (n, heads, tokens, width), k and v (n, heads, text tokens, width) -> as q.
 
-    In bfloat16 on a CPU it is calculated in blocks of rows, which takes 0.6 of the time of torch's own.
+    In bfloat16 on a CPU it is calculated in blocks, which takes half of the time of torch's own.
     """
-    if q.dtype != torch.bfloat16 or q.device.type != "cpu" or torch.is_grad_enabled():
+    if not works_in_blocks(q):
         return F.scaled_dot_product_attention(q, k, v)
     n, heads, tokens, width = q.shape
     out = q.new_empty(n, tokens, heads, width).transpose(1, 2)  # lies in memory as `join_heads` gives it
     q, k = (each.reshape(n * heads, -1, width) for each in (q, k))
     # a width that is no multiple of 16 (Stable Diffusion 1 has 40) makes the last product a quarter slower
     v = F.pad(v, (0, -width % 16)).reshape(n * heads, k.shape[1], -1)
-    rows = max(1, min(tokens, MAX_SCORES // (heads * k.shape[1])))
-    scores = q.new_empty(n * heads, rows, k.shape[1])
-    for start in range(0, tokens, rows):
-        part = q[:, start : start + rows]
-        own = scores[:, : part.shape[1]]
-        torch.baddbmm(own, part, k.transpose(1, 2), beta=0, alpha=width**-0.5, out=own)
-        torch.softmax(own, -1, out=own)
-        weighted = torch.bmm(own, v)[..., :width]
-        out[:, :, start : start + rows] = weighted.view(n, heads, -1, width)
+    lines = BLOCK // k.shape[1]
+    together, rows = max(1, min(heads, lines // tokens)), max(1, min(tokens, lines))
+    scores = q.new_empty(together, rows, k.shape[1])
+    for picture in range(n):
+        for head in range(0, heads, together):
+            some = slice(picture * heads + head, picture * heads + min(heads, head + together))
+            for start in range(0, tokens, rows):
+                part = q[some, start : start + rows]
+                own = scores[: part.shape[0], : part.shape[1]]
+                torch.baddbmm(own, part, k[some].transpose(1, 2), beta=0, alpha=width**-0.5, out=own)
+                torch.softmax(own, -1, out=own)
+                weighted = torch.bmm(own, v[some])[..., :width]
+                out[picture, head : head + len(part), start : start + rows] = weighted
     return out
+
+
+def works_in_blocks(x: Tensor) -> bool:
+    """True for bfloat16 on a CPU, where blocks that fit into its caches are faster and give the same bytes."""
+    return x.dtype == torch.bfloat16 and x.device.type == "cpu" and not torch.is_grad_enabled()
 
 
 def check_heads(width: int, heads: int) -> None:
@@ -93,7 +107,7 @@ class GEGLU(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.proj = nn.Linear(inputs, 2 * outputs)
+        self.proj = Linear(inputs, 2 * outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, inputs) -> (…, outputs)."""
@@ -106,10 +120,17 @@ class FeedForward(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.net = nn.ModuleList([GEGLU(width, 4 * width), nn.Identity(), nn.Linear(4 * width, width)])
+        self.net = nn.ModuleList([GEGLU(width, 4 * width), nn.Identity(), Linear(4 * width, width)])
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, tokens, width) -> the same shape."""
+        if not works_in_blocks(x):
+            return self._whole(x)
+        rows = max(1, WIDE_BLOCK // (8 * x.shape[-1]))
+        parts = torch.split(x.flatten(0, 1), rows)
+        return torch.cat([self._whole(part) for part in parts]).view(x.shape)
+
+    def _whole(self, x: Tensor) -> Tensor:
         out: Tensor = self.net[2](self.net[0](x))
         return out
 
@@ -154,11 +175,11 @@ class Transformer(nn.Module):
         super().__init__()
         self.linear = linear  # projections as linear layers, not as 1x1 convolutions
         self.norm = nn.GroupNorm(groups, width, eps=1e-6)
-        self.proj_in: nn.Module = nn.Linear(width, width) if linear else nn.Conv2d(width, width, 1)
+        self.proj_in: nn.Module = Linear(width, width) if linear else Conv2d(width, width, 1)
         self.transformer_blocks = nn.ModuleList(
             TransformerBlock(width, heads, context_width, only_cross) for _ in range(depth)
         )
-        self.proj_out: nn.Module = nn.Linear(width, width) if linear else nn.Conv2d(width, width, 1)
+        self.proj_out: nn.Module = Linear(width, width) if linear else Conv2d(width, width, 1)
 
     def forward(self, x: Tensor, contexts: Iterator[Tensor]) -> Tensor:
         """x (n, width, h, w) -> the same shape; each block takes the next context."""

@@ -9,6 +9,8 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sdcli.models.architectures.packed import Conv2d, Linear
+
 Activation = Callable[[Tensor], Tensor]
 
 ACTIVATIONS: dict[str, Activation] = {
@@ -59,13 +61,13 @@ class ResnetBlock(nn.Module):
         super().__init__()
         self.act, self.scales = act, scales
         self.norm1 = nn.GroupNorm(groups, inputs, eps)
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.conv1 = Conv2d(inputs, outputs, 3, padding=1)
         if time_width is not None:
-            self.time_emb_proj = nn.Linear(time_width, 2 * outputs if scales else outputs)
+            self.time_emb_proj = Linear(time_width, 2 * outputs if scales else outputs)
         self.norm2 = nn.GroupNorm(groups, outputs, eps)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.conv2 = Conv2d(outputs, outputs, 3, padding=1)
         if inputs != outputs:
-            self.conv_shortcut = nn.Conv2d(inputs, outputs, 1)
+            self.conv_shortcut = Conv2d(inputs, outputs, 1)
 
     def forward(self, x: Tensor, time: Tensor | None = None) -> Tensor:
         """x (n, inputs, h, w), time (n, time_width) -> (n, outputs, h, w)."""
@@ -88,7 +90,7 @@ class Downsample(nn.Module):
 
     def __init__(self, channels: int, padding: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=padding)
+        self.conv = Conv2d(channels, channels, 3, stride=2, padding=padding)
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, c, h, w) -> (n, c, h/2, w/2)."""
@@ -103,7 +105,7 @@ class Upsample(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv = Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """(n, c, h, w) -> (n, c, 2h, 2w), or of `size` where a level below it had an odd side."""

@@ -22,6 +22,7 @@ from sdcli.models.architectures.layers import (
     activated,
     per_level,
 )
+from sdcli.models.architectures.packed import Conv2d, Linear
 from sdcli.models.architectures.text_pooling import TextTimeEmbedding
 
 Context = Tensor | Sequence[Tensor]
@@ -56,7 +57,7 @@ class UNetEncoder(nn.Module):
         flip, shift = bool(settings["flip_sin_to_cos"]), float(settings["freq_shift"])
         self.act = act
         self.center_input_sample = bool(settings["center_input_sample"])
-        self.conv_in = nn.Conv2d(settings["in_channels"], widths[0], 3, padding=1)
+        self.conv_in = Conv2d(settings["in_channels"], widths[0], 3, padding=1)
         self.time_proj = Sinusoids(widths[0], flip, shift)
         self.time_embedding = TimeEmbedding(widths[0], time_width, act, settings["time_cond_proj_dim"])
         if settings["num_class_embeds"] is not None:
@@ -127,7 +128,7 @@ class UNet(UNetEncoder):
         levels = _levels(settings, 4 * widths[0], self.act)
         self.up_blocks = _up_blocks(settings, levels)
         self.conv_norm_out = nn.GroupNorm(settings["norm_num_groups"], widths[0], settings["norm_eps"])
-        self.conv_out = nn.Conv2d(widths[0], settings["out_channels"], 3, padding=1)
+        self.conv_out = Conv2d(widths[0], settings["out_channels"], 3, padding=1)
 
     def forward(
         self,
@@ -186,10 +187,10 @@ class TimeEmbedding(nn.Module):
     def __init__(self, inputs: int, width: int, act: Activation, cond_width: int | None = None) -> None:
         super().__init__()
         self.act = act
-        self.linear_1 = nn.Linear(inputs, width)
+        self.linear_1 = Linear(inputs, width)
         if cond_width is not None:
-            self.cond_proj = nn.Linear(cond_width, inputs, bias=False)
-        self.linear_2 = nn.Linear(width, width)
+            self.cond_proj = Linear(cond_width, inputs, bias=False)
+        self.linear_2 = Linear(width, width)
 
     def forward(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
         """x (n, inputs), cond (n, cond_width) -> (n, width)."""
