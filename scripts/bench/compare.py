@@ -29,6 +29,7 @@ import torch
 
 from sdcli.machine import helpful_threads, instructions
 from sdcli.models import build, memory
+from sdcli.models.architectures.packed import pack
 
 Calls = dict[str, Callable[[], object]]
 
@@ -46,6 +47,7 @@ def ours(model: str, side: int, dtype: torch.dtype = torch.float32, compiled: bo
         part: step.ready(build.build_random(part, each), dtype, torch.channels_last)
         for part, each in step.settings(model).items()
     }
+    pack(parts["unet"])
     arguments = step.inputs(model, dtype, side)
     unet, decode = parts["unet"], parts["vae"].decode
     if compiled:

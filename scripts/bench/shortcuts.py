@@ -1,11 +1,12 @@
 """Measure what each way to spare work costs: draw with and without it, and compare the pictures and the CPU time.
 
     python scripts/bench/shortcuts.py [MODEL] [--steps 20] [--size PIXELS] [--seeds 7,8,9] [--vae FILE] [--sheet OUT]
+                                      [--only OPTION ...]
 
 Prints a Markdown table: for each option the CPU seconds of a picture and their ratio to those without it, and the PSNR
 in dB between the two pictures, each as the median over the seeds. At 30 dB two pictures are hard to tell apart side by
 side; at 20 dB one sees other details. An option that leads to another picture of the same thing is not worse for its
-low PSNR, so look at the sheet: a row for each option, a column for each seed. --vae names a tiny autoencoder to try.
+low PSNR, so look at the sheet: the first seed with each option. --vae names a tiny autoencoder to try.
 """
 
 import argparse
@@ -43,15 +44,14 @@ def drawn(request: Request, models: ModelCache) -> tuple[Image.Image, float]:
     return image, time.process_time() - start
 
 
-def sheet(rows: dict[str, list[Image.Image]], side: int = 192) -> Image.Image:
-    """The pictures of each option in a row, with its name above them."""
-    columns = len(next(iter(rows.values())))
-    out = Image.new("RGB", (columns * side, len(rows) * (side + 14)), "white")
-    for number, (name, images) in enumerate(rows.items()):
-        top = number * (side + 14)
-        ImageDraw.Draw(out).text((2, top + 1), name or "plain", fill="black")
-        for column, image in enumerate(images):
-            out.paste(image.resize((side, side)), (column * side, top + 14))
+def sheet(pictures: dict[str, Image.Image], columns: int = 4, side: int = 256) -> Image.Image:
+    """A picture for each option, with its name above it."""
+    rows = -(-len(pictures) // columns)
+    out = Image.new("RGB", (columns * side, rows * (side + 18)), "white")
+    for number, (name, image) in enumerate(pictures.items()):
+        left, top = number % columns * side, number // columns * (side + 18)
+        ImageDraw.Draw(out).text((left + 6, top + 3), name.removeprefix("--guidance ") or "plain", fill="black")
+        out.paste(image.resize((side, side)), (left, top + 18))
     return out
 
 
@@ -66,12 +66,14 @@ def main() -> None:
     parser.add_argument("--prompt", default="a red apple")
     parser.add_argument("--vae")
     parser.add_argument("--sheet")
+    parser.add_argument("--only", nargs="*", choices=[name for name in SHORTCUTS if name], metavar="OPTION")
     options = parser.parse_args()
     plain = Request(
         options.prompt, model=options.model, steps=options.steps, width=options.size, height=options.size
     )
     seeds = [int(seed) for seed in options.seeds.split(",")]
-    shortcuts = SHORTCUTS | ({f"--vae {options.vae}": {"vae": options.vae}} if options.vae else {})
+    asked = {name: each for name, each in SHORTCUTS.items() if not name or name in (options.only or SHORTCUTS)}
+    shortcuts = asked | ({f"--vae {options.vae}": {"vae": options.vae}} if options.vae else {})
     found: dict[str, list[Image.Image]] = {}
     print("| option | CPU seconds | ratio | PSNR |\n|---|---|---|---|")
     base = 0.0
@@ -87,7 +89,7 @@ def main() -> None:
         print(f"| {f'`{name}`' if name.startswith('--') else name or 'none'} | {seconds:.2f} | "
               f"{seconds / base:.2f} | {quality} |", flush=True)  # fmt: skip
     if options.sheet:
-        sheet(found).save(options.sheet)
+        sheet({name: images[0] for name, images in found.items()}).save(options.sheet)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from sdcli import registry
 from sdcli.checkpoints import checkpoint, toy
 from sdcli.checkpoints import network_config as config
 from sdcli.models import build, memory
+from sdcli.models.architectures.packed import pack
 from sdcli.models.device import choose_device
 
 Calls = dict[str, Callable[[], object]]  # what is timed, by name
@@ -66,6 +67,7 @@ def ours(model: str, side: int) -> tuple[str, Calls]:
         part: ready(build.build_random(part, each), chosen.dtype, torch.channels_last)
         for part, each in settings(model).items()
     }
+    pack(parts["unet"])
     arguments = inputs(model, chosen.dtype, side)
     x, t, context = arguments["step"]
     x, z = (tensor.contiguous(memory_format=torch.channels_last) for tensor in (x, arguments["decode"][0]))
