@@ -120,6 +120,13 @@ def test_noise_is_the_same_on_every_device(device, rng, sampler):
     assert apart(drawings[0].latents, drawings[1].latents) < 1e-2
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("model", ["tiny", "test:sdxl"])
+def test_a_cuda_graph_draws_the_bytes_that_torch_draws(model):
+    plain = drawn("cuda", "float16", model=model)
+    assert drawn("cuda", "float16", model=model, engine="cuda_graph").picture.image == plain.picture.image
+
+
 def test_the_device_is_recorded(device):
     name = torch.cuda.get_device_name() if device == "cuda" else "cpu"
     assert drawn(device).picture.facts["device"] == name

@@ -20,6 +20,7 @@ import torch
 from compare import packages, spread
 
 from sdcli.models import build
+from sdcli.models.engines.cuda_graph import captured
 
 Calls = dict[str, Callable[[], object]]
 Networks = tuple[Callable[..., object], Callable[..., object]]  # the U-Net, and the decoder
@@ -71,18 +72,7 @@ def calls_of(networks: Networks, model: str, device: str, dtype: torch.dtype, si
 
 def graphed(calls: Calls) -> Calls:
     """The calls as CUDA graphs: recorded once, for this size, and replayed without the work of the CPU."""
-    found: Calls = {}
-    for what, call in calls.items():
-        stream = torch.cuda.Stream()
-        with torch.cuda.stream(stream):
-            for _ in range(3):
-                call()
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            call()
-        found[what] = graph.replay
-    return found
+    return {what: captured(call)[0] for what, call in calls.items()}
 
 
 def timed(call: Callable[[], object], device: str) -> tuple[float, float]:

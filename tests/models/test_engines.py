@@ -13,8 +13,11 @@ from sdcli.engine import generate
 from sdcli.errors import ModelError, UsageError
 from sdcli.models import engine_cache
 from sdcli.models.compiling import compile_networks
+from sdcli.models.device import choose_device
+from sdcli.models.engine_networks import engine_networks
 from sdcli.models.engines.compile import require_compiler
-from sdcli.models.load import load
+from sdcli.models.engines.cuda_graph import CudaGraph
+from sdcli.models.load import load, load_own_network
 from sdcli.request.png_metadata import read_png_metadata
 from sdcli.request.request import Request
 
@@ -56,7 +59,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("option", REFUSED)
-@pytest.mark.parametrize("engine", ["openvino", "compile"])
+@pytest.mark.parametrize("engine", ["openvino", "compile", "cuda_graph"])
 def test_what_alters_the_inside_of_a_network_is_refused_by_name(engine, option):
     with pytest.raises(UsageError, match=f"--engine {engine} runs the U-Net as a whole, and {option}"):
         generate(Request(**COMMON, **REFUSED[option], engine=engine))
@@ -68,6 +71,47 @@ def test_a_size_that_is_not_compiled_is_refused_with_the_command_that_compiles_i
         match="64x64 pixels in float32 on this CPU; run sd models compile test:sd1 --width 64 --height 64",
     ):
         generate(Request(**COMMON, engine="compile"))
+
+
+def test_a_cuda_graph_without_a_gpu_is_refused():
+    with pytest.raises(UsageError, match="--engine cuda_graph runs on a GPU; give --device cuda, or use"):
+        generate(Request(**COMMON, device="cpu", engine="cuda_graph"))
+
+
+def test_a_graph_is_captured_once_for_each_shape_and_gives_torch_s_bytes_for_other_values(tmp_path):
+    """The capture is a stand-in, which does the work again as a graph does: in the same memory."""
+    captured = []
+
+    def capture(call):
+        out = call()
+        captured.append(out.shape)
+        return lambda: out.copy_(call()), out
+
+    found = checkpoint.read("test:sd1")
+    graphs, loaded = CudaGraph(capture), []
+
+    def load_once(part, placement):
+        loaded.append(part)
+        return load_own_network(found, part, placement)
+
+    networks = engine_networks(found, "compile", choose_device("cpu", "float32", 0), load_once)
+    reference = load("test:sd1", "cpu", "float32")
+    functions = {}
+    with torch.inference_mode():
+        for side in (8, 8, 12, 8):
+            values = {
+                "x": torch.randn(2, 4, side, side),
+                "t": torch.tensor(float(side)),
+                "context": torch.randn(2, 77, reference.configs["unet"]["cross_attention_dim"]),
+            }
+            if side not in functions:
+                functions[side] = graphs.function(networks.networks["unet"], values, tmp_path)
+            noise = functions[side](list(values.values()))
+            assert torch.equal(noise, reference.predict_noise(**values))
+        z = {"x": torch.randn(1, 4, 8, 8)}
+        decode = graphs.function(networks.networks["vae_decoder"], z, tmp_path)
+        assert torch.equal(decode([z["x"]]), reference.decode(z["x"]))
+    assert (len(captured), loaded) == (3, ["unet", "vae"])
 
 
 def test_compiling_without_a_compiler_is_refused_politely(monkeypatch):
