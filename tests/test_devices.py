@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import io
 import json
 import os
 import subprocess
@@ -9,9 +10,12 @@ import sys
 import weakref
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from sdcli.batch.executors.batched import batched
 from sdcli.diffusion.noise import STREAMS
 from sdcli.engine import generate
 from sdcli.models import memory
@@ -20,6 +24,7 @@ from sdcli.models.device import choose_device
 from sdcli.models.load import load
 from sdcli.pipeline import unet
 from sdcli.request.request import Loading, Request
+from tests.batch.batches import drawn_here, events_of, task
 
 HALF = {"cuda": "float16", "cpu": "bfloat16"}
 DRAWN = {"seed": 7, "steps": 4, "sampler": "ddim"}
@@ -125,6 +130,17 @@ def test_noise_is_the_same_on_every_device(device, rng, sampler):
 def test_a_cuda_graph_draws_the_bytes_that_torch_draws(model):
     plain = drawn("cuda", "float16", model=model)
     assert drawn("cuda", "float16", model=model, engine="cuda_graph").picture.image == plain.picture.image
+
+
+@pytest.mark.gpu
+def test_pictures_drawn_at_once_are_those_drawn_alone_or_say_that_they_are_not():
+    tasks = [task(number, "tiny", device="cuda", dtype="float16") for number in range(4)]
+    alone, found = drawn_here(tasks), events_of(batched("4"), tasks)
+    if all("batch" not in event.facts for event in found):
+        assert files_in(found) == alone
+    for event in found:
+        before, now = (Image.open(io.BytesIO(data)) for data in (alone[event.number], event.encode()))
+        assert np.abs(np.asarray(before, dtype=int) - np.asarray(now, dtype=int)).max() <= 8
 
 
 def test_the_device_is_recorded(device):

@@ -12,7 +12,17 @@ Facts = Mapping[str, Any]
 Reasons = dict[str, tuple[str, str]]
 """What differs -> what it was and what it is now."""
 
-ROUNDING = ("threads", "arithmetic", "torch", "diffusers", "transformers", "openvino", "nncf", "sdcli")
+ROUNDING = (
+    "threads",
+    "arithmetic",
+    "torch",
+    "diffusers",
+    "transformers",
+    "openvino",
+    "nncf",
+    "batch",
+    "sdcli",
+)
 """Facts that decide how sums are rounded. They leave the formulas alone, but for a new sdcli, which may mend one."""
 
 DECIDES_LAST_BITS = (
@@ -27,6 +37,7 @@ DECIDES_LAST_BITS = (
     "dtype",
     "threads",
     "arithmetic",
+    "batch",
 )
 """Recorded facts of a run on which the last bits of its picture depend."""
 
@@ -63,7 +74,8 @@ def reasons(before: Facts, now: Facts) -> Reasons:
     for what in {**old, **new}:
         found |= _differing(what, _file(old.get(what)), _file(new.get(what)))
     found |= _settings(before, now)
-    found |= _differing("fallback", _text(before.get("fallback")), _text(now.get("fallback")))
+    for key in ("fallback", "batch"):
+        found |= _differing(key, _text(before.get(key)), _text(now.get(key)))
     for key in ("device", "dtype", "quality", *ROUNDING):
         if None not in (before.get(key), now.get(key)):
             found |= _differing(key, _text(before[key]), _text(now[key]))

@@ -101,7 +101,7 @@ def batch_options(command: F) -> F:
             click.option("--merge", type=PATH, multiple=True, metavar="FOLDER",
                          help="Draw nothing: put together what shards drew into this folder. Repeatable."),
             click.option("--on", default="local", metavar="WHERE",
-                         help="Where pictures are drawn: local, processes:N, or ray:ADDRESS."),
+                         help="Where pictures are drawn: local, batched:N on a GPU, processes:N, or ray:ADDRESS."),
             click.option("--check", type=PATH, default=None, metavar="GOLDENS",
                          help="Compare with this folder of pictures, or .jsonl of their hashes; any difference is a "
                               "failure."),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -25,6 +25,9 @@ from sdcli.models.offload import Networks
 from sdcli.request.job import Job
 from sdcli.request.request import Request
 from sdcli.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from sdcli.models.joint_calls import JointCalls
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +51,8 @@ class Model:
     placement: Placement
     facts: Mapping[str, Any]
     control_networks: ControlNetworks
-    by_engine: EngineNetworks | None = (
-        None  # the U-Net and the decoder where another engine than torch runs them
+    by_engine: EngineNetworks | JointCalls | None = (
+        None  # runs the U-Net and the decoder in place of torch's call
     )
     load_depth_network: Callable[[], nn.Module] | None = None  # loads it once; None if there is none
     encoded: dict[Hashable, Cond] = field(default_factory=dict)  # texts that were encoded, the oldest first

@@ -31,6 +31,16 @@ def check_engine(engine: str, networks: str, job: Job, attention: Sequence[str])
             raise UsageError(
                 f"--engine {name} keeps weights in its own way; leave {option} out, or use --engine torch"
             )
+    refused = alterations(networks, job, attention)
+    if refused:
+        raise UsageError(
+            f"--engine {name} runs the U-Net as a whole, and {' and '.join(refused)} "
+            f"{'changes' if len(refused) == 1 else 'change'} its inside; use --engine torch"
+        )
+
+
+def alterations(networks: str, job: Job, attention: Sequence[str] = ()) -> list[str]:
+    """The options of a job that alter the U-Net's inside or look into it, so that it cannot be run as a whole."""
     asked = {
         "--networks diffusers": networks != "sdcli",
         "--lora": job.lora,
@@ -45,12 +55,7 @@ def check_engine(engine: str, networks: str, job: Job, attention: Sequence[str])
         f"--guidance {job.guidance.name}": job.guidance.name in LOOKING_INSIDE,
         "--attention": attention,
     }
-    refused = [option for option, is_asked in asked.items() if is_asked]
-    if refused:
-        raise UsageError(
-            f"--engine {name} runs the U-Net as a whole, and {' and '.join(refused)} "
-            f"{'changes' if len(refused) == 1 else 'change'} its inside; use --engine torch"
-        )
+    return [option for option, is_asked in asked.items() if is_asked]
 
 
 def check_size(found: Checkpoint, engine: str, placement: Placement, job: Job) -> None:
