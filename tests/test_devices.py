@@ -24,7 +24,7 @@ from sdcli.models.device import choose_device
 from sdcli.models.load import load
 from sdcli.pipeline import unet
 from sdcli.request.request import Loading, Request
-from tests.batch.batches import drawn_here, events_of, task
+from tests.batch.batches import drawn_here, events_of, files_in, task
 
 HALF = {"cuda": "float16", "cpu": "bfloat16"}
 DRAWN = {"seed": 7, "steps": 4, "sampler": "ddim"}
