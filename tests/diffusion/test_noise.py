@@ -33,6 +33,14 @@ def test_one_value_that_is_not_finite_stops_the_run_with_its_noise_level(value):
         check_finite(lambda x, sigma: estimate)(torch.zeros(1, 4, 8, 8), 2.5)
 
 
+def test_a_late_check_names_the_level_of_the_estimate_that_it_is_late_for():
+    estimates = iter([torch.tensor(math.nan), torch.zeros(()), torch.zeros(())])
+    checked = check_finite(lambda x, sigma: next(estimates), late=2)
+    assert [checked(torch.zeros(()), sigma).isnan().item() for sigma in (9.0, 5.0)] == [True, False]
+    with pytest.raises(NotFinite, match="noise level 9 is not finite"):
+        checked(torch.zeros(()), 1.0)
+
+
 def test_a_finite_estimate_passes_the_check_as_the_same_tensor():
     estimate = torch.full((1, 4, 8, 8), 3e38)  # the sum of its values is not finite
     assert check_finite(lambda x, sigma: estimate)(torch.zeros(1), 2.5) is estimate
