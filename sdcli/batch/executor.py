@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from sdcli.batch.outcome import Failure
+from sdcli.errors import UsageError
 from sdcli.request.request import Request
 
 
@@ -50,6 +51,15 @@ class Lost:
 
 
 Event = Drawn | Failed | Lost
+
+
+def parse_count(name: str, option: str, least: int, most: int, of: str) -> int | None:
+    """The number behind `--on NAME:`, None if there is none; raises UsageError for what is no number of `of`."""
+    if option and not (option.isascii() and option.isdigit() and least <= int(option) <= most):
+        raise UsageError(
+            f"--on {name}:{option}: is no number of {of} from {least} to {most}; try {name}:{2 * least}"
+        )
+    return int(option) if option else None
 
 
 class Executor(Protocol):

@@ -117,7 +117,7 @@ class JointCalls:
         if (tested := (len(calls), calls[0].shapes)) not in self._tested:
             self._tested.add(tested)
             if not torch.equal(out[:rows], self._predicted(calls[0].arguments)):
-                self.facts["batch"] = self._threads
+                self.facts["batch"] = len(calls)
 
     def _predicted(self, arguments: Mapping[str, Tensor]) -> Tensor:
         values = dict(arguments)

@@ -17,12 +17,12 @@ from sdcli.checkpoints.checkpoint import Checkpoint
 from sdcli.checkpoints.completeness import check_tensors
 from sdcli.checkpoints.component import OPTIONAL, Component
 from sdcli.checkpoints.hashes import digest
-from sdcli.models import build, library
+from sdcli.models import build, library, memory
 from sdcli.models.architectures.packed import pack
 from sdcli.models.control import ControlNetworks
 from sdcli.models.device import Placement, choose_device
 from sdcli.models.engine_networks import PARTS, engine_networks
-from sdcli.models.memory import free, keep_memory, keep_no_memory, memory_errors
+from sdcli.models.memory import keep_memory, keep_no_memory, memory_errors
 from sdcli.models.model import Model
 from sdcli.models.offload import WORKING_MEMORY, offloaded
 from sdcli.models.tensors import read_tensor
@@ -91,7 +91,7 @@ def load_model(found: Checkpoint, loading: Loading) -> Model:
 
 def _has_room_to_pack(unet: nn.Module, placement: Placement) -> bool:
     needed = sum(p.numel() for p in unet.parameters()) * placement.dtype.itemsize
-    return placement.dtype == torch.bfloat16 and free(placement.device) > needed + WORKING_MEMORY
+    return placement.dtype == torch.bfloat16 and memory.free(placement.device) > needed + WORKING_MEMORY
 
 
 def _fill(

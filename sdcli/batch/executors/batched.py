@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from sdcli.batch.executor import Drawn, Event, Failed, Task
+from sdcli.batch.executor import Drawn, Event, Failed, Task, parse_count
 from sdcli.batch.worker import draw_task
 from sdcli.errors import SdError, UsageError
 from sdcli.models.cache import ModelCache
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sdcli.models.joint_calls import JointCalls
     from sdcli.models.model import Model
 
-MOST = 64
+DEFAULT, MOST = 4, 64  # pictures at once
 
 
 def batched(option: str = "") -> Batched:
@@ -26,9 +26,7 @@ def batched(option: str = "") -> Batched:
     A picture that is not the same bytes as alone says so in its metadata. Jobs that alter the network, by a LoRA for
     instance, are drawn alone.
     """
-    if option and not (option.isascii() and option.isdigit() and 2 <= int(option) <= MOST):
-        raise UsageError(f"--on batched:{option}: is no number of pictures from 2 to {MOST}; try batched:4")
-    return Batched(int(option or 4))
+    return Batched(parse_count("batched", option, 2, MOST, "pictures") or DEFAULT)
 
 
 class Batched:

@@ -6,10 +6,9 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 
-from sdcli.batch.executor import Event, Executor, Task
+from sdcli.batch.executor import Event, Executor, Task, parse_count
 from sdcli.batch.workers.dispatch import dispatch
 from sdcli.batch.workers.local_processes import LocalProcesses
-from sdcli.errors import UsageError
 
 MAX_PROCESSES = 256
 
@@ -19,11 +18,7 @@ def processes(option: str = "") -> Executor:
 
     Each process holds a model of its own, so each takes the memory of one `sd`.
     """
-    if option and not (option.isascii() and option.isdigit() and 1 <= int(option) <= MAX_PROCESSES):
-        raise UsageError(
-            f"--on processes:{option}: is no number of processes from 1 to {MAX_PROCESSES}; try processes:2"
-        )
-    return Processes(int(option) if option else None)
+    return Processes(parse_count("processes", option, 1, MAX_PROCESSES, "processes"))
 
 
 class Processes:
