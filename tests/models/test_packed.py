@@ -4,7 +4,12 @@ import pytest
 import torch
 from torch import nn
 
+from sdcli.engine import generate
 from sdcli.models.architectures.packed import Conv2d, Linear, pack
+from sdcli.models.cache import ModelCache
+from sdcli.request.request import Request
+from tests.checkpoints.test_checkpoint import published
+from tests.full_size import write
 
 pytestmark = pytest.mark.skipif(not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="no oneDNN here")
 
@@ -109,3 +114,15 @@ def test_a_convolution_called_with_another_weight_uses_that():
         layer(x)
         other = torch.zeros_like(layer.weight)
         assert not layer._conv_forward(x, other, None).any()
+
+
+@pytest.mark.slow
+def test_a_full_size_model_draws_the_same_bytes_packed_and_streamed(tmp_path):
+    path = write(tmp_path / "x.safetensors", published("sd15"))
+    models = ModelCache()
+    request = Request("a cat", model=str(path), dtype="bfloat16", seed=1, steps=2, width=256, height=256)
+    packed = generate(request, models).picture.image
+    with models.use(request.loading) as model:
+        assert sum(getattr(layer, "_packed", None) is not None for layer in model.unet.modules()) > 200
+    models.unload()
+    assert generate(request.replace(stream=True)).picture.image == packed
