@@ -37,9 +37,7 @@ def _stored_weights(module: nn.Module, component: Component, placement: Placemen
     for name, tensor in read_tensors(component):
         weights[name] = _placed(tensor.reshape(needed[name].shape), placement)
         sums[name] = weights[name].sum()  # ten times faster than a test of each value
-    finite = torch.isfinite(
-        torch.stack(list(sums.values()))
-    ).tolist()  # at the end: a GPU is not waited for before
+    finite = torch.isfinite(torch.stack([*sums.values()])).tolist()  # a GPU is not waited for before the end
     doubtful = [name for name, is_finite in zip(sums, finite, strict=True) if not is_finite]
     if not_finite := [name for name in doubtful if not all_finite(weights[name])]:
         reason = f"the file is damaged, or {placement.dtype} too narrow for it"

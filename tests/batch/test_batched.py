@@ -11,6 +11,7 @@ from sdcli.batch.reasons import explain_rounding, reasons
 from sdcli.errors import UsageError
 from sdcli.models import joint_calls
 from sdcli.models.joint_calls import JointCalls
+from sdcli.pipeline import vae
 from tests.batch.batches import drawn_here, events_of, failures_in, files_in, task
 from tests.batch.test_faults import BAD, raise_in_bad_job
 
@@ -83,6 +84,24 @@ def test_a_picture_that_is_not_the_same_as_alone_says_so_and_verify_knows_why(mo
     assert [each["batch"] for each in facts] == [2, 2]
     differing = reasons(facts[0], {**facts[0], "batch": None})
     assert differing == {"batch": ("2", "none")} and explain_rounding(differing)
+
+
+def test_a_decode_that_falls_back_to_float32_does_not_disturb_the_others(monkeypatch):
+    """SDXL's own VAE does so in float16. Its weights are in float32 for a while, for all who share it."""
+    tasks = [task(number, dtype="bfloat16") for number in range(3)]
+    decode = vae._decoded
+
+    def not_finite(model, x, dtype=None):
+        pixels = decode(model, x, dtype)
+        return pixels if dtype else torch.full_like(pixels, torch.nan)
+
+    monkeypatch.setattr(vae, "_decoded", not_finite)
+    assert files_in(together(tasks)) == drawn_here(tasks)
+
+
+def test_a_device_that_is_not_there_fails_its_task_alone():
+    events = together([task(0, device="cuda:9"), task(1), task(2)])
+    assert (list(failures_in(events)), sorted(files_in(events))) == ([0], [1, 2])
 
 
 def test_a_model_that_is_not_there_fails_each_task():

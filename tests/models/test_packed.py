@@ -5,8 +5,11 @@ import torch
 from torch import nn
 
 from sdcli.engine import generate
+from sdcli.models import memory
 from sdcli.models.architectures.packed import Conv2d, Linear, pack
 from sdcli.models.cache import ModelCache
+from sdcli.models.load import load
+from sdcli.models.offload import WORKING_MEMORY
 from sdcli.request.request import Request
 from tests.checkpoints.test_checkpoint import published
 from tests.full_size import write
@@ -114,6 +117,17 @@ def test_a_convolution_called_with_another_weight_uses_that():
         layer(x)
         other = torch.zeros_like(layer.weight)
         assert not layer._conv_forward(x, other, None).any()
+
+
+@pytest.mark.parametrize(("more", "free", "is_packed"), [
+    ({"dtype": "bfloat16"}, 2**40, True), ({"dtype": "float32"}, 2**40, False),
+    ({"dtype": "bfloat16", "stream": True}, 2**40, False), ({"dtype": "bfloat16"}, WORKING_MEMORY, False),
+])  # fmt: skip
+def test_a_model_is_packed_where_it_is_in_bfloat16_and_memory_is_free(more, free, is_packed, monkeypatch):
+    monkeypatch.setattr("sdcli.models.architectures.packed.LARGE", 1)
+    monkeypatch.setattr(memory, "free", lambda device: free)
+    unet = load("test:sd1", "cpu", **more).unet
+    assert {layer.packs for layer in unet.modules() if isinstance(layer, Linear | Conv2d)} == {is_packed}
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from sdcli.batch.executor import Drawn, Event, Failed, Task, parse_count
 from sdcli.batch.worker import draw_task
 from sdcli.errors import SdError, UsageError
+from sdcli.machine import has_gpu
 from sdcli.models.cache import ModelCache
 from sdcli.request.request import Loading
 
@@ -38,6 +40,10 @@ class Batched:
 
     def run(self, tasks: Sequence[Task], started: Callable[[int], None]) -> Iterator[Event]:
         """Draw the tasks in their order. Raises UsageError on a CPU, where it gains nothing."""
+        if not (self.on_cpu or has_gpu()) or any(
+            task.request.device == "cpu" for task in tasks if not self.on_cpu
+        ):
+            raise self._refusal()
         for group in self._groups(tasks):
             for task in group:
                 started(task.number)
@@ -59,19 +65,19 @@ class Batched:
         """Those of the tasks that can be drawn together, by their numbers."""
         try:
             with self.models.use(group[0].request.loading) as model:
-                if model.placement.device.type == "cpu" and not self.on_cpu:
-                    raise UsageError(
-                        f"--on batched:{self.count} is for a GPU, and gains nothing on a CPU; leave it out"
-                    )
+                is_refused = model.placement.device.type == "cpu" and not self.on_cpu
                 together = [task for task in group if _is_plain(task, model)]
-                found = _draw(together, model) if len(together) > 1 else {}
-        except UsageError:
-            raise
+                found = _draw(together, model) if len(together) > 1 and not is_refused else {}
         except SdError:
             return {}  # drawn alone, each task tells what is wrong
+        if is_refused:
+            raise self._refusal()
         if any(isinstance(each, Failed) and each.failure.kind == "memory" for each in found.values()):
             self.models.unload()
         return found
+
+    def _refusal(self) -> UsageError:
+        return UsageError(f"--on batched:{self.count} is for a GPU, and gains nothing on a CPU; leave it out")
 
 
 def _is_plain(task: Task, model: Model) -> bool:
@@ -96,20 +102,17 @@ def _draw(tasks: Sequence[Task], model: Model) -> dict[int, Drawn | Failed]:
     models = _Lent(model, calls)
 
     def draw(task: Task) -> None:
-        try:
+        with contextlib.suppress(Stopped), calls.taking_part():
             found[task.number] = draw_task(task, models)
-        except Stopped:
-            pass
-        finally:
-            calls.leave()
 
     threads = [threading.Thread(target=draw, args=(task,), daemon=True) for task in tasks]
-    for thread in threads:
-        thread.start()
     try:
-        for thread in threads:
-            while thread.is_alive():
-                thread.join(0.2)  # in parts, so that Ctrl-C is heard
+        with calls.separate_rows():
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                while thread.is_alive():
+                    thread.join(0.2)  # in parts, so that Ctrl-C is heard
     except BaseException:
         calls.stop()
         raise

@@ -1,7 +1,4 @@
-"""Packed: linear layers and convolutions that may keep their weights in the order in which a CPU multiplies them.
-
-A linear layer may also multiply the rows of each picture by themselves, if there is only one of them for a text.
-"""
+"""Packed: linear layers and convolutions that may keep their weights in the order in which a CPU multiplies them."""
 
 from __future__ import annotations
 
@@ -46,29 +43,11 @@ class _Packs(nn.Module):
         return self._packed[1]
 
 
-def separate_rows(network: nn.Module, rows: int) -> None:
-    """Let linear layers that are given one row for each text multiply so many of them at a time; 0 is all of them.
-
-    How a product is rounded depends on its number of rows. With as many rows as the texts of one picture, several
-    pictures in one call get the bytes that each gets alone, at least on a CPU.
-    """
-    for layer in network.modules():
-        if isinstance(layer, Linear):
-            layer.rows = rows
-
-
 class Linear(nn.Linear, _Packs):
-    """torch's linear layer, which may be packed, and may multiply few rows at a time."""
-
-    rows = 0
+    """torch's linear layer, which may be packed."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, in_features) -> (…, out_features)."""
-        if 0 < self.rows < x.shape[0] and x.numel() == x.shape[0] * x.shape[-1]:
-            return torch.cat([self._multiplied(part) for part in torch.split(x, self.rows)])
-        return self._multiplied(x)
-
-    def _multiplied(self, x: Tensor) -> Tensor:
         if not (self._uses_packed(self.weight) and x.is_contiguous()):
             return super().forward(x)
         ops: Any = torch.ops.mkldnn

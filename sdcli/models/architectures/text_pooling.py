@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sdcli.models.architectures.packed import Linear
-
 
 class TextTimeEmbedding(nn.Module):
     """Text states (n, tokens, text width) -> (n, time width), by attention pooling."""
@@ -15,7 +13,7 @@ class TextTimeEmbedding(nn.Module):
         super().__init__()
         self.norm1 = nn.LayerNorm(text_width)
         self.pool = AttentionPooling(text_width, heads)
-        self.proj = Linear(text_width, time_width)
+        self.proj = nn.Linear(text_width, time_width)
         self.norm2 = nn.LayerNorm(time_width)
 
     def forward(self, context: Tensor) -> Tensor:
@@ -32,9 +30,9 @@ class AttentionPooling(nn.Module):
         self.heads = heads
         self.positional_embedding = nn.Parameter(torch.empty(1, width))
         nn.init.normal_(self.positional_embedding, std=width**-0.5)
-        self.k_proj = Linear(width, width)
-        self.q_proj = Linear(width, width)
-        self.v_proj = Linear(width, width)
+        self.k_proj = nn.Linear(width, width)
+        self.q_proj = nn.Linear(width, width)
+        self.v_proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, tokens, width) -> (n, width)."""
