@@ -135,8 +135,8 @@ def test_processes_meet_at_the_mean_weighted_by_their_steps(programs):
 
 def test_of_two_things_the_first_is_left_or_above_however_it_is_said(programs):
     random, said = np.random.default_rng(1), programs.captions.paired
-    beside = {said(random, "a cat", "a tree", False) for _ in range(100)}
-    over = {said(random, "a cat", "a tree", True) for _ in range(100)}
+    beside = {said(random, "a cat", "a tree", False) for _ in range(500)}
+    over = {said(random, "a cat", "a tree", True) for _ in range(500)}
     assert over == {"a cat above a tree", "a tree below a cat"}
     assert beside == {
         "a cat next to a tree",
@@ -177,20 +177,36 @@ def test_a_deeper_network_says_at_first_what_the_shallow_one_says(programs, monk
     assert torch.allclose(a, b, atol=1e-5)
 
 
-def test_without_its_pooled_vector_a_network_says_what_it_said_to_no_words(programs, monkeypatch):
-    from diffusers import UNet2DConditionModel
+def test_a_pooled_vector_is_mixed_once_with_another(programs):
+    network = torch.nn.Module()
+    network.add_embedding = torch.nn.Linear(3, 4)
+    pooled, given = programs.listening.Pooled(network), torch.randn(2, 3)
+    own = network.add_embedding(given)
+    pooled.share, pooled.others = torch.tensor([[0.0], [0.25]]), torch.full((2, 4), 2.0)
+    mixed = network.add_embedding(given)
+    assert torch.equal(mixed[0], torch.full((4,), 2.0)) and torch.allclose(mixed[1], 0.25 * own[1] + 1.5)
+    assert torch.equal(pooled.own, own) and torch.equal(network.add_embedding(given), own)
 
-    recipe = programs.recipe
-    torch.manual_seed(1)
-    monkeypatch.setattr(recipe, "UNET", recipe.UNET | SMALL)
-    pooling = UNet2DConditionModel(**recipe.UNET | {"addition_embed_type": "text"}).eval()
-    quiet = UNet2DConditionModel(**recipe.UNET).eval()
-    empty = torch.randn(1, 7, 128)
-    quiet.load_state_dict(programs.grow.quiet(pooling, empty))
-    x, t = torch.randn(2, 4, 32, 32), torch.tensor(400)
-    with torch.no_grad():
-        a, b = (each(x, t, encoder_hidden_states=empty.expand(2, -1, -1)).sample for each in (pooling, quiet))
-    assert torch.allclose(a, b, atol=1e-5)
+
+@pytest.mark.parametrize(
+    ("noun", "above", "colour", "said"),
+    [
+        ("cat", False, None, "two cats"),
+        ("fox", False, "red", "two red foxes"),
+        ("cat", True, None, "a cat above a cat"),
+        ("sun", False, None, "a sun next to a sun"),
+    ],
+)
+def test_two_of_one_thing_are_named(programs, noun, above, colour, said):
+    assert programs.captions.doubled(noun, above, colour) == said
+
+
+def test_the_halves_of_a_picture_are_those_of_the_first_and_the_second_thing(programs):
+    half = programs.listening.half_of
+    assert half(False, False)[3].tolist() == [1.0] * 8 + [0.0] * 8
+    assert half(True, True)[:, 3].tolist() == [0.0] * 8 + [1.0] * 8
+    for above in (False, True):
+        assert torch.equal(half(above, False) + half(above, True), torch.ones(16, 16))
 
 
 @pytest.mark.parametrize(
@@ -225,9 +241,9 @@ def test_a_look_at_the_right_tokens_costs_nothing_and_one_at_others_much(program
     looks = programs.listening.Looks(torch.nn.Module())
     masks, spans = torch.zeros(1, 2, 16, 16), torch.zeros(1, 2, 77, dtype=torch.bool)
     masks[0, 0, :, :8], spans[0, 0, 3] = 1, True
-    right = torch.zeros(1, 1, 256, 77)
+    right, enough = torch.zeros(1, 1, 256, 77), programs.listening.ENOUGH
     right[..., 3] = 1
-    for found, loss in ((right, 0.0), (right.roll(1, -1), -np.log(1e-3))):
+    for found, loss in ((right, 0.0), (enough * right, 0.0), (right.roll(1, -1), -np.log(1e-3 / enough))):
         looks.noted = [found]
         assert float(looks.loss(masks, spans)) == pytest.approx(loss, abs=2e-3) and not looks.noted
 
@@ -235,8 +251,12 @@ def test_a_look_at_the_right_tokens_costs_nothing_and_one_at_others_much(program
 def test_features_that_are_the_teachers_do_not_differ(programs):
     shown = {"mid_block": torch.randn(2, 8, 4, 4)}
     pupil = {"mid_block": torch.cat([torch.randn(1, 8, 4, 4), shown["mid_block"]])}
-    assert programs.listening.difference(pupil, shown, torch.tensor([1, 2])) == 0
-    assert programs.listening.difference(pupil, shown, torch.tensor([0, 1])) > 0.5
+    everywhere, left = torch.ones(2, 1, 16, 16), programs.listening.half_of(False, False).expand(2, 1, 16, 16)
+    assert programs.listening.difference(pupil, shown, torch.tensor([1, 2]), everywhere) == 0
+    assert programs.listening.difference(pupil, shown, torch.tensor([0, 1]), everywhere) > 0.5
+    pupil["mid_block"][1:, :, :, 2:] += 1
+    assert programs.listening.difference(pupil, shown, torch.tensor([1, 2]), left) == 0
+    assert programs.listening.difference(pupil, shown, torch.tensor([1, 2]), 1 - left) > 0.5
 
 
 def test_small_things_are_laid_at_their_places(programs):

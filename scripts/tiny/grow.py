@@ -7,8 +7,6 @@ FOLDER is a diffusers model whose UNet differs from the recipe's in one of these
   and the new last block adds little.
 - Its levels, except the outermost, are narrower. Their channels are used twice.
 - Its levels have fewer layers, or no cross-attention. What is new changes nothing at first.
-- It draws from a pooled vector of the words too. The new one has none, and always draws as the old one did from no
-  words.
 
 Writes the `unet.pt` from which `unet.py` continues, and the other parts in single precision if the work folder
 has none.
@@ -16,6 +14,7 @@ has none.
 
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -25,7 +24,6 @@ from torch import Tensor
 from transformers import CLIPTextModel
 
 import recipe
-import tokens
 
 
 def inner(name: str) -> str:
@@ -97,18 +95,6 @@ def deepen(
             name = f"up_blocks.{found[1]}.resnets.{place}.{name[found.end() :]}"
         state[name].copy_(value)
     return unet
-
-
-@torch.no_grad()
-def quiet(unet: UNet2DConditionModel, empty: Tensor) -> dict[str, Tensor]:
-    """The weights without the pooled vector: what it is for no words is added to the time embedding for good.
-
-    empty: (1, 77, width), the states of an empty caption.
-    """
-    state = unet.state_dict()
-    if unet.add_embedding is not None:
-        state["time_embedding.linear_2.bias"] = state["time_embedding.linear_2.bias"] + unet.add_embedding(empty)[0]
-    return {name: value for name, value in state.items() if not name.startswith("add_embedding.")}
 
 
 def new(name: str, layers: tuple[int, ...]) -> bool:
@@ -188,17 +174,16 @@ def main(folder: Path) -> None:
     target = recipe.WORK / "unet.pt"
     if target.exists():
         raise SystemExit(f"{target} is there already")
+    if not recipe.TEACHER.exists():
+        shutil.copytree(folder, recipe.TEACHER)
     for part, kind in (("vae", AutoencoderKL), ("text_encoder", CLIPTextModel)):
         if not (recipe.WORK / part).exists():
             kind.from_pretrained(folder / part).float().save_pretrained(recipe.WORK / part)
     small = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
-    encoder = CLIPTextModel.from_pretrained(recipe.WORK / "text_encoder", dtype=torch.float32).eval()
-    with torch.no_grad():
-        empty = encoder(torch.tensor(tokens.encode([""]))).last_hidden_state
     layers = small.config.layers_per_block
     widths = tuple(small.config.block_out_channels)
     layers = (layers,) * len(widths) if isinstance(layers, int) else tuple(layers)
-    weights = quiet(small, empty)
+    weights = small.state_dict()
     if len(layers) < len(recipe.UNET["block_out_channels"]):
         layers, widths = (0, *layers), (recipe.UNET["block_out_channels"][0], *widths)
         weights = grow(weights, widths, layers).state_dict()

@@ -10,8 +10,8 @@ import recipe
 import tokens
 from bank import things
 from concepts import CONCEPTS
-from listening import Box, masks_of
-from several import SEVERAL, Pieces
+from listening import MAPS, Box, half_of, masks_of
+from several import SEVERAL, Composed, Pieces
 from spans import span
 
 WIDTHS = {"small": recipe.SIZES["small"][1], "large": recipe.SIZES["large"][1]}  # of the picture; else recipe.PART
@@ -19,14 +19,20 @@ WIDTHS = {"small": recipe.SIZES["small"][1], "large": recipe.SIZES["large"][1]} 
 
 @dataclass(frozen=True)
 class Batch:
-    """Latents (n, 4, h, w), token ids (n, 77), masks and spans of at most two named things (listening.Looks), and
-    whether a picture shows a single thing (n), which the teacher can draw."""
+    """Latents (n, 4, h, w), token ids (n, 77), masks and spans of at most two named things (listening.Looks).
+
+    Of pictures of two things also the words that tell the teacher one of them (n, 77), where that is (n, MAPS, MAPS),
+    the style, as an index into recipe.STYLES, and whether they are above each other (n, 2). where is 0 and the style -1
+    for others.
+    """
 
     latents: Tensor
     words: Tensor
     masks: Tensor
     spans: Tensor
-    single: Tensor
+    half_words: Tensor
+    where: Tensor
+    look: Tensor
 
 
 @dataclass(frozen=True)
@@ -56,16 +62,29 @@ class Bank:
         known = [kind for kind in mix if kind in self.kinds or (kind in SEVERAL and self.pieces)]
         shares = torch.tensor([mix[kind] for kind in known])  # a kind that has not been made yet is left out
         chosen = torch.multinomial(shares, count, replacement=True, generator=self.random)
-        parts, single = [], []
+        parts, halves = [], []
         for kind, many in zip(known, torch.bincount(chosen, minlength=len(shares)).tolist(), strict=True):
             if many:
-                parts.append(self._composed(kind, many) if kind in SEVERAL else self._held(kind, many))
-                single += [kind not in SEVERAL] * many
+                made = [SEVERAL[kind](self.dice, self.pieces) for _ in range(many)] if kind in SEVERAL else None
+                parts.append(self._composed(made) if made else self._held(kind, many))
+                halves += [self._half(each) for each in made] if made else [self._half(None)] * many
         latents, words, spans, boxes = (list(part) for part in zip(*parts, strict=True))
         z, ids, spans = torch.cat(latents).float(), torch.cat(words), torch.cat(spans)
         empty = torch.rand(count, generator=self.random) < recipe.UNET_EMPTY
         ids[empty], spans[empty] = self.empty, False
-        return Batch(z, ids, masks_of(z, [box for some in boxes for box in some]), spans, torch.tensor(single))
+        masks = masks_of(z, [box for some in boxes for box in some])
+        half_words, where, look = (torch.stack(part) for part in zip(*halves, strict=True))
+        where[empty], look[empty] = 0, -1
+        return Batch(z, ids, masks, spans, half_words, where, look)
+
+    def _half(self, made: Composed | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Of two things: the words for one of them, where it is, and the look of the picture (Batch)."""
+        if not made or not made.twice:
+            return self.empty, torch.zeros(MAPS, MAPS), torch.tensor([-1, -1])
+        second = int(self.dice.integers(2))
+        words = torch.tensor(tokens.encode([made.twice[second]])[0], dtype=torch.int32)
+        style = list(recipe.STYLES).index(made.placed[0][0].style)
+        return words, half_of(made.above, bool(second)), torch.tensor([style, int(made.above)])
 
     def _held(self, kind: str, many: int) -> tuple[Tensor, Tensor, Tensor, list[list[Box]]]:
         held = self.kinds[kind]
@@ -79,8 +98,7 @@ class Bank:
         box: Box = (0, (0.5, 0.5, held.width))
         return held.latents[rows], held.ids[texts], spans, [[box] for _ in range(many)]
 
-    def _composed(self, kind: str, many: int) -> tuple[Tensor, Tensor, Tensor, list[list[Box]]]:
-        made = [SEVERAL[kind](self.dice, self.pieces) for _ in range(many)]
+    def _composed(self, made: list[Composed]) -> tuple[Tensor, Tensor, Tensor, list[list[Box]]]:
         ids = tokens.encode([each.caption for each in made])
         spans, boxes = [], []
         for each, row in zip(made, ids, strict=True):

@@ -1,14 +1,16 @@
-"""Teaching a UNet to draw from the words' own states instead of one pooled vector.
+"""Teaching a UNet to draw two things from the words' own states, where one pooled vector can't tell which is where.
 
-Two helps, both of which fade as `recipe.UNET_TAUGHT` pictures go by:
+The **teacher** is a UNet that draws two of one thing (*two cats*) well and two things not at all. Three helps fade as
+`recipe.UNET_TAUGHT` pictures go by:
 
-- A **teacher**: the UNet that draws single things from the pooled vector. The pupil, which has no pooled vector, shall
-  have the same features between its blocks. Without that, only the final error would tell the new cross-attention what
-  it is for, and that learns slowly.
-- **Maps**: where a thing is in the picture, cross-attention shall look at the tokens that name it.
+- **Features.** In the half of a picture where the cat is, the pupil that is told *a cat next to a tree* shall have the
+  features between its blocks that the teacher has when told *two cats*; in the other half those of *two trees*.
+  Without that, only the final error would tell the cross-attention what it is for, and that learns slowly.
+- **Pooled vectors.** For two things, the pooled vector shall be what it is for *two* of anything, on average: it says
+  how many and in which style, and leaves to cross-attention which.
+- **Maps.** Where a thing is in the picture, cross-attention shall look at the tokens that name it.
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +20,10 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
+import recipe
+import tokens
+from captions import doubled
+from concepts import CONCEPTS
 from norm import hasten
 
 BLOCKS = (  # whose outputs are compared
@@ -29,9 +35,11 @@ BLOCKS = (  # whose outputs are compared
     "up_blocks.1",
     "up_blocks.2",
     "up_blocks.3",
+    "conv_out",
 )
 Box = tuple[int, tuple[float, float, float]]
 MAPS = 16  # positions per side of the masks that say where a thing is
+ENOUGH = 0.75  # of the attention; the rest is for the words that say a style or a background
 
 
 class Features:
@@ -50,7 +58,7 @@ class Features:
 
 
 class Teacher:
-    """The model that the pupil's features are compared with: its UNet and its own text encoder, which do not learn."""
+    """The model that the pupil is compared with: its UNet and its own text encoder, which do not learn."""
 
     def __init__(self, folder: Path, device: torch.device) -> None:
         unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32).eval()
@@ -58,14 +66,8 @@ class Teacher:
             hasten(unet).set_attn_processor(AttnProcessor())
         self.unet = unet.requires_grad_(False).to(device)
         text = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32).eval()
-        self.text = text.requires_grad_(False).to(device)
+        self.text, self.device = text.requires_grad_(False).to(device), device
         self.features = Features(self.unet)
-
-    @staticmethod
-    def there(folder: Path) -> bool:
-        """True if there is a model that draws from a pooled vector."""
-        config = folder / "unet" / "config.json"
-        return config.exists() and json.loads(config.read_text())["addition_embed_type"] == "text"
 
     @torch.no_grad()
     def show(self, noisy: Tensor, times: Tensor, words: Tensor) -> dict[str, Tensor]:
@@ -73,20 +75,60 @@ class Teacher:
         self.unet(noisy, times, encoder_hidden_states=self.text(words).last_hidden_state)
         return self.features.noted
 
+    @torch.no_grad()
+    def pooled(self, texts: list[str]) -> Tensor:  # (n, width)
+        """Its pooled vectors of these captions, as they are added to the time embedding."""
+        ids = torch.tensor(tokens.encode(texts), device=self.device)
+        return torch.cat([self.unet.add_embedding(self.text(part).last_hidden_state) for part in ids.split(64)])
 
-def difference(pupil: dict[str, Tensor], teacher: dict[str, Tensor], rows: Tensor) -> Tensor:
+    def anything(self) -> Tensor:  # (styles, 2, width)
+        """The mean pooled vector of two of anything, beside or above each other, in each style of recipe.STYLES."""
+        return torch.stack([
+            torch.stack([
+                self.pooled([
+                    f"{doubled(name, above)}, {words}" if style != recipe.UNSAID else doubled(name, above)
+                    for name in CONCEPTS
+                    for words in said[:2]
+                ]).mean(0)
+                for above in (False, True)
+            ])
+            for style, said in recipe.STYLES.items()
+        ])
+
+
+class Pooled:
+    """Mixes the pooled vectors of a UNet with others while it trains: `share` of its own, the rest `others`."""
+
+    def __init__(self, unet: nn.Module) -> None:
+        self.share: Tensor | None = None  # (batch, 1)
+        self.others: Tensor | None = None  # (batch, width)
+        self.own: Tensor | None = None  # (batch, width), as computed last
+        unet.add_embedding.register_forward_hook(self._hook)
+
+    def _hook(self, module: nn.Module, given: tuple, out: Tensor) -> Tensor:
+        if self.share is None:
+            return out
+        self.own, share, self.share = out, self.share, None
+        return share * out + (1 - share) * self.others
+
+
+def difference(pupil: dict[str, Tensor], teacher: dict[str, Tensor], rows: Tensor, where: Tensor) -> Tensor:
     """The mean squared difference of the features, each in units of the variance of the teacher's.
 
-    rows: the pictures of the pupil's batch that the teacher was shown.
+    rows: the pictures of the pupil's batch that the teacher was shown. where: (rows, 1, MAPS, MAPS), 1 where they are
+    compared.
     """
+
     def one(name: str, shown: Tensor) -> Tensor:
-        return (pupil[name][rows].float() - shown.float()).square().mean() / shown.float().var()
+        shown, seen = shown.float(), nn.functional.interpolate(where, shown.shape[-2:], mode="area")
+        squares = (pupil[name][rows].float() - shown).square() * seen
+        return squares.mean() / seen.mean() / shown.var()
 
     return torch.stack([one(name, shown) for name, shown in teacher.items()]).mean()
 
 
 class Looks:
-    """Notes where cross-attention looks, at the levels with at most MAPS positions per side, except the smallest."""
+    """Notes where cross-attention looks, at the levels with at most MAPS positions per side."""
 
     def __init__(self, unet: UNet2DConditionModel) -> None:
         self.noted: list[Tensor] = []  # each (batch, heads, positions, 77)
@@ -99,7 +141,7 @@ class Looks:
 
         def noting(*given: Tensor | None) -> Tensor:
             found = scores(*given)
-            if torch.is_grad_enabled() and 64 <= found.shape[1] <= MAPS**2:
+            if torch.is_grad_enabled() and found.shape[1] <= MAPS**2:
                 self.noted.append(found.unflatten(0, (-1, module.heads)))
             return found
 
@@ -117,7 +159,8 @@ class Looks:
             side = round(found.shape[2] ** 0.5)
             where = (nn.functional.adaptive_avg_pool2d(told, side) > 0.5).flatten(2).float()  # batch, things, positions
             looked = torch.einsum("bpw,btw->btp", found.float().mean(1), spans.float())
-            total = total - (where * (looked + 1e-3).log()).sum() / where.sum().clamp(min=1)
+            missed = -((looked + 1e-3) / ENOUGH).clamp(max=1).log()
+            total = total + (where * missed).sum() / where.sum().clamp(min=1)
         count, self.noted = max(len(self.noted), 1), []
         return total / count
 
@@ -137,3 +180,10 @@ def masks_of(latents: Tensor, boxes: list[list[Box]]) -> Tensor:
             across, down = ((centres - v).abs() < width / 2 for v in (x, y))
             out[number, thing] += (down[:, None] & across[None, :]).float()
     return out.clamp(max=1) * shown
+
+
+def half_of(above: bool, second: bool) -> Tensor:  # (MAPS, MAPS)
+    """1 in the half of the picture where the first or the second of two things is."""
+    later = torch.arange(MAPS) >= MAPS // 2
+    line = (later if second else ~later).float()
+    return line[:, None].expand(MAPS, MAPS) if above else line[None, :].expand(MAPS, MAPS)

@@ -113,31 +113,36 @@ UNET = {
     "down_block_types": ("DownBlock2D",) * 2 + ("CrossAttnDownBlock2D",) * 3,
     "up_block_types": ("CrossAttnUpBlock2D",) * 3 + ("UpBlock2D",) * 2,
     "cross_attention_dim": 128,
+    "addition_embed_type": "text",
+    "addition_embed_type_num_heads": 4,
     "resnet_time_scale_shift": "scale_shift",
 }
-UNET_MINUTES, UNET_RATE = 720.0, 5e-4
+UNET_MINUTES = 120.0
+UNET_RATE, UNET_ATTENTION_RATE = 3e-4, 8e-4  # of the attention blocks, some of which are new
 UNET_BATCH, UNET_BATCH_CUDA = 16, 256
 UNET_WORKERS = 4  # at most so many processes on a CPU, one per core
 UNET_FALL = 0.4  # fraction of the time over which the learning rate falls
 UNET_MIX = {
-    "white": 0.14,
+    "white": 0.16,
     "colour": 0.14,
-    "recoloured": 0.06,
-    "small": 0.06,
+    "recoloured": 0.08,
+    "small": 0.05,
     "large": 0.02,
     "scene": 0.03,
     "pixels": 0.05,
-    "two": 0.36,
-    "placed": 0.09,
-    "counted": 0.05,
+    "two": 0.38,
+    "placed": 0.05,
+    "counted": 0.04,
 }
 UNET_NOISIEST, UNET_NOISY = (
-    0.8,
-    0.40,
+    0.75,
+    0.45,
 )  # where the noisiest timesteps begin, of 1; fraction of all timesteps drawn from there
-TEACHER = TARGET  # unet.py compares features with it as long as it draws from a pooled vector
-UNET_TAUGHT = 100_000  # pictures, while these weights fall to nothing:
-UNET_FEATURES, UNET_MAPS = 0.3, 0.02  # of the difference to the teacher's features, and of the maps (listening.py)
+TEACHER = WORK / "teacher"  # a model that draws two of one thing: grow.py copies it there
+UNET_TAUGHT = 150_000  # pictures, while these weights fall to nothing:
+UNET_FEATURES, UNET_MAPS, UNET_POOLED = 0.3, 0.5, 1.0  # features, maps and pooled vectors (listening.py)
+UNET_TAUGHT_FROM = 550  # the timestep above which features are compared: below it, a picture shows what is where
+UNET_MUTED = 0.2  # fraction of the pictures of one thing whose pooled vector is partly hidden
 UNET_EMPTY = 0.1  # fraction of the captions left empty, for classifier-free guidance
 UNET_AVERAGE = 0.998  # decay of the running average per step
 UNET_SAVE = 10.0  # minutes between saves, each with a line of `curve.csv`

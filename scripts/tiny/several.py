@@ -14,7 +14,7 @@ from torch import Tensor
 
 import recipe
 from bank import hue_of, things
-from captions import BARE, THE, many, named, paired, placed, styled
+from captions import BARE, THE, doubled, many, named, paired, placed, styled
 from concepts import COLOURS, CONCEPTS
 
 Random = np.random.Generator
@@ -46,10 +46,13 @@ class Piece:
 
 @dataclass(frozen=True)
 class Composed:
-    """What is where, and one caption of it."""
+    """What is where, and one caption of it. Of two things beside or above each other also captions that say two of one
+    of them."""
 
     placed: tuple[tuple[Piece, Place], ...]
     caption: str
+    twice: tuple[str, ...] = ()
+    above: bool = False
 
 
 class Pieces:
@@ -115,7 +118,10 @@ def two(random: Random, pieces: Pieces) -> Composed:
     above = random.random() < 0.3
     places = [(y, x) for x, y in PLACES[2]] if above else PLACES[2]
     text = paired(random, a.words(random), b.words(random), above)
-    return Composed(tuple(zip((a, b), places, strict=True)), styled(random, text, style))
+    twice = [doubled(piece.concept, above, piece.colour if piece.recoloured else None) for piece in (a, b)]
+    said = f", {recipe.STYLES[style][0]}" if style != recipe.UNSAID else ""
+    placed = tuple(zip((a, b), places, strict=True))
+    return Composed(placed, styled(random, text, style), tuple(f"{each}{said}" for each in twice), above)
 
 
 def in_place(random: Random, pieces: Pieces) -> Composed:

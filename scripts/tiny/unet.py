@@ -25,7 +25,7 @@ import recognise
 import sample
 from curve import plot
 from lessons import Bank, Batch
-from listening import Features, Looks, Teacher, difference
+from listening import Features, Looks, Pooled, Teacher, difference
 from norm import hasten, mixed
 from text import free
 from together import MEET, Party
@@ -50,11 +50,20 @@ class Training:
         self.networks = nn.ModuleDict({"unet": unet, "text_encoder": text}).to(DEVICE)
         self.learned = [p for p in self.networks.parameters() if p.requires_grad]
         self.average = deepcopy(self.networks)
+        attention = [p for name, p in unet.named_parameters() if ".attentions." in name]
+        known = {id(p) for p in attention}
         self.optimizer = torch.optim.AdamW(
-            self.learned, lr=recipe.UNET_RATE, betas=(0.9, 0.99), weight_decay=0.01, fused=True
+            [
+                {"params": [p for p in self.learned if id(p) not in known], "rate": recipe.UNET_RATE},
+                {"params": attention, "rate": recipe.UNET_ATTENTION_RATE},
+            ],
+            betas=(0.9, 0.99),
+            weight_decay=0.01,
+            fused=True,
         )
         self.minutes, self.step, self.seen, self.fresh = 0.0, 0, 0, 0
         self.curve, self.judged = [], []
+        self.looked = 1.0  # running mean of how little is looked at the right words (listening.Looks)
         self.share = DDIMScheduler(
             **recipe.SCHEDULE
         ).alphas_cumprod  # fraction of the variance that is signal, by timestep
@@ -65,7 +74,14 @@ class Training:
         seed = recipe.SEED + self.step + 1_000_003 * rank
         self.bank = Bank(seed)
         self.random = torch.Generator().manual_seed(seed)
-        self.looks, self.features, self.teacher = Looks(unet), Features(unet), None
+        self.looks, self.features, self.pooled = Looks(unet), Features(unet), Pooled(unet)
+        self.teacher = Teacher(recipe.TEACHER, DEVICE) if recipe.TEACHER.exists() else None
+        if self.teacher:
+            self.anything, self.nothing = self.teacher.anything(), self.teacher.pooled([""])
+        else:
+            width = unet.time_embedding.linear_2.out_features
+            self.anything = torch.zeros(len(recipe.STYLES), 2, width, device=DEVICE)
+            self.nothing = torch.zeros(width, device=DEVICE)
 
     def _go_on(self, saved: dict) -> None:
         for of, states in ((self.networks, saved["networks"]), (self.average, saved["average"])):
@@ -81,7 +97,7 @@ class Training:
         """Train one step, when the fraction `done` of the time is over; returns the loss."""
         fall = min(1.0, (1 - done) / recipe.UNET_FALL)
         for group in self.optimizer.param_groups:
-            group["lr"] = recipe.UNET_RATE * min(1.0, (self.step - self.fresh + 1) / 200) * max(fall, 0.02)
+            group["lr"] = group["rate"] * min(1.0, (self.step - self.fresh + 1) / 200) * max(fall, 0.02)
         batch = self.bank.batch(BATCH)
         with mixed(DEVICE.type):
             errors, times, taught = self.errors_of(batch)
@@ -109,8 +125,8 @@ class Training:
         return (errors * (self.levels.mean() / usual).to(errors.device)).mean()
 
     def taught(self) -> float:
-        """The share of the teacher and the maps that is left: from 1 to 0."""
-        return max(0.0, 1 - self.seen / recipe.UNET_TAUGHT)
+        """The share of the help that is left (listening.py): from 1 to 0; 0 without a teacher."""
+        return self.teacher is not None and max(0.0, 1 - self.seen / recipe.UNET_TAUGHT)
 
     def errors_of(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:  # (batch,), (batch,), ()
         """The v-prediction error of each picture, each at its own timestep; the timesteps; and what else is to be
@@ -122,21 +138,35 @@ class Training:
         share = self.share[times][:, None, None, None].to(DEVICE)
         signal, sigma = share.sqrt(), (1 - share).sqrt()
         noisy = (signal * x + sigma * noise).contiguous(memory_format=torch.channels_last)
+        two = batch.look[:, 0] >= 0
+        others = self._pool(batch, two)
         v = self.networks["unet"](noisy, times.to(DEVICE), encoder_hidden_states=told).sample
         errors = (v.float() - (signal * noise - sigma * x)).square().mean((1, 2, 3))
         maps = self.looks.loss(batch.masks.to(DEVICE), batch.spans.to(DEVICE))
+        self.looked += 0.02 * (maps.item() - self.looked)
         more = recipe.UNET_MAPS * maps
-        if (rows := batch.single.nonzero()[:, 0]).numel() and (teacher := self._teacher()):
-            shown = teacher.show(noisy[rows], times[rows].to(DEVICE), words[rows])
-            more = more + recipe.UNET_FEATURES * difference(self.features.noted, shown, rows.to(DEVICE))
+        if not self.taught():
+            return errors, times, 0 * maps
+        if two.any():
+            apart = (self.pooled.own[two].float() - others[two]).square().mean() / self.anything.var()
+            more = more + recipe.UNET_POOLED * apart
+        if (rows := (two & (times >= recipe.UNET_TAUGHT_FROM)).nonzero()[:, 0]).numel():
+            shown = self.teacher.show(noisy[rows], times[rows].to(DEVICE), batch.half_words[rows].to(DEVICE))
+            where = batch.where[rows, None].to(DEVICE)
+            more = more + recipe.UNET_FEATURES * difference(self.features.noted, shown, rows.to(DEVICE), where)
         return errors, times, self.taught() * more
 
-    def _teacher(self) -> Teacher | None:
-        if self.taught() == 0 or not Teacher.there(recipe.TEACHER):
-            self.teacher = None
-        elif self.teacher is None:
-            self.teacher = Teacher(recipe.TEACHER, DEVICE)
-        return self.teacher
+    def _pool(self, batch: Batch, two: Tensor) -> Tensor:  # (n, width)
+        """Have the next pooled vectors replaced: of two things by that of anything, as often as there is help left; of
+        some others partly by that of no words, so that cross-attention is needed there too."""
+        dice = torch.rand(2, len(two), generator=self.random)
+        forced = (dice[0] < self.taught()) & two
+        hidden = (dice[0] < recipe.UNET_MUTED) & ~two
+        share = torch.where(forced, 0.0, torch.where(hidden, dice[1], 1.0))
+        style, above = batch.look.clamp(min=0).to(DEVICE).unbind(1)
+        others = torch.where(two.to(DEVICE)[:, None], self.anything[style, above], self.nothing)
+        self.pooled.share, self.pooled.others = share[:, None].to(DEVICE), others
+        return others
 
     def save(self) -> None:
         states = {
@@ -210,7 +240,8 @@ def main(minutes: float = recipe.UNET_MINUTES) -> None:
             training.minutes += min(now - clock, PAUSE) / 60
             clock = now
             if clock - told > 60:
-                print(f"{done:.1%} step {training.step} seen {training.seen} loss {recent:.4f}", flush=True)
+                told_of = f"loss {recent:.4f} maps {training.looked:.3f}"
+                print(f"{done:.1%} step {training.step} seen {training.seen} {told_of}", flush=True)
                 training.curve.append((training.step, recent))
                 told = clock
             if clock - saved > 60 * recipe.UNET_SAVE:
