@@ -15,7 +15,6 @@ from torch import Tensor
 import sdcli
 from sdcli import registry
 from sdcli.adapters.attention_maps import AttentionMaps
-from sdcli.checkpoints import network_config
 from sdcli.checkpoints.checkpoint import Checkpoint
 from sdcli.checkpoints.defaults import job_by
 from sdcli.checkpoints.recorded import recorded
@@ -78,7 +77,7 @@ def generate(
         job = model.with_defaults(inputs.fill_in_size(request))
         check_engine(request.engine, request.networks, job, attention)
         check_deepcache(job, request.networks, attention)
-        check_attention(attention, job, model.name, model.tokenizers, model.configs["unet"])
+        check_attention(attention, job, model.tokenizers)
         maps = AttentionMaps(attention)
         images = inputs.at_size(job)
         doing = f"drawing {job.width}x{job.height} pixels"
@@ -115,8 +114,7 @@ def _rehearse(found: Checkpoint, request: Request, inputs: InputImages, attentio
     check_engine(request.engine, request.networks, job, attention)
     check_deepcache(job, request.networks, attention)
     check_size(found, request.engine, placement, job)
-    unet = network_config.settings("unet", found.components["unet"].config)
-    check_attention(attention, job, found.name, found.tokenizers, unet)
+    check_attention(attention, job, found.tokenizers)
     rehearse(found, job, inputs)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from sdcli.adapters.attention_maps import Rows
 from sdcli.checkpoints import embeddings
@@ -18,24 +17,10 @@ from sdcli.request.prompt.words import by_encoder, unknown
 from sdcli.tokenizer import Tokenizer
 
 
-def check_attention(
-    words: Sequence[str],
-    job: Job,
-    name: str,
-    tokenizers: Mapping[str, Tokenizer],
-    unet: Mapping[str, Any],
-) -> None:
-    """Raise UsageError for words whose attention a model cannot show, or that are in no prompt of the job.
-
-    `name` and `unet` are the model's name and the complete config of its U-Net.
-    """
+def check_attention(words: Sequence[str], job: Job, tokenizers: Mapping[str, Tokenizer]) -> None:
+    """Raise UsageError for words whose attention cannot be shown, or that are in no prompt of the job."""
     if not words:
         return
-    if unet["addition_embed_type"] == "text":
-        raise UsageError(
-            f"--attention: {name} hears the prompt as one vector, not word by word, so there is no map of a word; "
-            "choose another model with -m"
-        )
     if job.emphasis == "compel":
         raise UsageError(
             "--attention: compel blends texts, so there is no one map of a word; leave --emphasis out"

@@ -109,7 +109,7 @@ def _filled_in(settings: Training, found: Checkpoint) -> Training:
     if settings.lr is None:
         settings = replace(settings, lr=TINY_LORA_RATE if is_tiny else LORA_RATE)
     conv_rank = settings.conv_rank
-    if conv_rank is None:  # tiny has transformers only where a picture is 8 by 8: a style is not in them
+    if conv_rank is None:  # tiny has transformers only at 16x16 and below: a style is not in them
         conv_rank = settings.rank if is_tiny else 0
     return replace(settings, alpha=settings.alpha or float(settings.rank), conv_rank=conv_rank)
 
