@@ -126,7 +126,7 @@ class Training:
 
     def taught(self) -> float:
         """The share of the help that is left (listening.py): from 1 to 0; 0 without a teacher."""
-        return self.teacher is not None and max(0.0, 1 - self.seen / recipe.UNET_TAUGHT)
+        return max(0.0, 1 - self.seen / recipe.UNET_TAUGHT) if self.teacher else 0.0
 
     def errors_of(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:  # (batch,), (batch,), ()
         """The v-prediction error of each picture, each at its own timestep; the timesteps; and what else is to be

@@ -31,7 +31,7 @@ def cache(tmp_path, monkeypatch):
 def test_d11_a_huge_picture_is_refused_with_an_estimate_and_the_option_that_confirms_it(sd, cache):
     ran = sd("txt2img", "x", *HUGE)
     assert ran.code == 2
-    assert "8192x8192 pixels take about 41 min" in ran.err
+    assert "8192x8192 pixels take about 3 h 47 min" in ran.err
     assert "--allow-slow" in ran.err
 
 
