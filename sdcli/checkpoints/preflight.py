@@ -88,6 +88,6 @@ def _untaught_words(job: Job) -> list[str]:
     first = (word if len(word) <= LONGEST_WORD else f"{word[:LONGEST_WORD]}…" for word in words[:5])
     shown = ", ".join(first) + ", …" * (len(words) > 5)
     return [
-        f"tiny was not taught: {shown}; it draws single things, such as {EXAMPLES}; "
+        f"tiny was not taught: {shown}; it draws everyday things, such as {EXAMPLES}; "
         "`sd info tiny --words` lists them"
     ]
