@@ -22,22 +22,22 @@ def rgb(result):
     return np.asarray(result.picture.image, float)
 
 
-def shares(picture):
-    """Of the left and the right half, how much redder than green what stands there is, on average."""
+def redness(picture):
+    """How much redder than green what is drawn on white is, on average."""
     drawn = picture.min(-1) < 200
-    redder = (picture[..., 0] - picture[..., 1]) * drawn
-    middle = picture.shape[1] // 2
-    return [
-        redder[:, half].sum() / drawn[:, half].sum() for half in (slice(None, middle), slice(middle, None))
-    ]
+    return (picture[..., 0] - picture[..., 1])[drawn].mean()
 
 
 @pytest.mark.parametrize("seed", [7, 8])
 def test_of_two_things_each_has_its_colour_in_its_place(draw, seed):
-    left, right = shares(rgb(draw("a red car next to a green apple", seed=seed)))
-    assert left > 50 and right < -50
-    left, right = shares(rgb(draw("a green apple next to a red car", seed=seed)))
-    assert left < -50 and right > 50
+    for prompt, sign in (("a red car next to a green apple", 1), ("a green apple next to a red car", -1)):
+        left, right = (sign * redness(half) for half in np.split(rgb(draw(prompt, seed=seed)), 2, axis=1))
+        assert left > 50 and right < -50
+
+
+def test_the_weight_of_a_colour_is_seen(draw):
+    less, more = (redness(rgb(draw(f"a (red:{weight}) tree"))) for weight in (0.5, 1.6))
+    assert more > less + 30
 
 
 def test_a_map_lies_where_its_thing_is_drawn(draw):

@@ -107,7 +107,7 @@ def placed(thing: str, side: str) -> str:
 
 def paired(random: np.random.Generator, first: str, second: str, above: bool) -> str:
     """Two things and how they are placed, the first on the left or above. Each caption has one picture only."""
-    if random.random() < 0.06:  # seldom: the encoder reads from left to right, and learns too late what comes first
+    if random.random() < 0.06:  # seldom: a causal encoder cannot know it when it reads the first name
         return f"{second} below {first}" if above else f"{second} to the right of {first}"
     if above:
         return f"{first} above {second}"
